@@ -1,0 +1,55 @@
+# Warnings, sanitizers and the four verbs every directory uses to declare what it builds:
+#   atlas_library(NAME SOURCES ... DEPS ...)         one static library per directory
+#   atlas_executable(NAME SOURCES ... DEPS ...)      main.cc plus libraries
+#   atlas_test(NAME LABEL unit|component|fault SOURCES ... DEPS ...)   one GoogleTest binary, one ctest entry
+# An include line is a path from the root of the repository.
+find_program(ATLAS_CCACHE ccache)
+if(ATLAS_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${ATLAS_CCACHE})
+endif()
+find_program(ATLAS_MOLD mold)
+if(ATLAS_MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+add_library(atlas_options INTERFACE)
+target_include_directories(atlas_options INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_options(atlas_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion
+  -Wnon-virtual-dtor -Woverloaded-virtual -Wformat=2 -fno-omit-frame-pointer -ffile-prefix-map=${CMAKE_SOURCE_DIR}=.)
+if(ATLAS_WERROR)
+  target_compile_options(atlas_options INTERFACE -Werror)
+endif()
+if(ATLAS_SANITIZE)
+  target_compile_options(atlas_options INTERFACE -fsanitize=${ATLAS_SANITIZE} -fno-sanitize-recover=all)
+  target_link_options(atlas_options INTERFACE -fsanitize=${ATLAS_SANITIZE})
+endif()
+
+function(atlas_library name)
+  cmake_parse_arguments(A "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(${name} STATIC ${A_SOURCES})
+  target_link_libraries(${name} PUBLIC ${A_DEPS} PRIVATE atlas_options)
+  target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR})
+endfunction()
+
+function(atlas_executable name)
+  cmake_parse_arguments(A "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE ${A_DEPS} atlas_options)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+endfunction()
+
+function(atlas_test name)
+  cmake_parse_arguments(A "" "LABEL;TIMEOUT" "SOURCES;DEPS" ${ARGN})
+  if(NOT ATLAS_TESTS)
+    return()
+  endif()
+  find_package(GTest REQUIRED)
+  add_executable(${name} ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE ${A_DEPS} atlas_options GTest::gmock GTest::gtest_main)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  if(NOT A_TIMEOUT)
+    set(A_TIMEOUT 120)
+  endif()
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT})
+endfunction()
