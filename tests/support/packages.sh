@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Installs the Debian packages a group of ./dev commands needs: packages.sh base|demo|slurm24|all.
+# Fast when nothing is missing (one dpkg-query); starts no daemon of an installed package.
+set -euo pipefail
+
+base=(
+  # compilers and build
+  g++ cmake ninja-build pkg-config ccache mold git ca-certificates
+  # libraries
+  libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libsqlite3-dev libcli11-dev libspdlog-dev
+  libfmt-dev libtomlplusplus-dev nlohmann-json3-dev libexpected-dev libxxhash-dev libfuse3-dev libmunge-dev libssl-dev
+  libacl1-dev libgtest-dev libgmock-dev libslurm-dev
+  # Slurm and what a cluster on one machine uses
+  slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge fuse3 lua5.1 sqlite3
+  iproute2 procps psmisc util-linux mount passwd attr acl
+  # tests and lint
+  python3 python3-pytest clang-format clang-tidy mandoc shellcheck
+)
+demo=(asterisk-core-sounds-en-wav asterisk-core-sounds-es-wav asterisk-core-sounds-fr-wav asterisk-core-sounds-it-wav
+  asterisk-core-sounds-ru-wav)
+slurm24=(debootstrap)
+
+policy=/usr/sbin/policy-rc.d
+marker='# written by the atlas dev script while it installs packages'
+
+forget_policy() { if grep -qsF "$marker" "$policy"; then rm -f "$policy"; fi; }
+
+missing() { # PACKAGE...: prints those that are not installed
+  # dpkg-query's exit code only says that some name is unknown, which is what is being asked.
+  local installed
+  installed=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' "$@" 2>/dev/null | sed -n 's/^ii  *//p' || true)
+  printf '%s\n' "$@" | grep -vxF -f <(printf '%s\n' "$installed") || true
+}
+
+want=()
+for group in "${@:-base}"; do
+  case "$group" in
+    base) want+=("${base[@]}") ;;
+    demo) want+=("${demo[@]}") ;;
+    slurm24) want+=("${slurm24[@]}") ;;
+    all) want+=("${base[@]}" "${demo[@]}" "${slurm24[@]}") ;;
+    *) echo "packages: unknown group '$group': base, demo, slurm24 or all" >&2; exit 2 ;;
+  esac
+done
+
+mapfile -t need < <(missing "${want[@]}")
+[ "${#need[@]}" -gt 0 ] || exit 0
+if [ "$(id -u)" != 0 ]; then
+  echo "packages: these packages are missing and only root can install them: ${need[*]}" >&2
+  exit 2
+fi
+echo "packages: installing ${#need[@]}: ${need[*]}" >&2
+trap forget_policy EXIT
+# Package scripts must not start slurmctld, slurmd or munge on this machine: the tests run their own, in namespaces.
+if [ ! -e "$policy" ]; then printf "#!/bin/sh\n%s\nexit 101\n" "$marker" >"$policy"; chmod +x "$policy"; fi
+export DEBIAN_FRONTEND=noninteractive
+install=(apt-get -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 -qq -y --no-install-recommends install)
+log=$(mktemp)
+if ! "${install[@]}" "${need[@]}" >"$log" 2>&1; then
+  # A machine that never ran apt-get update, or an old list.
+  apt-get -o DPkg::Lock::Timeout=300 -qq update >>"$log" 2>&1 || true
+  if ! "${install[@]}" "${need[@]}" >"$log" 2>&1; then
+    cat "$log" >&2
+    echo "packages: apt-get install failed; try 'apt-get update' and look at the lines above" >&2
+    exit 1
+  fi
+fi
+rm -f "$log"
