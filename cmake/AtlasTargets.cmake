@@ -15,7 +15,7 @@ endif()
 add_library(atlas_options INTERFACE)
 target_include_directories(atlas_options INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_options(atlas_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion
-  -Wnon-virtual-dtor -Woverloaded-virtual -Wformat=2 -fno-omit-frame-pointer -ffile-prefix-map=${CMAKE_SOURCE_DIR}=.)
+  -Wnon-virtual-dtor -Woverloaded-virtual -Wformat=2 -fno-omit-frame-pointer)
 if(ATLAS_WERROR)
   target_compile_options(atlas_options INTERFACE -Werror)
 endif()

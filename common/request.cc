@@ -1,0 +1,196 @@
+#include "common/request.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+
+#include "common/percent.h"
+
+namespace atlas {
+namespace {
+
+constexpr std::string_view kVersion = "v1";
+
+bool is_name(std::string_view text) {
+  return !text.empty() && text != "." && text != ".." && std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
+  });
+}
+
+tl::unexpected<Error> malformed(std::string_view part) {
+  return fail(Code::invalid_argument, "malformed request near '" + printable(part.substr(0, 60)) + "'");
+}
+
+std::string format_share(double share) {
+  char out[32];
+  std::snprintf(out, sizeof out, "%.6g", share);
+  return out;
+}
+
+Status decode_field(Request& request, char key, std::string_view value) {
+  switch (key) {
+    case 'w': {
+      if (request.warm != WarmMode::none || value.empty()) return malformed(value);
+      ATLAS_ASSIGN(request.warm, parse_warm_option(value));
+      return {};
+    }
+    case 'c': {
+      if (request.cache) return malformed(value);
+      ATLAS_ASSIGN(request.cache, parse_cache_option(value));
+      return {};
+    }
+    case 'l': {
+      const auto at = value.find('@');
+      if (request.locality || at == std::string_view::npos) return malformed(value);
+      ATLAS_ASSIGN(request.locality, parse_locality_option(std::string(value) + "s"));
+      return {};
+    }
+    case 'd': {
+      ATLAS_ASSIGN(auto raw, percent_decode(value));
+      ATLAS_ASSIGN(auto dataset, parse_dataset_option(raw));
+      request.datasets.push_back(std::move(dataset));
+      return {};
+    }
+    default:
+      return malformed(value);
+  }
+}
+
+}  // namespace
+
+std::string_view name_of(WarmMode mode) {
+  switch (mode) {
+    case WarmMode::wait:
+      return "wait";
+    case WarmMode::overlap:
+      return "overlap";
+    default:
+      return "none";
+  }
+}
+
+Result<std::string> encode(const Request& request) {
+  std::string out(kVersion);
+  if (request.warm != WarmMode::none) out += ",w=" + std::string(name_of(request.warm));
+  if (request.cache) out += ",c=" + std::to_string(request.cache->count);
+  if (request.locality)
+    out += ",l=" + format_share(request.locality->share) + "@" + std::to_string(request.locality->max_wait.count());
+  for (const auto& dataset : request.datasets) out += ",d=" + percent_encode(dataset);
+  if (out.size() > kMaxEncodedRequest)
+    return fail(Code::out_of_range,
+                "the dataset request is " + std::to_string(out.size()) + " bytes long, the limit is " +
+                    std::to_string(kMaxEncodedRequest) +
+                    ": name a common parent directory, or ask an operator for short names (atlasctl dataset create)");
+  return out;
+}
+
+Result<Request> decode_request(std::string_view text) {
+  if (text.size() > kMaxEncodedRequest) return fail(Code::out_of_range, "request longer than 8 KiB");
+  if (text.substr(0, 3) != "v1,") return fail(Code::invalid_argument, "request of an unknown version");
+  text.remove_prefix(3);
+  Request request;
+  while (true) {
+    const auto comma = text.find(',');
+    const auto field = text.substr(0, comma);
+    if (field.size() < 3 || field[1] != '=') return malformed(field);
+    ATLAS_TRY(decode_field(request, field[0], field.substr(2)));
+    if (comma == std::string_view::npos) break;
+    text.remove_prefix(comma + 1);
+  }
+  if (request.datasets.empty()) return fail(Code::invalid_argument, "the request names no dataset");
+  return request;
+}
+
+Result<Bytes> parse_cache_option(std::string_view text) {
+  auto size = parse_size(text);
+  if (!size) return fail(std::move(size).error().in("--cache"));
+  if (size->count == 0)
+    return fail(Code::invalid_argument,
+                "--cache: 0 leaves nothing to cache: give a size such as 200G, or leave the option out for the "
+                "datasets' own size");
+  return size;
+}
+
+Result<WarmMode> parse_warm_option(std::string_view text) {
+  if (text.empty() || text == "wait") return WarmMode::wait;
+  if (text == "overlap") return WarmMode::overlap;
+  return fail(Code::invalid_argument,
+              "--warm: '" + printable(text) + "' is neither 'wait' (the default) nor 'overlap'");
+}
+
+Result<Locality> parse_locality_option(std::string_view text) {
+  const auto at = text.find('@');
+  const auto share_text = text.substr(0, at);
+  Locality locality;
+  const auto [end, ec] = std::from_chars(share_text.data(), share_text.data() + share_text.size(), locality.share);
+  if (ec != std::errc() || end != share_text.data() + share_text.size() ||
+      !(locality.share >= 0 && locality.share <= 1))
+    return fail(Code::invalid_argument,
+                "--locality: '" + printable(share_text) +
+                    "' is not a share from 0 to 1: use e.g. 0.9@10:00 (90% resident, wait at most 10 minutes)");
+  if (at != std::string_view::npos) {
+    auto wait = parse_duration(text.substr(at + 1));
+    if (!wait) return fail(std::move(wait).error().in("--locality"));
+    locality.max_wait = std::chrono::duration_cast<std::chrono::seconds>(*wait);
+  }
+  return locality;
+}
+
+Result<std::string> parse_dataset_option(std::string_view text) {
+  if (text.empty())
+    return fail(Code::invalid_argument,
+                "--dataset: empty: give an absolute path or a dataset's name (atlasctl dataset list)");
+  if (text.find('\0') != std::string_view::npos)
+    return fail(Code::invalid_argument, "--dataset: a path cannot hold a NUL byte");
+  if (text[0] == '/') {
+    std::string path;
+    while (!text.empty()) {
+      const auto slash = text.find('/');
+      const auto part = text.substr(0, slash);
+      if (part == "." || part == "..")
+        return fail(Code::invalid_argument,
+                    "--dataset: '" + printable(text) + "': write the path without '" + std::string(part) + "'");
+      if (!part.empty()) (path += '/') += part;
+      text.remove_prefix(slash == std::string_view::npos ? text.size() : slash + 1);
+    }
+    if (path.empty())
+      return fail(Code::invalid_argument,
+                  "--dataset: '/' is not a dataset: name a directory below an origin (atlasctl doctor shows them)");
+    return path;
+  }
+  const auto slash = text.find('/');
+  const bool own = text[0] == '~' && slash != std::string_view::npos && is_name(text.substr(1, slash - 1)) &&
+                   is_name(text.substr(slash + 1));
+  if (!own && !is_name(text))
+    return fail(Code::invalid_argument, "--dataset: '" + printable(text) +
+                                            "' is neither an absolute path nor a dataset's name (atlasctl dataset "
+                                            "list): relative paths are not accepted");
+  return std::string(text);
+}
+
+std::optional<std::string_view> find_request(std::string_view burst_buffer, std::string_view admin_comment) {
+  for (std::string_view rest = burst_buffer; !rest.empty();) {
+    const auto line_end = rest.find('\n');
+    const auto line = rest.substr(0, line_end);
+    if (line.substr(0, kDirectiveTag.size()) == kDirectiveTag) {
+      const auto at = line.find(" req=");
+      if (at != std::string_view::npos) {
+        const auto value = line.substr(at + 5);
+        return value.substr(0, value.find_first_of(" \t\r"));
+      }
+    }
+    if (line_end == std::string_view::npos) break;
+    rest.remove_prefix(line_end + 1);
+  }
+  constexpr std::string_view kTag = "atlas:";
+  const auto at = admin_comment.find(kTag);
+  if (at != std::string_view::npos && (at == 0 || admin_comment[at - 1] == ' ')) {
+    const auto value = admin_comment.substr(at + kTag.size());
+    return value.substr(0, value.find_first_of(" \t\r\n"));
+  }
+  return std::nullopt;
+}
+
+}  // namespace atlas

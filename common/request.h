@@ -1,0 +1,63 @@
+#pragma once
+#include <chrono>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/result.h"
+#include "common/units.h"
+
+namespace atlas {
+
+/// --warm: none = never delays; wait = do not start before the data is resident; overlap = warm while the job starts.
+enum class WarmMode { none, wait, overlap };
+
+/// --locality F[@MAXWAIT]: the resident share (bytes-weighted, 0..1) to wait for, and for how long at most.
+struct Locality {
+  double share = 0;
+  std::chrono::seconds max_wait{0};
+  bool operator==(const Locality&) const = default;
+};
+
+/// What a job asked for, as written by the user and checked for form only: whoever acts on it checks it against the
+/// job's own uid.
+struct Request {
+  std::vector<std::string>
+      datasets;                ///< absolute path below an origin (any bytes but NUL), or a name: "speech", "~user/name"
+  std::optional<Bytes> cache;  ///< per node, all datasets together
+  WarmMode warm = WarmMode::none;
+  std::optional<Locality> locality;
+
+  bool operator==(const Request&) const = default;
+};
+
+/// Largest encoded request: it travels in fields of Slurm's job record (job_submit refuses more, with a message).
+inline constexpr std::size_t kMaxEncodedRequest = 8 * 1024;
+
+/// One line of [A-Za-z0-9._/,=@%-], safe in a Slurm field, lua and shell:
+/// "v1,w=wait,c=2147483648,l=0.9@600,d=/lustre/speech". out_of_range when longer than kMaxEncodedRequest.
+[[nodiscard]] Result<std::string> encode(const Request& request);
+/// Strict inverse: unknown version or key, repeated scalar, empty or NUL-holding dataset, no dataset: invalid_argument.
+[[nodiscard]] Result<Request> decode_request(std::string_view text);
+
+/// The values of the options, each with a message that names the option, shows what was given and how to write it.
+[[nodiscard]] Result<Bytes> parse_cache_option(std::string_view text);  ///< --cache: > 0
+[[nodiscard]] Result<WarmMode> parse_warm_option(
+    std::string_view text);  ///< --warm: "" (bare) and "wait" = wait, "overlap"
+[[nodiscard]] Result<Locality> parse_locality_option(std::string_view text);  ///< --locality: 0..1, optional @time
+/// --dataset: an absolute path without "." or ".." components or NUL, or a name of [A-Za-z0-9._-] with an optional
+/// "~user/" in front. Returns it with doubled and trailing slashes removed.
+[[nodiscard]] Result<std::string> parse_dataset_option(std::string_view text);
+
+[[nodiscard]] std::string_view name_of(WarmMode mode);
+
+/// The directive that job_submit writes and the controller reads back from the job record: "#BB_LUA atlas pool=atlas
+/// capacity=1 req=...".
+inline constexpr std::string_view kDirectiveTag = "#BB_LUA atlas ";
+/// The encoded request inside a job's burst_buffer or admin_comment text ("... req=v1,..." resp. "atlas:v1,...");
+/// nullopt if there is none.
+[[nodiscard]] std::optional<std::string_view> find_request(std::string_view burst_buffer,
+                                                           std::string_view admin_comment);
+
+}  // namespace atlas

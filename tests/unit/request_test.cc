@@ -1,0 +1,62 @@
+#include "common/request.h"
+
+#include <gtest/gtest.h>
+
+namespace atlas {
+namespace {
+
+Request full() {
+  Request r;
+  r.datasets = {"/lustre/speech", "~bob/noise", std::string("/l/a b\n%'\"$(x);\xff", 15)};
+  r.cache = Bytes{200ULL << 30};
+  r.warm = WarmMode::wait;
+  r.locality = Locality{0.9, std::chrono::seconds(600)};
+  return r;
+}
+
+TEST(RequestCodec, ComesBackAsItWas) {
+  const auto text = encode(full());
+  ASSERT_TRUE(text);
+  EXPECT_EQ(text->find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/,=@%-"),
+            std::string::npos);
+  const auto back = decode_request(*text);
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(*back, full());
+}
+
+TEST(RequestCodec, RefusesForgedText) {
+  for (const char* bad : {"", "v1", "v2,d=/a", "v1,d=", "v1,w=wait", "v1,d=/a,w=wait,w=wait", "v1,d=/a,c=1,c=2",
+                          "v1,d=/a,x=1", "v1,d=/a/../b", "v1,d=rel/path", "v1,d=%2Fa%00", "v1,d=/a;rm", "v1,d=/a,l=2@5",
+                          "v1,d=/a,l=0.5", "v1,d=/a,", "v1,d=/a,c=-1", "v1,d=/a,w="})
+    EXPECT_FALSE(decode_request(bad)) << bad;
+}
+
+TEST(RequestCodec, RefusesMoreThan8KiB) {
+  Request r;
+  for (int i = 0; i < 100; ++i) r.datasets.push_back("/lustre/" + std::string(100, 'x') + std::to_string(i));
+  ASSERT_FALSE(encode(r));
+  EXPECT_EQ(encode(r).error().code, Code::out_of_range);
+}
+
+TEST(Options, SayWhatIsWrong) {
+  for (const char* bad : {"", "0", "-1", "12Q"}) {
+    ASSERT_FALSE(parse_cache_option(bad)) << bad;
+    EXPECT_NE(parse_cache_option(bad).error().message.find("--cache"), std::string::npos);
+  }
+  for (const char* bad : {"", "1.5", "-0.1", "0.9@x", "nan", "0.9@"}) EXPECT_FALSE(parse_locality_option(bad)) << bad;
+  EXPECT_EQ(parse_locality_option("0.9@10:00")->max_wait, std::chrono::minutes(10));
+  for (const char* bad : {"", "/", "a/b", "./x", "/a/../b", "~/x", "~bob/", "/a/.", "a b"})
+    EXPECT_FALSE(parse_dataset_option(bad)) << bad;
+  EXPECT_EQ(*parse_dataset_option("//lustre///speech/"), "/lustre/speech");
+  EXPECT_FALSE(parse_warm_option("yes"));
+  EXPECT_EQ(*parse_warm_option(""), WarmMode::wait);
+}
+
+TEST(FindRequest, ReadsTheDirectiveOrTheAdminComment) {
+  EXPECT_EQ(find_request("#BB_LUA other\n#BB_LUA atlas pool=atlas capacity=1 req=v1,d=/a", ""), "v1,d=/a");
+  EXPECT_EQ(find_request("", "site note atlas:v1,d=/a more"), "v1,d=/a");
+  EXPECT_EQ(find_request("#BB_LUA other req=x", "notatlas:v1"), std::nullopt);
+}
+
+}  // namespace
+}  // namespace atlas
