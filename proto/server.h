@@ -51,7 +51,7 @@ class ServerStream final : public grpc::ServerWriteReactor<Message>,
   bool write(Message message) {
     const std::lock_guard lock(mutex_);
     if (gone_ || finishing_) return false;
-    if (queue_.size() >= kMaxQueued) queue_.erase(queue_.begin() + (writing_ ? 1 : 0));
+    if (queue_.size() >= kMaxQueued) queue_.pop_front();
     queue_.push_back(std::move(message));
     pump();
     return true;
@@ -79,7 +79,9 @@ class ServerStream final : public grpc::ServerWriteReactor<Message>,
     if (writing_ || finished_) return;
     if (!queue_.empty() && !gone_) {
       writing_ = true;
-      this->StartWrite(&queue_.front());
+      current_ = std::move(queue_.front());
+      queue_.pop_front();
+      this->StartWrite(&current_);
     } else if (finishing_ || gone_) {
       finished_ = true;
       this->Finish(gone_ ? grpc::Status::CANCELLED : final_);
@@ -88,7 +90,6 @@ class ServerStream final : public grpc::ServerWriteReactor<Message>,
   void OnWriteDone(bool ok) override {
     const std::lock_guard lock(mutex_);
     writing_ = false;
-    if (!queue_.empty()) queue_.pop_front();
     if (!ok) gone_ = true;
     pump();
   }
@@ -101,6 +102,7 @@ class ServerStream final : public grpc::ServerWriteReactor<Message>,
 
   mutable std::mutex mutex_;  ///< guards what follows; held while a gRPC start call is made, which never calls back
   std::deque<Message> queue_;
+  Message current_;  ///< on its way out; must not move until OnWriteDone()
   bool writing_ = false, finishing_ = false, finished_ = false, gone_ = false;
   grpc::Status final_;
   std::shared_ptr<ServerStream> self_;
