@@ -1,0 +1,104 @@
+// Reading directories. An open directory is a DIR of its own, so that two readers do not share an offset.
+#include <dirent.h>
+#include <fcntl.h>
+
+#include <cerrno>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "tests/support/slow_origin/filesystem.h"
+
+namespace atlas::slow_origin::detail {
+namespace {
+
+struct OpenDirectory {
+  explicit OpenDirectory(DIR* opened) : stream(opened) {}
+  ~OpenDirectory() { closedir(stream); }
+  OpenDirectory(const OpenDirectory&) = delete;
+  OpenDirectory& operator=(const OpenDirectory&) = delete;
+
+  std::mutex mutex;  ///< guards the rest: threads of one reader may share a descriptor
+  DIR* stream;
+  dirent* pending = nullptr;  ///< read, but did not fit into the last answer
+  off_t at = 0;
+};
+
+OpenDirectory& from(const fuse_file_info* info) {
+  return *reinterpret_cast<OpenDirectory*>(info->fh);
+}
+
+void opendir(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) {
+  Passage passage(req, Op::kOpendir, ino);
+  if (passage.refused()) return;
+  Fd fd = passage.fs().nodes.open(ino, O_RDONLY | O_DIRECTORY);
+  int error = fd.error();
+  if (error == 0) error = squash_check(req, fd.get(), S_IROTH);
+  DIR* stream = error == 0 ? fdopendir(fd.get()) : nullptr;
+  if (stream == nullptr) {
+    fuse_reply_err(req, error != 0 ? error : errno);
+    return;
+  }
+  (void)fd.release();  // the stream owns it now
+  auto opened = std::make_unique<OpenDirectory>(stream);
+  info->fh = reinterpret_cast<std::uint64_t>(opened.get());
+  if (fuse_reply_open(req, info) == 0) (void)opened.release();  // releasedir() deletes it
+}
+
+void readdir(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fuse_file_info* info) {
+  Passage passage(req, Op::kReaddir, ino);
+  if (passage.refused()) return;
+  OpenDirectory& directory = from(info);
+  std::vector<char> answer(size);
+  std::size_t used = 0;
+  const std::lock_guard guard(directory.mutex);
+  if (offset != directory.at) {
+    seekdir(directory.stream, offset);
+    directory.pending = nullptr;
+    directory.at = offset;
+  }
+  for (;;) {
+    errno = 0;
+    if (directory.pending == nullptr) directory.pending = ::readdir(directory.stream);
+    if (directory.pending == nullptr) {
+      if (errno != 0 && used == 0) {
+        fuse_reply_err(req, errno);
+        return;
+      }
+      break;
+    }
+    const dirent& found = *directory.pending;
+    struct stat st {};
+    st.st_ino = found.d_ino;
+    st.st_mode = static_cast<mode_t>(found.d_type) << 12;
+    const std::size_t need = fuse_add_direntry(req, answer.data() + used, size - used, found.d_name, &st, found.d_off);
+    if (need > size - used) break;
+    used += need;
+    directory.at = found.d_off;
+    directory.pending = nullptr;
+  }
+  fuse_reply_buf(req, answer.data(), used);
+}
+
+void releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
+  delete &from(info);
+  fuse_reply_err(req, 0);
+}
+
+void fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, fuse_file_info* info) {
+  Passage passage(req, Op::kFsync, ino);
+  if (passage.refused()) return;
+  const int fd = dirfd(from(info).stream);
+  fuse_reply_err(req, (datasync != 0 ? fdatasync(fd) : fsync(fd)) == 0 ? 0 : errno);
+}
+
+}  // namespace
+
+void directory_operations(fuse_lowlevel_ops& ops) {
+  ops.opendir = opendir;
+  ops.readdir = readdir;
+  ops.releasedir = releasedir;
+  ops.fsyncdir = fsyncdir;
+}
+
+}  // namespace atlas::slow_origin::detail
