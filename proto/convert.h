@@ -1,0 +1,24 @@
+#pragma once
+#include "atlas/v1/types.pb.h"
+#include "common/identity.h"
+
+namespace atlas {
+
+/// The wire's types <-> the program's own, for the rpc edges. Nothing is checked but form: an unknown enum value reads
+/// as the first one, a digest of the wrong length as none.
+[[nodiscard]] DatasetId from_wire(const v1::DatasetId& in);
+[[nodiscard]] v1::DatasetId to_wire(const DatasetId& in);
+[[nodiscard]] Generation from_wire(const v1::Generation& in);
+[[nodiscard]] v1::Generation to_wire(const Generation& in);
+[[nodiscard]] JobKey from_wire(const v1::JobKey& in);
+[[nodiscard]] v1::JobKey to_wire(const JobKey& in);
+[[nodiscard]] Principal from_wire(const v1::Principal& in);
+[[nodiscard]] v1::Principal to_wire(const Principal& in);
+[[nodiscard]] ReplicaInfo from_wire(const v1::Replica& in);
+[[nodiscard]] v1::Replica to_wire(const ReplicaInfo& in);
+[[nodiscard]] WarmProgress from_wire(const v1::Progress& in);
+[[nodiscard]] v1::Progress to_wire(const WarmProgress& in);
+[[nodiscard]] ReplicaState from_wire(v1::ReplicaState in);
+[[nodiscard]] v1::ReplicaState to_wire(ReplicaState in);
+
+}  // namespace atlas
