@@ -1,0 +1,140 @@
+#include "db/catalog_schema.h"
+
+namespace atlas {
+namespace {
+
+// Times are nanoseconds since the epoch unless the column's name says otherwise; paths and digests are blobs.
+constexpr std::string_view kVersion1 = R"sql(
+CREATE TABLE origins (
+  name TEXT PRIMARY KEY,
+  root TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE datasets (
+  id INTEGER PRIMARY KEY,
+  origin TEXT NOT NULL,
+  path BLOB NOT NULL,
+  UNIQUE (origin, path)
+) STRICT;
+
+CREATE TABLE names (
+  name TEXT PRIMARY KEY,
+  dataset INTEGER NOT NULL REFERENCES datasets (id),
+  owner TEXT NOT NULL,
+  created INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE readers (
+  dataset INTEGER NOT NULL REFERENCES datasets (id) ON DELETE CASCADE,
+  uid INTEGER NOT NULL,
+  PRIMARY KEY (dataset, uid)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE generations (
+  dataset INTEGER NOT NULL REFERENCES datasets (id) ON DELETE CASCADE,
+  digest BLOB NOT NULL,
+  bytes INTEGER NOT NULL,
+  files INTEGER NOT NULL,
+  entries INTEGER NOT NULL,
+  opaque INTEGER NOT NULL,
+  outward_links INTEGER NOT NULL,
+  observed INTEGER NOT NULL,
+  PRIMARY KEY (dataset, digest)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE replicas (
+  node TEXT NOT NULL,
+  dataset INTEGER NOT NULL,
+  digest BLOB NOT NULL,
+  state INTEGER NOT NULL,
+  bytes_resident INTEGER NOT NULL,
+  files_resident INTEGER NOT NULL,
+  tier TEXT NOT NULL,
+  last_used INTEGER NOT NULL,
+  PRIMARY KEY (node, dataset, digest),
+  FOREIGN KEY (dataset, digest) REFERENCES generations (dataset, digest) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE jobs (
+  job_id INTEGER NOT NULL,
+  restarts INTEGER NOT NULL,
+  submitted_s INTEGER NOT NULL,
+  cluster TEXT NOT NULL,
+  uid INTEGER NOT NULL,
+  gid INTEGER NOT NULL,
+  user TEXT NOT NULL,
+  name TEXT NOT NULL,
+  request TEXT NOT NULL,
+  phase TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  nodes TEXT NOT NULL,
+  wrote_req_nodes TEXT,
+  wrote_begin_s INTEGER,
+  deadline_s INTEGER NOT NULL,
+  first_seen INTEGER NOT NULL,
+  waited_ms INTEGER NOT NULL,
+  is_array INTEGER NOT NULL,
+  cold INTEGER NOT NULL,
+  generations BLOB NOT NULL,
+  PRIMARY KEY (job_id, restarts, submitted_s)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX jobs_by_submit ON jobs (submitted_s);
+CREATE INDEX jobs_open ON jobs (phase) WHERE phase <> 'ended';
+
+CREATE TABLE receipts (
+  job_id INTEGER NOT NULL,
+  restarts INTEGER NOT NULL,
+  submitted_s INTEGER NOT NULL,
+  nodes TEXT NOT NULL,
+  resident INTEGER NOT NULL,
+  origin INTEGER NOT NULL,
+  waited_ms INTEGER NOT NULL,
+  outcome TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  started_s INTEGER NOT NULL,
+  ended_s INTEGER NOT NULL,
+  PRIMARY KEY (job_id, restarts, submitted_s),
+  FOREIGN KEY (job_id, restarts, submitted_s) REFERENCES jobs (job_id, restarts, submitted_s) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE leases (
+  job_id INTEGER NOT NULL,
+  node TEXT NOT NULL,
+  hard INTEGER NOT NULL,
+  acked INTEGER NOT NULL,
+  releasing INTEGER NOT NULL,
+  PRIMARY KEY (job_id, node)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE pins (
+  dataset INTEGER PRIMARY KEY REFERENCES datasets (id) ON DELETE CASCADE,
+  pinned_by TEXT NOT NULL,
+  since INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE drained_nodes (
+  node TEXT PRIMARY KEY,
+  drained_by TEXT NOT NULL,
+  since INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE limits (
+  kind TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  bytes_per_second INTEGER,
+  operations_per_second INTEGER,
+  set_by TEXT NOT NULL,
+  since INTEGER NOT NULL,
+  PRIMARY KEY (kind, subject)
+) STRICT, WITHOUT ROWID;
+)sql";
+
+constexpr Migration kMigrations[] = {{1, kVersion1}};
+
+}  // namespace
+
+std::span<const Migration> catalog_migrations() {
+  return kMigrations;
+}
+
+}  // namespace atlas
