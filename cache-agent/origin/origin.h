@@ -1,0 +1,73 @@
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+
+#include "cache-agent/manifest/ids.h"
+#include "cache-agent/manifest/manifest.h"
+#include "common/result.h"
+#include "common/units.h"
+
+namespace atlas::agent {
+
+/// Who is served first when an origin's operations are all in use.
+enum class Urgency : std::uint8_t { fault, read_ahead, warm_running, warm_queued, move };
+inline constexpr std::size_t kUrgencies = 5;
+
+/// Operations and bytes that an origin was asked for by this process.
+struct OriginCounters {
+  std::uint64_t operations = 0;
+  std::uint64_t bytes = 0;
+};
+
+/// A file of an origin, opened as a user. Used by one thread at a time, on the origin's pool.
+class OriginFile {
+ public:
+  virtual ~OriginFile() = default;
+  /// One stretch of the file: data, or a hole.
+  struct Piece {
+    Bytes length;  ///< of data in `into`; of a hole: how far it goes (a multiple of 1 MiB unless it ends the file)
+    bool hole = false;
+  };
+  /// Reads from `offset` (a multiple of 1 MiB) until `into` is full, the file ends, or a hole of at least 1 MiB begins.
+  /// aborted when the file is no longer the one the walk saw: size, mtime and ctime are compared after the read.
+  [[nodiscard]] virtual Result<Piece> read(Bytes offset, std::span<std::byte> into) = 0;
+  /// user.* xattrs and POSIX ACLs. unimplemented when it has an ACL of another kind, which no local file can carry.
+  [[nodiscard]] virtual Result<FileMeta> meta() = 0;
+};
+
+/// Shared storage. Every call blocks and is made as a principal: the storage decides what he may see.
+class Origin {
+ public:
+  virtual ~Origin() = default;
+  [[nodiscard]] virtual const std::string& name() const = 0;
+  [[nodiscard]] virtual const std::string& root() const = 0;
+
+  /// All entries of a dataset, in parallel, given to the sink by the calling thread. What the principal may not read is
+  /// opaque, not an error. Call it from a thread that is not one of the origin's own. permission_denied, not_found,
+  /// invalid_argument (neither directory nor file, or reached through a symlink) concern the root and name path and
+  /// user; unavailable when the storage fails; cancelled when asked to stop, even if the storage hangs.
+  [[nodiscard]] virtual Status walk(const Principal& as, const std::string& dataset, EntrySink& sink,
+                                    std::stop_token stop) = 0;
+  /// May the principal read the dataset's root? Same errors as walk(); deadline_exceeded when the storage is silent.
+  [[nodiscard]] virtual Status check_access(const Principal& as, const std::string& dataset,
+                                            std::chrono::milliseconds limit) = 0;
+  /// Opens a regular file below a dataset, as the thread it runs on: only from run(). `expected` is what the walk saw;
+  /// aborted when the file is another one by now, permission_denied when it became unreadable.
+  [[nodiscard]] virtual Result<std::unique_ptr<OriginFile>> open(const std::string& path,
+                                                                 const EntryAttributes& expected) = 0;
+  /// ACL and user.* xattrs of a directory, or the ACL of an entry that cannot be opened; only from run().
+  [[nodiscard]] virtual Result<FileMeta> meta_of(const std::string& path, const EntryAttributes& expected) = 0;
+
+  /// Runs a task on the origin's pool, as the principal. Never blocks. The task gets an error, and must not touch the
+  /// storage, when the thread could not become that principal.
+  virtual void run(const Principal& as, Urgency urgency, std::function<void(Status)> task) = 0;
+  [[nodiscard]] virtual OriginCounters counters() const = 0;
+};
+
+}  // namespace atlas::agent

@@ -1,0 +1,153 @@
+#include "cache-agent/origin/reader_pool.h"
+
+#include <grp.h>
+#include <linux/capability.h>
+#include <pwd.h>
+#include <sys/fsuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <map>
+#include <utility>
+
+namespace atlas::agent {
+namespace {
+
+struct Identity {
+  bool set = false;
+  Principal as;
+};
+
+Identity& thread_identity() {
+  thread_local Identity identity;
+  return identity;
+}
+
+}  // namespace
+
+Status drop_reader_capabilities() {
+  if (geteuid() != 0) return {};
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2]{};
+  const std::uint32_t keep = (1U << CAP_SETUID) | (1U << CAP_SETGID);
+  data[0].permitted = data[0].effective = keep;
+  if (syscall(SYS_capset, &header, data) != 0) return fail_errno(errno, "cannot give up capabilities");
+  return {};
+}
+
+Status become(const Principal& as) {
+  if (geteuid() != 0) return {};
+  Identity& identity = thread_identity();
+  if (identity.set && identity.as == as) return {};
+  identity.set = false;
+  if (syscall(SYS_setgroups, as.groups.size(), as.groups.data()) != 0)
+    return fail_errno(errno, "cannot take the groups of " + show(as));
+  // Both return the previous value; asking with an impossible one tells whether the change was made.
+  syscall(SYS_setfsgid, as.gid);
+  syscall(SYS_setfsuid, as.uid);
+  if (static_cast<gid_t>(syscall(SYS_setfsgid, -1)) != as.gid ||
+      static_cast<uid_t>(syscall(SYS_setfsuid, -1)) != as.uid)
+    return fail(Code::permission_denied,
+                "the agent may not act as " + show(as) + ": it needs CAP_SETUID and CAP_SETGID");
+  identity.as = as;
+  identity.set = true;
+  return {};
+}
+
+Principal with_groups(const Principal& principal) {
+  if (!principal.groups.empty()) return normalize(principal);
+  struct Known {
+    std::vector<std::uint32_t> groups;
+    std::chrono::steady_clock::time_point until;
+  };
+  static std::mutex mutex;  // guards known
+  static std::map<std::pair<uid_t, gid_t>, Known> known;
+  const auto now = std::chrono::steady_clock::now();
+  {
+    const std::lock_guard lock(mutex);
+    const auto it = known.find({principal.uid, principal.gid});
+    if (it != known.end() && it->second.until > now) return {principal.uid, principal.gid, it->second.groups};
+  }
+  Principal full = principal;
+  std::array<char, 16384> buffer{};
+  passwd entry{};
+  passwd* found = nullptr;
+  if (getpwuid_r(principal.uid, &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr) {
+    int count = 64;
+    full.groups.resize(static_cast<std::size_t>(count));
+    if (getgrouplist(entry.pw_name, principal.gid, full.groups.data(), &count) < 0) {
+      full.groups.resize(static_cast<std::size_t>(count));
+      if (getgrouplist(entry.pw_name, principal.gid, full.groups.data(), &count) < 0) count = 0;
+    }
+    full.groups.resize(static_cast<std::size_t>(count));
+  }
+  full = normalize(std::move(full));
+  const std::lock_guard lock(mutex);
+  known[{principal.uid, principal.gid}] = {full.groups, now + std::chrono::seconds(60)};
+  return full;
+}
+
+ReaderPool::ReaderPool(unsigned most) : most_(most), shared_(std::make_shared<Shared>()) {}
+
+ReaderPool::~ReaderPool() {
+  {
+    const std::lock_guard lock(shared_->mutex);
+    shared_->stop = true;
+  }
+  shared_->wake.notify_all();
+  for (auto& thread : threads_)
+    if (thread.joinable()) thread.join();
+}
+
+void ReaderPool::abandon() {
+  const std::lock_guard lock(shared_->mutex);
+  shared_->stop = true;
+  for (auto& queue : shared_->queues) queue.clear();
+  shared_->queued = 0;
+  shared_->wake.notify_all();
+  for (auto& thread : threads_)
+    if (thread.joinable()) thread.detach();
+}
+
+std::size_t ReaderPool::busy() const {
+  const std::lock_guard lock(shared_->mutex);
+  return shared_->busy;
+}
+
+void ReaderPool::post(const Principal& as, Urgency urgency, Task task) {
+  const std::lock_guard lock(shared_->mutex);
+  if (shared_->stop) return;
+  if (!last_ || *last_ != as) last_ = std::make_shared<const Principal>(as);  // thousands of tasks share one
+  shared_->queues[static_cast<std::size_t>(urgency)].push_back({last_, std::move(task)});
+  ++shared_->queued;
+  if (shared_->queued > shared_->idle && threads_.size() < most_) threads_.emplace_back([s = shared_] { serve(s); });
+  shared_->wake.notify_one();
+}
+
+void ReaderPool::serve(const std::shared_ptr<Shared>& shared) {
+  const Status dropped = drop_reader_capabilities();
+  std::unique_lock lock(shared->mutex);
+  for (;;) {
+    ++shared->idle;
+    shared->wake.wait(lock, [&] { return shared->stop || shared->queued != 0; });
+    --shared->idle;
+    if (shared->stop) return;
+    Job job;
+    for (auto& queue : shared->queues) {
+      if (queue.empty()) continue;
+      job = std::move(queue.front());
+      queue.pop_front();
+      --shared->queued;
+      break;
+    }
+    ++shared->busy;
+    lock.unlock();
+    job.task(dropped ? become(*job.as) : dropped);
+    job = {};  // what the task held is let go outside the lock
+    lock.lock();
+    --shared->busy;
+  }
+}
+
+}  // namespace atlas::agent

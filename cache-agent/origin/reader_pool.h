@@ -1,0 +1,67 @@
+#pragma once
+#include <array>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "cache-agent/manifest/ids.h"
+#include "cache-agent/origin/origin.h"
+#include "common/result.h"
+
+namespace atlas::agent {
+
+/// Threads that act as users. Each gives up, for good, every capability but CAP_SETUID and CAP_SETGID: what the modes
+/// of the storage refuse to a user is refused to his thread too. Started by a process that is not root, they act as
+/// that process's own user whoever is asked for. Thread-safe.
+class ReaderPool {
+ public:
+  using Task = std::function<void(Status)>;
+
+  /// Threads are started as they are needed, at most `most`.
+  explicit ReaderPool(unsigned most);
+  /// Runs no further task and waits for those under way.
+  ~ReaderPool();
+  ReaderPool(const ReaderPool&) = delete;
+  ReaderPool& operator=(const ReaderPool&) = delete;
+
+  /// Queues a task; more urgent ones overtake, equals are served in turn.
+  void post(const Principal& as, Urgency urgency, Task task);
+  [[nodiscard]] unsigned most() const { return most_; }
+  [[nodiscard]] std::size_t busy() const;
+  /// Forgets what is queued and lets go of threads that do not come back (from a hung storage): for the end of the
+  /// process only.
+  void abandon();
+
+ private:
+  struct Job {
+    std::shared_ptr<const Principal> as;
+    Task task;
+  };
+  struct Shared {
+    mutable std::mutex mutex;  ///< guards everything here
+    std::condition_variable wake;
+    std::array<std::deque<Job>, kUrgencies> queues;
+    std::size_t queued = 0, idle = 0, busy = 0;
+    bool stop = false;
+  };
+  static void serve(const std::shared_ptr<Shared>& shared);
+
+  const unsigned most_;
+  std::shared_ptr<Shared> shared_;
+  std::vector<std::thread> threads_;  ///< guarded by shared_->mutex
+  std::shared_ptr<const Principal> last_;
+};
+
+/// Makes the calling thread act as `as` for file access, by raw system calls (glibc's would change every thread).
+[[nodiscard]] Status become(const Principal& as);
+/// Gives up all capabilities of the calling thread but those that become() needs. A no-op without root.
+[[nodiscard]] Status drop_reader_capabilities();
+/// Fills in the groups of the node's own user database when there are none, and normalizes. Cached for 60 s per user;
+/// may block on a directory service.
+[[nodiscard]] Principal with_groups(const Principal& principal);
+
+}  // namespace atlas::agent

@@ -1,0 +1,1 @@
+atlas_test(agent_manifest_test LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/manifest_test.cc DEPS atlas_agent_origin)
