@@ -1,0 +1,322 @@
+#include "controller/placement/placement.h"
+
+#include <algorithm>
+#include <tuple>
+
+namespace atlas {
+namespace {
+
+bool contains(const std::vector<std::string>& list, const std::string& item) {
+  return std::find(list.begin(), list.end(), item) != list.end();
+}
+
+std::string list_of(const std::vector<std::string>& names) {
+  std::string out;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (i == 4 && names.size() > 5) return out + " and " + std::to_string(names.size() - 4) + " more";
+    (out += i == 0 ? "" : ", ") += names[i];
+  }
+  return out;
+}
+
+/// A node seen with one request's eyes.
+struct Scored {
+  const NodeView* view = nullptr;
+  std::string refused;     ///< why the job cannot run there; empty = it can
+  std::string not_cached;  ///< why it can run there but not be warmed there
+  Bytes resident;
+  bool complete = false;
+  bool warming = false;
+  bool free_now = false;
+  bool crowded = false;
+  bool required = false;
+
+  [[nodiscard]] bool runnable() const { return refused.empty(); }
+  [[nodiscard]] bool cacheable() const { return runnable() && not_cached.empty(); }
+  [[nodiscard]] bool holder() const { return runnable() && view->cache && complete; }
+  [[nodiscard]] double load() const {
+    return view->cpus == 0 ? 1.0 : static_cast<double>(view->cpus_busy + view->cpus_promised) / view->cpus;
+  }
+};
+
+class Placer {
+ public:
+  Placer(const ClusterSnapshot& cluster, const PlacementRequest& request) : request_(request) {
+    for (const auto& dataset : request.datasets) {
+      if (dataset.size) {
+        total_ += *dataset.size;
+      } else {
+        size_known_ = false;
+      }
+    }
+    wanted_ = std::max<std::uint32_t>(request.nodes, static_cast<std::uint32_t>(request.required.size()));
+    wanted_ = std::max<std::uint32_t>(wanted_, 1);
+    need_ = std::max<std::uint32_t>(1, (request.cpus + wanted_ - 1) / wanted_);
+    for (const auto& node : cluster.nodes) nodes_.push_back(score(node));
+    mark_crowded();
+    rank();
+  }
+
+  Decision decide() {
+    Decision decision = choose();
+    const auto runnable = std::count_if(nodes_.begin(), nodes_.end(), [](const Scored& n) { return n.runnable(); });
+    const auto holders = std::count_if(nodes_.begin(), nodes_.end(), [](const Scored& n) { return n.holder(); });
+    decision.all_hold = runnable > 0 && runnable == holders;
+    for (const auto& node : nodes_) decision.candidates.push_back(candidate(node, decision));
+    return decision;
+  }
+
+ private:
+  Scored score(const NodeView& view) const {
+    Scored node;
+    node.view = &view;
+    node.required = contains(request_.required, view.name);
+    node.complete = !request_.datasets.empty();
+    for (const auto& dataset : request_.datasets) {
+      const auto at = view.holdings.find(dataset.id);
+      if (at == view.holdings.end()) {
+        node.complete = false;
+        continue;
+      }
+      node.resident += dataset.size ? std::min(at->second.resident, *dataset.size) : at->second.resident;
+      node.complete = node.complete && at->second.complete;
+      node.warming = node.warming || at->second.warming;
+    }
+    const auto taken = view.cpus_busy + view.cpus_promised;
+    const auto free_cpus = view.cpus > taken ? view.cpus - taken : 0;
+    node.free_now = request_.exclusive ? taken == 0 : free_cpus >= need_;
+    node.refused = why_refused(view);
+    node.not_cached = why_not_cached(view, node);
+    return node;
+  }
+
+  [[nodiscard]] std::string why_refused(const NodeView& view) const {
+    if (!request_.partition_nodes.empty() && !contains(request_.partition_nodes, view.name))
+      return "not in partition " + request_.partition;
+    if (contains(request_.excluded, view.name)) return "excluded by the job";
+    if (request_.required.size() >= wanted_ && !contains(request_.required, view.name))
+      return "not in the job's node list";
+    if (!view.usable) return view.state.empty() ? "not usable" : view.state;
+    if (view.cpus < need_)
+      return "has " + std::to_string(view.cpus) + " CPUs, the job needs " + std::to_string(need_) + " per node";
+    return {};
+  }
+
+  [[nodiscard]] std::string why_not_cached(const NodeView& view, const Scored& node) const {
+    if (!view.cache) return "no cache agent in service";
+    if (const auto at = request_.failed.find(view.name); at != request_.failed.end()) return at->second;
+    if (node.complete) return {};
+    const auto missing = missing_on(node);
+    if (view.room < missing) return "room for " + format_size(view.room) + ", " + format_size(missing) + " needed";
+    return {};
+  }
+
+  [[nodiscard]] Bytes missing_on(const Scored& node) const {
+    const Bytes want = request_.cache ? *request_.cache : total_;
+    return want > node.resident ? want - node.resident : Bytes{};
+  }
+
+  /// As many jobs wait for the node as it can run at once: another one had better be warmed elsewhere, if elsewhere is
+  /// idle.
+  void mark_crowded() {
+    const bool alternative = std::any_of(nodes_.begin(), nodes_.end(),
+                                         [](const Scored& n) { return n.cacheable() && n.free_now && !n.complete; });
+    if (!alternative) return;
+    for (auto& node : nodes_) node.crowded = !node.free_now && node.view->cpus_promised >= node.view->cpus;
+  }
+
+  void rank() {
+    const auto key = [](const Scored& n) {
+      return std::tuple(!n.required, n.crowded, !n.complete, -static_cast<double>(n.resident.count), !n.warming,
+                        !n.free_now, -static_cast<double>(n.view->room.count), n.load(), n.view->name);
+    };
+    std::stable_sort(nodes_.begin(), nodes_.end(), [&](const Scored& a, const Scored& b) { return key(a) < key(b); });
+  }
+
+  template <class Predicate>
+  [[nodiscard]] std::vector<std::string> best(Predicate&& fits) const {
+    std::vector<std::string> names;
+    for (const auto& node : nodes_)
+      if (names.size() < wanted_ && fits(node)) names.push_back(node.view->name);
+    return names;
+  }
+
+  [[nodiscard]] Decision choose() const {
+    if (request_.datasets.empty()) return cold("the job names no dataset");
+    if (std::none_of(nodes_.begin(), nodes_.end(), [](const Scored& n) { return n.runnable(); }))
+      return cold("no node can run the job at present");
+    const auto free_holders = best([](const Scored& n) { return n.holder() && n.free_now; });
+    if (free_holders.size() == wanted_) return go(free_holders);
+    if (request_.may_wait && request_.locality && request_.locality->max_wait.count() > 0 &&
+        request_.warm != WarmMode::wait) {
+      if (auto decision = wait_for_share()) return *decision;
+    }
+    switch (request_.warm) {
+      case WarmMode::wait:
+        return request_.may_wait ? warm_or_wait() : start_now(free_holders, "it does not wait any longer");
+      case WarmMode::overlap:
+        return overlap(free_holders);
+      default:
+        return start_now(free_holders, "it does not wait");
+    }
+  }
+
+  [[nodiscard]] Decision go(const std::vector<std::string>& nodes) const {
+    return {Action::go,
+            nodes,
+            false,
+            list_of(nodes) + (nodes.size() == 1 ? " holds" : " hold") + " the data" + sized() +
+                (nodes.size() == 1 ? " and is free" : " and are free"),
+            {}};
+  }
+
+  /// Whatever is there now: free holders if any, anything otherwise.
+  [[nodiscard]] Decision start_now(const std::vector<std::string>& free_holders, const std::string& because) const {
+    if (!free_holders.empty()) {
+      auto decision = go(free_holders);
+      if (free_holders.size() < wanted_)
+        decision.reason += "; the other " + std::to_string(wanted_ - free_holders.size()) + " of " +
+                           std::to_string(wanted_) + " nodes may be any";
+      return decision;
+    }
+    const auto holders = best([](const Scored& n) { return n.holder(); });
+    if (!holders.empty())
+      return cold(list_of(holders) + " hold" + (holders.size() == 1 ? "s" : "") + " the data but " +
+                  (holders.size() == 1 ? "is" : "are") + " busy, and " + because);
+    return cold("no node holds the data yet, and " + because);
+  }
+
+  /// --locality F@TIME: a set with that share exists but is busy.
+  [[nodiscard]] std::optional<Decision> wait_for_share() const {
+    const auto share_of = [&](const std::vector<std::string>& names) {
+      Bytes sum;
+      for (const auto& node : nodes_)
+        if (contains(names, node.view->name)) sum += node.resident;
+      const double whole = static_cast<double>(total_.count) * wanted_;
+      return whole > 0 ? static_cast<double>(sum.count) / whole : 0.0;
+    };
+    const double wanted_share = request_.locality->share;
+    if (!size_known_ || wanted_share <= 0) return std::nullopt;
+    const auto free_set = best([](const Scored& n) { return n.runnable() && n.view->cache && n.free_now; });
+    if (free_set.size() == wanted_ && share_of(free_set) >= wanted_share) {
+      return Decision{Action::go, free_set, false, list_of(free_set) + " hold the wanted share of the data", {}};
+    }
+    const auto any_set = best([](const Scored& n) { return n.runnable() && n.view->cache; });
+    if (any_set.size() < wanted_ || share_of(any_set) < wanted_share) return std::nullopt;
+    return Decision{Action::wait,
+                    any_set,
+                    false,
+                    list_of(any_set) + (any_set.size() == 1 ? " holds" : " hold") +
+                        " the wanted share of the data and is worth waiting for (--locality)",
+                    {}};
+  }
+
+  [[nodiscard]] Decision warm_or_wait() const {
+    if (auto refusal = too_large()) return *refusal;
+    const auto holders = best([](const Scored& n) { return n.holder() && !n.crowded; });
+    if (holders.size() == wanted_)
+      return {Action::wait,
+              holders,
+              false,
+              list_of(holders) + (holders.size() == 1 ? " holds" : " hold") + " the data" + sized() + " and " +
+                  (holders.size() == 1 ? "is" : "are") + " busy: waiting for " + (holders.size() == 1 ? "it" : "them"),
+              {}};
+    const auto nodes = best([](const Scored& n) { return n.cacheable(); });
+    if (nodes.empty()) return cold(why_nothing_cacheable());
+    return {Action::warm, nodes, false, warm_reason(nodes), {}};
+  }
+
+  [[nodiscard]] Decision overlap(const std::vector<std::string>& free_holders) const {
+    if (auto refusal = too_large()) {
+      if (!free_holders.empty()) return start_now(free_holders, "it does not wait");
+      return *refusal;
+    }
+    const auto nodes = best([](const Scored& n) { return n.cacheable() && n.free_now; });
+    if (nodes.empty())
+      return cold(
+          "no node that could cache the data is free now, and it does not wait: the cache fills where it starts");
+    return {Action::warm, nodes, false, warm_reason(nodes) + ", while the job starts", {}};
+  }
+
+  [[nodiscard]] std::string warm_reason(const std::vector<std::string>& nodes) const {
+    Bytes resident;
+    bool joins = false;
+    for (const auto& node : nodes_) {
+      if (!contains(nodes, node.view->name)) continue;
+      resident += node.resident;
+      joins = joins || node.warming;
+    }
+    std::string reason = (joins ? "joins the warm-up on " : "warming ") + list_of(nodes);
+    if (resident.count > 0) {
+      reason += ", which " + std::string(nodes.size() == 1 ? "has" : "have") + " the most of the data (" +
+                format_size(resident) + ")";
+    } else if (!joins) {
+      reason += ": no node has the data yet";
+    }
+    if (nodes.size() < wanted_)
+      reason += "; only " + std::to_string(nodes.size()) + " of " + std::to_string(wanted_) + " nodes can cache it";
+    return reason;
+  }
+
+  [[nodiscard]] std::optional<Decision> too_large() const {
+    if (request_.cache && size_known_ && *request_.cache < total_)
+      return cold("--cache " + format_size(*request_.cache) + " is smaller than the data (" + format_size(total_) +
+                  ")");
+    return std::nullopt;
+  }
+
+  [[nodiscard]] std::string why_nothing_cacheable() const {
+    const Scored* roomiest = nullptr;
+    std::string failed;
+    for (const auto& node : nodes_) {
+      if (!node.runnable()) continue;
+      if (const auto at = request_.failed.find(node.view->name); at != request_.failed.end())
+        failed = at->first + ": " + at->second;
+      if (node.view->cache && (roomiest == nullptr || roomiest->view->room < node.view->room)) roomiest = &node;
+    }
+    if (!failed.empty()) return failed;
+    if (roomiest == nullptr) return "no node that could run the job has a cache agent in service";
+    return "no node has room for " + format_size(missing_on(*roomiest)) + ": the most is " +
+           format_size(roomiest->view->room) + " on " + roomiest->view->name;
+  }
+
+  [[nodiscard]] static Decision cold(std::string reason) { return {Action::cold, {}, false, std::move(reason), {}}; }
+
+  [[nodiscard]] std::string sized() const { return size_known_ ? " (" + format_size(total_) + ")" : ""; }
+
+  [[nodiscard]] CandidateNode candidate(const Scored& node, const Decision& decision) const {
+    CandidateNode out{node.view->name,
+                      node.resident,
+                      total_,
+                      node.free_now && node.runnable(),
+                      node.complete,
+                      contains(decision.nodes, node.view->name),
+                      ""};
+    if (!node.runnable()) {
+      out.note = node.refused;
+    } else if (!node.not_cached.empty()) {
+      out.note = node.not_cached;
+    } else if (node.complete) {
+      out.note = node.free_now ? "holds the data" : "holds the data, busy";
+    } else if (node.warming) {
+      out.note = "being warmed";
+    } else {
+      out.note = node.free_now ? "free" : "busy";
+    }
+    return out;
+  }
+
+  const PlacementRequest& request_;
+  std::vector<Scored> nodes_;
+  Bytes total_;
+  bool size_known_ = true;
+  std::uint32_t wanted_ = 1, need_ = 1;
+};
+
+}  // namespace
+
+Decision place(const ClusterSnapshot& cluster, const PlacementRequest& request) {
+  return Placer(cluster, request).decide();
+}
+
+}  // namespace atlas

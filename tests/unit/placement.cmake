@@ -1,0 +1,1 @@
+atlas_test(placement_test LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/placement_test.cc DEPS atlas_placement)
