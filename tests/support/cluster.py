@@ -38,7 +38,7 @@ SHIMS = ("sbatch", "srun", "salloc", "squeue", "sinfo", "scontrol", "scancel", "
          "atlas-submit", "atlasctl", "atlas-enter")
 
 
-class ClusterError(Exception):
+class ClusterError(world_client.WorldError):
     """What went wrong, where, and where to look."""
 
 
@@ -108,11 +108,12 @@ def ensure_users() -> None:
 
 
 def process_start(pid: int) -> str | None:
-    """When a process started, in clock ticks: with the pid, its identity. None if there is no such process."""
+    """When a process started, in clock ticks: with the pid, its identity. None if it does not run (any more)."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
         return None
+    return None if fields[0] in "ZX" else fields[19]
 
 
 class Cluster:
@@ -281,7 +282,13 @@ class Cluster:
         wait_for(answers, 20, "the world answers", 0.01)
 
     def alive(self) -> bool:
-        return self._state is not None and self._world_process() is not None
+        if self._state is None or self._world_process() is None:
+            return False
+        try:
+            world_client.ask(self._socket, {"do": "nodes"})
+            return True
+        except world_client.WorldError:
+            return False  # killed a moment ago
 
     def _world_process(self) -> int | None:
         try:

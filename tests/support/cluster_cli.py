@@ -9,7 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from cluster import ROOT, Cluster, ClusterError, Settings, SHIMS
+from cluster import ROOT, Cluster, Settings, SHIMS
+from world_client import WorldError
 
 RECORD = ROOT / "build" / "cluster" / "cluster.json"
 
@@ -107,6 +108,6 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except ClusterError as error:
+    except WorldError as error:  # ClusterError is one
         print(f"cluster: {error}", file=sys.stderr)
         sys.exit(1)

@@ -106,7 +106,7 @@ std::string NodeTable::path(std::uint64_t ino) const {
   for (int depth = 0; ino != kRoot && depth < 4096; ++depth) {
     const auto node = nodes_.find(ino);
     if (node == nodes_.end()) break;
-    path = path.empty() ? node->second.name : node->second.name + "/" + path;
+    path.insert(0, path.empty() ? node->second.name : node->second.name + "/");
     ino = node->second.parent;
   }
   return path;
