@@ -25,7 +25,8 @@ struct OpenDirectory {
 };
 
 OpenDirectory& from(const fuse_file_info* info) {
-  return *reinterpret_cast<OpenDirectory*>(info->fh);  // NOLINT(performance-no-int-to-ptr): fh is libfuse's place for it
+  return *reinterpret_cast<OpenDirectory*>(
+      info->fh);  // NOLINT(performance-no-int-to-ptr): fh is libfuse's place for it
 }
 
 void opendir(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) {
