@@ -49,6 +49,24 @@ char* field(const std::string& text) {
   return const_cast<char*>(text.c_str());
 }
 
+/// How far ahead a begin time must be for a job to be safe from starting during one update; a parked job whose second
+/// update never comes (we are killed in between) starts after twice that.
+constexpr std::chrono::seconds kParkingMargin{5};
+
+Status update_job(const JobPatch& patch) {
+  job_desc_msg_t update;
+  slurm_init_job_desc_msg(&update);
+  update.job_id = patch.job_id;
+  if (patch.req_nodes) update.req_nodes = field(*patch.req_nodes);
+  // 0 would mean "leave it alone".
+  if (patch.begin) update.begin_time = std::max<time_t>(1, patch.begin->time_since_epoch().count());
+  if (patch.comment) update.comment = field(*patch.comment);
+  if (patch.admin_comment) update.admin_comment = field(*patch.admin_comment);
+  const int err = run([&] { return slurm_update_job(&update); });
+  if (err != 0) return fail(slurm::error_of(err, "updating job " + std::to_string(patch.job_id)));
+  return {};
+}
+
 }  // namespace
 
 struct LibslurmPort::Cache {
@@ -142,17 +160,23 @@ Result<JobRecord> LibslurmPort::load_job(std::uint32_t job_id) {
 }
 
 Status LibslurmPort::apply(const JobPatch& patch) {
-  job_desc_msg_t update;
-  slurm_init_job_desc_msg(&update);
-  update.job_id = patch.job_id;
-  if (patch.req_nodes) update.req_nodes = field(*patch.req_nodes);
-  // 0 would mean "leave it alone".
-  if (patch.begin) update.begin_time = std::max<time_t>(1, patch.begin->time_since_epoch().count());
-  if (patch.comment) update.comment = field(*patch.comment);
-  if (patch.admin_comment) update.admin_comment = field(*patch.admin_comment);
-  const int err = run([&] { return slurm_update_job(&update); });
-  if (err != 0) return fail(slurm::error_of(err, "updating job " + std::to_string(patch.job_id)));
-  return {};
+  if (!patch.req_nodes || patch.req_nodes->empty()) return update_job(patch);
+  // On a running job slurmctld takes req_nodes as "shrink to these nodes" and does so even when it then refuses the
+  // update. So a job of several nodes gets them only while it cannot start: its begin time is ahead, or is put there
+  // first, by an update that a job no longer pending refuses unharmed.
+  ATLAS_ASSIGN(const JobRecord job, load_job(patch.job_id));
+  if (job.state != JobState::pending)
+    return fail(Code::failed_precondition, "updating job " + std::to_string(patch.job_id) + ": no longer pending");
+  const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+  const bool may_shrink = job.nodes_wanted > 1 || job.nodes_most > 1;
+  if (!may_shrink || job.begin > now + kParkingMargin) return update_job(patch);
+  JobPatch park;
+  park.job_id = patch.job_id;
+  park.begin = now + 2 * kParkingMargin;
+  ATLAS_TRY(update_job(park));
+  JobPatch rest = patch;
+  if (!rest.begin) rest.begin = std::max(job.begin, now);
+  return update_job(rest);
 }
 
 }  // namespace atlas

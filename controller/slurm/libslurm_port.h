@@ -24,7 +24,9 @@ class LibslurmPort final : public SlurmPort {
   /// Asks only for what changed since the last call: nothing changed = three short answers.
   [[nodiscard]] Result<QueueSnapshot> load() override;
   [[nodiscard]] Result<JobRecord> load_job(std::uint32_t job_id) override;
-  /// Exactly one slurm_update_job. For an array that waits as a whole, its base id updates all tasks not split out.
+  /// One slurm_update_job; for an array that waits as a whole, its base id updates all tasks not split out. Pinning a
+  /// job of several nodes that could start at any moment takes two: it is parked first (begin time 10 s ahead),
+  /// because req_nodes on a job that has just started would shrink it.
   [[nodiscard]] Status apply(const JobPatch& patch) override;
 
  private:

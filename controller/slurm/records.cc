@@ -58,6 +58,8 @@ Code code_of(int err) {
     case ESLURM_TRANSITION_STATE_NO_UPDATE:
     case ESLURM_DISABLED:
       return Code::failed_precondition;
+    case ESLURM_JOB_SETTING_DB_INX:  // between two states of its accounting record: try again in a second
+      return Code::aborted;
     case ESLURM_ACCESS_DENIED:
     case ESLURM_USER_ID_MISSING:
       return Code::permission_denied;
