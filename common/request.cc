@@ -11,6 +11,7 @@ namespace atlas {
 namespace {
 
 constexpr std::string_view kVersion = "v1";
+constexpr std::string_view kOwnBeginTag = "atlas-begin:";
 
 bool is_name(std::string_view text) {
   return !text.empty() && text != "." && text != ".." && std::all_of(text.begin(), text.end(), [](char c) {
@@ -191,6 +192,21 @@ std::optional<std::string_view> find_request(std::string_view burst_buffer, std:
     return value.substr(0, value.find_first_of(" \t\r\n"));
   }
   return std::nullopt;
+}
+
+std::optional<std::chrono::sys_seconds> find_own_begin(std::string_view admin_comment) {
+  const auto at = admin_comment.find(kOwnBeginTag);
+  if (at == std::string_view::npos || (at != 0 && admin_comment[at - 1] != ' ')) return std::nullopt;
+  const auto text = admin_comment.substr(at + kOwnBeginTag.size());
+  std::int64_t value = 0;
+  const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (ec != std::errc() || (end != text.data() + text.size() && *end != ' ') || value < 0) return std::nullopt;
+  return std::chrono::sys_seconds(std::chrono::seconds(value));
+}
+
+std::string add_own_begin(std::string_view admin_comment, std::chrono::sys_seconds begin) {
+  return std::string(admin_comment) + (admin_comment.empty() ? "" : " ") + std::string(kOwnBeginTag) +
+         std::to_string(begin.time_since_epoch().count());
 }
 
 }  // namespace atlas

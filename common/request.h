@@ -60,4 +60,10 @@ inline constexpr std::string_view kDirectiveTag = "#BB_LUA atlas ";
 [[nodiscard]] std::optional<std::string_view> find_request(std::string_view burst_buffer,
                                                            std::string_view admin_comment);
 
+/// The begin time a job had before Atlas moved it (--begin, or its submit time), kept as "atlas-begin:SECONDS" in
+/// admin_comment; nullopt if Atlas did not move it. No release comes before it.
+[[nodiscard]] std::optional<std::chrono::sys_seconds> find_own_begin(std::string_view admin_comment);
+/// The comment with that mark appended to what is there.
+[[nodiscard]] std::string add_own_begin(std::string_view admin_comment, std::chrono::sys_seconds begin);
+
 }  // namespace atlas

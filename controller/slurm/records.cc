@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "common/request.h"
+
 namespace atlas::slurm {
 namespace {
 
@@ -168,6 +170,7 @@ JobRecord to_job(const slurm_job_info_t& job) {
   out.burst_buffer = text(job.burst_buffer);
   out.admin_comment = text(job.admin_comment);
   out.comment = text(job.comment);
+  out.own_begin = find_own_begin(out.admin_comment);
   return out;
 }
 

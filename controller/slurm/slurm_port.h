@@ -31,7 +31,9 @@ struct JobRecord {
   bool exclusive = false;
   std::uint32_t nodes_wanted = 1, nodes_most = 0;  ///< -N min and max (0 = none given)
   std::uint32_t cpus_wanted = 1;
+  /// `begin` of a held job is 0. Where Atlas moved it, own_begin is the user's own: no release comes before that.
   WallSeconds submitted{}, eligible{}, begin{}, start{}, end{};
+  std::optional<WallSeconds> own_begin;
   std::chrono::minutes time_limit{0};
   std::string nodes;            ///< allocated, hostlist
   std::string predicted_nodes;  ///< backfill's estimate, hostlist; flaps
@@ -64,7 +66,7 @@ struct QueueSnapshot {
 struct JobPatch {
   std::uint32_t job_id = 0;
   std::optional<std::string> req_nodes;  ///< "" unpins
-  std::optional<WallSeconds> begin;      ///< in the past or now = release
+  std::optional<WallSeconds> begin;      ///< in the past or now = release; not before JobRecord::own_begin
   std::optional<std::string> comment;
   std::optional<std::string> admin_comment;
 };
