@@ -86,7 +86,7 @@ int main(int argc, char** argv) {
   std::uint32_t job_id = 0;
   std::string config_file = default_config_path();
   app.add_option("HOOK", hook_name, "data_in, pre_run or teardown; others do nothing")->required();
-  app.add_option("JOBID", job_id, "Slurm's job id")->required()->check(CLI::PositiveNumber);
+  app.add_option("JOBID", job_id, "Slurm's job id")->required();
   app.add_option("--config", config_file, "Configuration file")->type_name("FILE")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   const auto hook = parse_hook(hook_name);

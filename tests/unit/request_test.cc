@@ -58,5 +58,16 @@ TEST(FindRequest, ReadsTheDirectiveOrTheAdminComment) {
   EXPECT_EQ(find_request("#BB_LUA other req=x", "notatlas:v1"), std::nullopt);
 }
 
+TEST(Request, TheUsersOwnBeginTimeIsKeptInTheAdminComment) {
+  const std::chrono::sys_seconds begin{std::chrono::seconds(1795309815)};
+  EXPECT_EQ(find_own_begin(add_own_begin("", begin)), begin);
+  EXPECT_EQ(add_own_begin("site note", begin), "site note atlas-begin:1795309815");
+  EXPECT_EQ(find_own_begin("site note atlas-begin:1795309815 more"), begin);
+  EXPECT_EQ(find_own_begin("xatlas-begin:1"), std::nullopt);
+  EXPECT_EQ(find_own_begin("atlas-begin:1x"), std::nullopt);
+  EXPECT_EQ(find_own_begin("atlas-begin:"), std::nullopt);
+  EXPECT_EQ(find_request("", add_own_begin("atlas:v1,d=/a", begin)), "v1,d=/a");
+}
+
 }  // namespace
 }  // namespace atlas
