@@ -1,0 +1,112 @@
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/identity.h"
+#include "common/result.h"
+#include "common/units.h"
+
+namespace atlas::agent {
+
+/// What a tier holds. state: ok | suspect | out.
+struct TierUse {
+  std::string name;
+  Bytes quota, used;
+  std::string state = "ok";
+};
+
+/// A warm-up as it is asked for.
+struct WarmOrder {
+  DatasetId dataset;
+  Principal as;
+  JobKey payer;
+  Bytes cache_limit;        ///< 0 = as needed
+  bool revalidate = false;  ///< walk even if a recent walk vouches for the generation
+};
+
+/// A job and what it reads, as the controller planned it.
+struct JobOrder {
+  JobKey job;
+  Principal as;
+  struct Item {
+    DatasetId dataset;
+    GenerationId generation;  ///< none = the newest complete one
+  };
+  std::vector<Item> datasets;
+  std::string reason;
+  std::chrono::milliseconds waited{0};
+};
+
+/// What a job read from, for its receipt.
+struct DatasetOutcome {
+  DatasetId dataset;
+  GenerationId generation;
+  bool from_node = false;
+  Bytes resident;
+  Bytes origin_bytes;  ///< read from the origin on this node for this job by Atlas
+  std::string reason;  ///< when not from the node: why
+};
+struct JobOutcome {
+  bool known = false;
+  std::vector<DatasetOutcome> datasets;
+};
+
+struct EvictOutcome {
+  Bytes bytes;
+  std::uint32_t replicas = 0;
+  std::vector<std::string> kept;  ///< why what stayed stayed
+};
+
+using OnProgress = std::function<void(const WarmProgress&)>;  ///< from any thread; must not block
+using OnWarmed = std::function<void(Result<WarmProgress>)>;   ///< once; the last state, or why it failed
+
+/// What the rpc edge drives: everything the node does, without gRPC. Implemented over store, warm and jobs.
+/// Thread-safe. Calls that say "blocks" run on the edge's worker threads.
+class Node {
+ public:
+  virtual ~Node() = default;
+
+  /// Starts or joins a warm-up; never blocks. Progress at every phase change and at least every 500 ms, first at once.
+  /// Goes on when nobody listens any more: dropping the returned token only ends the callbacks (after it none runs).
+  [[nodiscard]] virtual std::shared_ptr<void> warm(const WarmOrder& order, OnProgress progress, OnWarmed done) = 0;
+  /// True if one was running. Never blocks.
+  virtual bool cancel_warm(const DatasetId& dataset, const Principal& as) = 0;
+  /// Walks without copying, for `limit` at most. Blocks.
+  [[nodiscard]] virtual Result<WarmProgress> survey(const DatasetId& dataset, const Principal& as,
+                                                    std::chrono::milliseconds limit) = 0;
+
+  /// Takes leases; answers what is here of each dataset, in order. Blocks.
+  [[nodiscard]] virtual Result<std::vector<ReplicaInfo>> plan(const JobOrder& order) = 0;
+  /// Lets go of a job. Blocks.
+  [[nodiscard]] virtual Result<JobOutcome> release(const JobKey& job) = 0;
+  [[nodiscard]] virtual Result<EvictOutcome> evict(const DatasetId& dataset,
+                                                   const std::optional<GenerationId>& generation) = 0;  ///< Blocks.
+  [[nodiscard]] virtual Result<std::uint32_t> pin(const DatasetId& dataset, bool pinned) = 0;           ///< Blocks.
+
+  // What is reported to the controller.
+  [[nodiscard]] virtual std::vector<ReplicaInfo> inventory() const = 0;
+  [[nodiscard]] virtual std::vector<TierUse> tiers() const = 0;
+  [[nodiscard]] virtual std::vector<JobKey> jobs() const = 0;
+  struct Activity {
+    std::uint32_t warming = 0, in_flight = 0;
+  };
+  [[nodiscard]] virtual Activity activity() const = 0;
+  /// Called, from any thread, with every replica that changed (absent = gone). Set once, before the services start.
+  virtual void on_change(std::function<void(const ReplicaInfo&)> callback) = 0;
+};
+
+/// How a job's plan is asked for when the controller has not sent one. Implemented by the rpc edge; blocks until
+/// `deadline` at most.
+class PlanSource {
+ public:
+  virtual ~PlanSource() = default;
+  /// nullopt: the job asked Atlas for nothing.
+  [[nodiscard]] virtual Result<std::optional<JobOrder>> plan_of(std::uint32_t job_id, SteadyTime deadline) = 0;
+};
+
+}  // namespace atlas::agent
