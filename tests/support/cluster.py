@@ -167,6 +167,7 @@ class Cluster:
             "PATH": f"{binaries}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "SLURM_CONF": f"{self.state}/etc/slurm.conf",
             "ATLAS_CONF": f"{self.state}/etc/atlas.toml",
+            "ATLAS_LIBEXEC": binaries,
             "ATLAS_ORIGIN": str(self.origin),
             "LUA_PATH": f"{lua}/?.lua;{self._inside('etc', 'slurm')}/?.lua;;",
         }
