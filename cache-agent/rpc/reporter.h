@@ -1,0 +1,57 @@
+#pragma once
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "atlas/v1/controller.grpc.pb.h"
+#include "cache-agent/rpc/node.h"
+#include "proto/auth.h"
+
+namespace atlas::agent {
+
+/// Keeps the controller informed over one long-lived stream: hello and inventory at each connect, every replica that changes, a heartbeat every
+/// few seconds. Reconnects for ever, with a short pause; logs once when the controller is lost and once when it is back. Owns one thread.
+class Reporter {
+ public:
+  struct Identity {
+    std::string node;
+    std::string address;  ///< host:port of our Agent service
+  };
+  /// Does not start before start(). What it is given outlives it.
+  Reporter(const Authenticator& auth, std::shared_ptr<grpc::Channel> channel, std::string peer, Identity identity, const Node& node);
+  ~Reporter();
+  Reporter(const Reporter&) = delete;
+  Reporter& operator=(const Reporter&) = delete;
+
+  void start();
+  /// A replica changed; never blocks. Forgotten while not connected: the next connect sends the inventory.
+  void replica_changed(const ReplicaInfo& replica);
+
+ private:
+  class Call;
+  void run();
+  /// Lives with one connection until it ends; true if the controller had welcomed us.
+  bool serve(const std::shared_ptr<Call>& call);
+  [[nodiscard]] v1::AgentReport hello();
+  [[nodiscard]] v1::AgentReport inventory();
+  [[nodiscard]] v1::AgentReport heartbeat();
+  [[nodiscard]] v1::AgentReport next();
+
+  const Authenticator& auth_;
+  const std::unique_ptr<v1::Controller::Stub> stub_;
+  const std::string peer_;
+  const Identity identity_;
+  const Node& node_;
+  const std::uint64_t epoch_;
+
+  std::mutex mutex_;  ///< guards what follows
+  std::condition_variable wake_;
+  std::shared_ptr<Call> call_;
+  std::uint64_t seq_ = 0;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace atlas::agent
