@@ -12,7 +12,8 @@ namespace {
 
 JobOrder order_of(const v1::PlanRequest& in) {
   JobOrder order{from_wire(in.job()), from_wire(in.as()), {}, in.reason(), std::chrono::milliseconds(in.waited())};
-  for (const auto& item : in.datasets()) order.datasets.push_back({from_wire(item.dataset()), GenerationId::of(item.generation())});
+  for (const auto& item : in.datasets())
+    order.datasets.push_back({from_wire(item.dataset()), GenerationId::of(item.generation())});
   return order;
 }
 
@@ -38,11 +39,14 @@ Status AgentService::allow(Caller caller) const {
   return fail(Code::permission_denied, "only the controller may call a node's agent: ask the controller, by atlasctl");
 }
 
-grpc::ServerWriteReactor<v1::Progress>* AgentService::Warm(grpc::CallbackServerContext* ctx, const v1::WarmRequest* request) {
+grpc::ServerWriteReactor<v1::Progress>* AgentService::Warm(grpc::CallbackServerContext* ctx,
+                                                           const v1::WarmRequest* request) {
   return serve_stream<v1::Progress>(
-      auth_, ctx, "Agent.Warm", request, [this](Caller caller, const v1::WarmRequest& in, std::shared_ptr<ServerStream<v1::Progress>> stream) {
+      auth_, ctx, "Agent.Warm", request,
+      [this](Caller caller, const v1::WarmRequest& in, std::shared_ptr<ServerStream<v1::Progress>> stream) {
         if (auto ok = allow(caller); !ok) return stream->finish(ok);
-        const WarmOrder order{from_wire(in.dataset()), from_wire(in.as()), from_wire(in.payer()), Bytes{in.cache_limit()}, in.revalidate()};
+        const WarmOrder order{from_wire(in.dataset()), from_wire(in.as()), from_wire(in.payer()),
+                              Bytes{in.cache_limit()}, in.revalidate()};
         node_.warm(
             order, [stream](const WarmProgress& progress) { stream->write(atlas::to_wire(progress)); },
             [stream](Result<WarmProgress> last) {
@@ -52,8 +56,8 @@ grpc::ServerWriteReactor<v1::Progress>* AgentService::Warm(grpc::CallbackServerC
       });
 }
 
-grpc::ServerUnaryReactor* AgentService::CancelWarm(grpc::CallbackServerContext* ctx, const v1::CancelWarmRequest* request,
-                                                   v1::CancelWarmReply* reply) {
+grpc::ServerUnaryReactor* AgentService::CancelWarm(grpc::CallbackServerContext* ctx,
+                                                   const v1::CancelWarmRequest* request, v1::CancelWarmReply* reply) {
   return serve_unary(auth_, ctx, "Agent.CancelWarm", request, reply,
                      [this](Caller caller, const v1::CancelWarmRequest& in, Respond<v1::CancelWarmReply> respond) {
                        if (auto ok = allow(caller); !ok) return respond(fail(ok.error()));
@@ -63,12 +67,15 @@ grpc::ServerUnaryReactor* AgentService::CancelWarm(grpc::CallbackServerContext* 
                      });
 }
 
-grpc::ServerWriteReactor<v1::Progress>* AgentService::Survey(grpc::CallbackServerContext* ctx, const v1::SurveyRequest* request) {
+grpc::ServerWriteReactor<v1::Progress>* AgentService::Survey(grpc::CallbackServerContext* ctx,
+                                                             const v1::SurveyRequest* request) {
   return serve_stream<v1::Progress>(
-      auth_, ctx, "Agent.Survey", request, [this](Caller caller, const v1::SurveyRequest& in, std::shared_ptr<ServerStream<v1::Progress>> stream) {
+      auth_, ctx, "Agent.Survey", request,
+      [this](Caller caller, const v1::SurveyRequest& in, std::shared_ptr<ServerStream<v1::Progress>> stream) {
         if (auto ok = allow(caller); !ok) return stream->finish(ok);
         workers_.post([this, in, stream] {
-          auto result = node_.survey(from_wire(in.dataset()), from_wire(in.as()), std::chrono::milliseconds(in.limit()));
+          auto result =
+              node_.survey(from_wire(in.dataset()), from_wire(in.as()), std::chrono::milliseconds(in.limit()));
           if (!result) return stream->finish(fail(std::move(result).error()));
           stream->write(atlas::to_wire(*result));
           stream->finish({});
@@ -76,20 +83,23 @@ grpc::ServerWriteReactor<v1::Progress>* AgentService::Survey(grpc::CallbackServe
       });
 }
 
-grpc::ServerUnaryReactor* AgentService::Plan(grpc::CallbackServerContext* ctx, const v1::PlanRequest* request, v1::PlanReply* reply) {
-  return serve_unary(auth_, ctx, "Agent.Plan", request, reply, [this](Caller caller, const v1::PlanRequest& in, Respond<v1::PlanReply> respond) {
-    if (auto ok = allow(caller); !ok) return respond(fail(ok.error()));
-    workers_.post([this, order = order_of(in), respond] {
-      auto replicas = node_.plan(order);
-      if (!replicas) return respond(fail(std::move(replicas).error()));
-      v1::PlanReply out;
-      for (const auto& replica : *replicas) *out.add_replicas() = atlas::to_wire(replica);
-      respond(std::move(out));
-    });
-  });
+grpc::ServerUnaryReactor* AgentService::Plan(grpc::CallbackServerContext* ctx, const v1::PlanRequest* request,
+                                             v1::PlanReply* reply) {
+  return serve_unary(auth_, ctx, "Agent.Plan", request, reply,
+                     [this](Caller caller, const v1::PlanRequest& in, Respond<v1::PlanReply> respond) {
+                       if (auto ok = allow(caller); !ok) return respond(fail(ok.error()));
+                       workers_.post([this, order = order_of(in), respond] {
+                         auto replicas = node_.plan(order);
+                         if (!replicas) return respond(fail(std::move(replicas).error()));
+                         v1::PlanReply out;
+                         for (const auto& replica : *replicas) *out.add_replicas() = atlas::to_wire(replica);
+                         respond(std::move(out));
+                       });
+                     });
 }
 
-grpc::ServerUnaryReactor* AgentService::Release(grpc::CallbackServerContext* ctx, const v1::ReleaseRequest* request, v1::ReleaseReply* reply) {
+grpc::ServerUnaryReactor* AgentService::Release(grpc::CallbackServerContext* ctx, const v1::ReleaseRequest* request,
+                                                v1::ReleaseReply* reply) {
   return serve_unary(auth_, ctx, "Agent.Release", request, reply,
                      [this](Caller caller, const v1::ReleaseRequest& in, Respond<v1::ReleaseReply> respond) {
                        if (auto ok = allow(caller); !ok) return respond(fail(ok.error()));
@@ -101,34 +111,38 @@ grpc::ServerUnaryReactor* AgentService::Release(grpc::CallbackServerContext* ctx
                      });
 }
 
-grpc::ServerUnaryReactor* AgentService::Evict(grpc::CallbackServerContext* ctx, const v1::EvictRequest* request, v1::EvictReply* reply) {
-  return serve_unary(auth_, ctx, "Agent.Evict", request, reply, [this](Caller caller, const v1::EvictRequest& in, Respond<v1::EvictReply> respond) {
-    if (auto ok = allow(caller); !ok) return respond(fail(ok.error()));
-    std::optional<GenerationId> generation;
-    if (!in.generation().empty()) generation = GenerationId::of(in.generation());
-    workers_.post([this, dataset = from_wire(in.dataset()), generation, respond] {
-      auto outcome = node_.evict(dataset, generation);
-      if (!outcome) return respond(fail(std::move(outcome).error()));
-      v1::EvictReply out;
-      out.set_bytes(outcome->bytes.count);
-      out.set_replicas(outcome->replicas);
-      for (auto& reason : outcome->kept) out.add_kept(std::move(reason));
-      respond(std::move(out));
-    });
-  });
+grpc::ServerUnaryReactor* AgentService::Evict(grpc::CallbackServerContext* ctx, const v1::EvictRequest* request,
+                                              v1::EvictReply* reply) {
+  return serve_unary(auth_, ctx, "Agent.Evict", request, reply,
+                     [this](Caller caller, const v1::EvictRequest& in, Respond<v1::EvictReply> respond) {
+                       if (auto ok = allow(caller); !ok) return respond(fail(ok.error()));
+                       std::optional<GenerationId> generation;
+                       if (!in.generation().empty()) generation = GenerationId::of(in.generation());
+                       workers_.post([this, dataset = from_wire(in.dataset()), generation, respond] {
+                         auto outcome = node_.evict(dataset, generation);
+                         if (!outcome) return respond(fail(std::move(outcome).error()));
+                         v1::EvictReply out;
+                         out.set_bytes(outcome->bytes.count);
+                         out.set_replicas(outcome->replicas);
+                         for (auto& reason : outcome->kept) out.add_kept(std::move(reason));
+                         respond(std::move(out));
+                       });
+                     });
 }
 
-grpc::ServerUnaryReactor* AgentService::Pin(grpc::CallbackServerContext* ctx, const v1::PinRequest* request, v1::PinReply* reply) {
-  return serve_unary(auth_, ctx, "Agent.Pin", request, reply, [this](Caller caller, const v1::PinRequest& in, Respond<v1::PinReply> respond) {
-    if (auto ok = allow(caller); !ok) return respond(fail(ok.error()));
-    workers_.post([this, dataset = from_wire(in.dataset()), pinned = in.pinned(), respond] {
-      auto replicas = node_.pin(dataset, pinned);
-      if (!replicas) return respond(fail(std::move(replicas).error()));
-      v1::PinReply out;
-      out.set_replicas(*replicas);
-      respond(std::move(out));
-    });
-  });
+grpc::ServerUnaryReactor* AgentService::Pin(grpc::CallbackServerContext* ctx, const v1::PinRequest* request,
+                                            v1::PinReply* reply) {
+  return serve_unary(auth_, ctx, "Agent.Pin", request, reply,
+                     [this](Caller caller, const v1::PinRequest& in, Respond<v1::PinReply> respond) {
+                       if (auto ok = allow(caller); !ok) return respond(fail(ok.error()));
+                       workers_.post([this, dataset = from_wire(in.dataset()), pinned = in.pinned(), respond] {
+                         auto replicas = node_.pin(dataset, pinned);
+                         if (!replicas) return respond(fail(std::move(replicas).error()));
+                         v1::PinReply out;
+                         out.set_replicas(*replicas);
+                         respond(std::move(out));
+                       });
+                     });
 }
 
 }  // namespace atlas::agent

@@ -8,19 +8,26 @@
 
 namespace atlas::agent {
 
-/// The Agent service: checks that root or SlurmUser calls, translates, and hands over to the Node. Blocking work goes to `workers`.
-/// `auth`, `node` and `workers` outlive the server it is registered with.
+/// The Agent service: checks that root or SlurmUser calls, translates, and hands over to the Node. Blocking work goes
+/// to `workers`. `auth`, `node` and `workers` outlive the server it is registered with.
 class AgentService final : public v1::Agent::CallbackService {
  public:
   AgentService(const Authenticator& auth, Node& node, Workers& workers) : auth_(auth), node_(node), workers_(workers) {}
 
-  grpc::ServerWriteReactor<v1::Progress>* Warm(grpc::CallbackServerContext* ctx, const v1::WarmRequest* request) override;
-  grpc::ServerUnaryReactor* CancelWarm(grpc::CallbackServerContext* ctx, const v1::CancelWarmRequest* request, v1::CancelWarmReply* reply) override;
-  grpc::ServerWriteReactor<v1::Progress>* Survey(grpc::CallbackServerContext* ctx, const v1::SurveyRequest* request) override;
-  grpc::ServerUnaryReactor* Plan(grpc::CallbackServerContext* ctx, const v1::PlanRequest* request, v1::PlanReply* reply) override;
-  grpc::ServerUnaryReactor* Release(grpc::CallbackServerContext* ctx, const v1::ReleaseRequest* request, v1::ReleaseReply* reply) override;
-  grpc::ServerUnaryReactor* Evict(grpc::CallbackServerContext* ctx, const v1::EvictRequest* request, v1::EvictReply* reply) override;
-  grpc::ServerUnaryReactor* Pin(grpc::CallbackServerContext* ctx, const v1::PinRequest* request, v1::PinReply* reply) override;
+  grpc::ServerWriteReactor<v1::Progress>* Warm(grpc::CallbackServerContext* ctx,
+                                               const v1::WarmRequest* request) override;
+  grpc::ServerUnaryReactor* CancelWarm(grpc::CallbackServerContext* ctx, const v1::CancelWarmRequest* request,
+                                       v1::CancelWarmReply* reply) override;
+  grpc::ServerWriteReactor<v1::Progress>* Survey(grpc::CallbackServerContext* ctx,
+                                                 const v1::SurveyRequest* request) override;
+  grpc::ServerUnaryReactor* Plan(grpc::CallbackServerContext* ctx, const v1::PlanRequest* request,
+                                 v1::PlanReply* reply) override;
+  grpc::ServerUnaryReactor* Release(grpc::CallbackServerContext* ctx, const v1::ReleaseRequest* request,
+                                    v1::ReleaseReply* reply) override;
+  grpc::ServerUnaryReactor* Evict(grpc::CallbackServerContext* ctx, const v1::EvictRequest* request,
+                                  v1::EvictReply* reply) override;
+  grpc::ServerUnaryReactor* Pin(grpc::CallbackServerContext* ctx, const v1::PinRequest* request,
+                                v1::PinReply* reply) override;
 
  private:
   [[nodiscard]] Status allow(Caller caller) const;

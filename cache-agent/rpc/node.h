@@ -71,8 +71,8 @@ class Node {
  public:
   virtual ~Node() = default;
 
-  /// Starts or joins a warm-up; never blocks. Progress at every phase change and at least every 500 ms, first at once. Goes on when nobody
-  /// listens any more.
+  /// Starts or joins a warm-up; never blocks. Progress at every phase change and at least every 500 ms, first at once.
+  /// Goes on when nobody listens any more.
   virtual void warm(const WarmOrder& order, OnProgress progress, OnWarmed done) = 0;
   /// True if one was running. Never blocks.
   virtual bool cancel_warm(const DatasetId& dataset, const Principal& as) = 0;

@@ -12,7 +12,10 @@ namespace atlas::agent {
 class PlanClient final : public PlanSource {
  public:
   PlanClient(const Authenticator& auth, std::shared_ptr<grpc::Channel> channel, std::string peer, std::string node)
-      : auth_(auth), stub_(v1::Controller::NewStub(std::move(channel))), peer_(std::move(peer)), node_(std::move(node)) {}
+      : auth_(auth),
+        stub_(v1::Controller::NewStub(std::move(channel))),
+        peer_(std::move(peer)),
+        node_(std::move(node)) {}
   [[nodiscard]] Result<std::optional<JobOrder>> plan_of(std::uint32_t job_id, SteadyTime deadline) override;
 
  private:

@@ -8,10 +8,6 @@
 
 #include "proto/convert.h"
 
-#ifndef ATLAS_VERSION
-#define ATLAS_VERSION "unknown"
-#endif
-
 namespace atlas::agent {
 namespace {
 
@@ -38,7 +34,8 @@ std::uint64_t random_epoch() {
 
 }  // namespace
 
-/// One connection. gRPC calls its reactions one at a time; send() comes from any thread. Keeps itself alive until OnDone().
+/// One connection. gRPC calls its reactions one at a time; send() comes from any thread. Keeps itself alive until
+/// OnDone().
 class Reporter::Call final : public grpc::ClientBidiReactor<v1::AgentReport, v1::ControllerNote> {
  public:
   Call(Reporter& owner, v1::AgentReport hello) : owner_(owner), first_(std::move(hello)) { queue_.push_back(first_); }
@@ -144,7 +141,8 @@ class Reporter::Call final : public grpc::ClientBidiReactor<v1::AgentReport, v1:
   std::shared_ptr<Call> self_;
 };
 
-Reporter::Reporter(const Authenticator& auth, std::shared_ptr<grpc::Channel> channel, std::string peer, Identity identity, const Node& node)
+Reporter::Reporter(const Authenticator& auth, std::shared_ptr<grpc::Channel> channel, std::string peer,
+                   Identity identity, const Node& node)
     : auth_(auth),
       stub_(v1::Controller::NewStub(std::move(channel))),
       peer_(std::move(peer)),
@@ -228,7 +226,8 @@ void Reporter::run() {
     std::unique_lock lock(mutex_);
     if (stopping_) return;
     if (!std::exchange(said_lost, true))
-      spdlog::warn("no connection to {}: {}; jobs go on with what is here, trying again", peer_, ended ? "closed" : ended.error().message);
+      spdlog::warn("no connection to {}: {}; jobs go on with what is here, trying again", peer_,
+                   ended ? "closed" : ended.error().message);
     wake_.wait_for(lock, pause, [this] { return stopping_; });
     if (stopping_) return;
     pause = std::min(pause * 2, kLongestPause);
@@ -246,8 +245,8 @@ bool Reporter::serve(const std::shared_ptr<Call>& call) {
   std::unique_lock lock(mutex_);
   while (!call->done()) {
     if (stopping_ && !std::exchange(cancelled, true)) call->cancel();
-    const bool woken =
-        wake_.wait_for(lock, kHeartbeat, [&] { return call->done() || (stopping_ && !cancelled) || (!greeted && call->welcomed()); });
+    const bool woken = wake_.wait_for(
+        lock, kHeartbeat, [&] { return call->done() || (stopping_ && !cancelled) || (!greeted && call->welcomed()); });
     if (!greeted && call->welcomed()) {
       greeted = true;
       spdlog::info("connected to {}", peer_);

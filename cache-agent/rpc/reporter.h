@@ -11,8 +11,9 @@
 
 namespace atlas::agent {
 
-/// Keeps the controller informed over one long-lived stream: hello and inventory at each connect, every replica that changes, a heartbeat every
-/// few seconds. Reconnects for ever, with a short pause; logs once when the controller is lost and once when it is back. Owns one thread.
+/// Keeps the controller informed over one long-lived stream: hello and inventory at each connect, every replica that
+/// changes, a heartbeat every few seconds. Reconnects for ever, with a short pause; logs once when the controller is
+/// lost and once when it is back. Owns one thread.
 class Reporter {
  public:
   struct Identity {
@@ -20,7 +21,8 @@ class Reporter {
     std::string address;  ///< host:port of our Agent service
   };
   /// Does not start before start(). What it is given outlives it.
-  Reporter(const Authenticator& auth, std::shared_ptr<grpc::Channel> channel, std::string peer, Identity identity, const Node& node);
+  Reporter(const Authenticator& auth, std::shared_ptr<grpc::Channel> channel, std::string peer, Identity identity,
+           const Node& node);
   ~Reporter();
   Reporter(const Reporter&) = delete;
   Reporter& operator=(const Reporter&) = delete;
