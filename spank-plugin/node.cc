@@ -69,7 +69,7 @@ std::string node_name() {
 }
 
 std::vector<std::string> helper_arguments(std::string verb, std::uint32_t job, std::uint32_t step, const Identity& who,
-                                          const Config& config) {
+                                          const Config& config, std::chrono::milliseconds limit) {
   std::string groups;
   for (const gid_t group : who.groups) groups += (groups.empty() ? "" : ",") + std::to_string(group);
   return {std::move(verb),
@@ -79,6 +79,7 @@ std::vector<std::string> helper_arguments(std::string verb, std::uint32_t job, s
           "--uid=" + std::to_string(who.uid),
           "--gid=" + std::to_string(who.gid),
           "--groups=" + groups,
+          "--limit-ms=" + std::to_string(limit.count()),
           "--silence-ms=" + std::to_string(config.agent.origin_silence.count())};
 }
 
@@ -128,7 +129,8 @@ Status NodeSide::ask(spank_t spank, const std::string& encoded) {
   const auto step = number(spank, S_JOB_STEPID);
   if (!job || !step) return fail(Code::internal, "Slurm does not say which job this is");
   ATLAS_ASSIGN(auto answer,
-               run_helper(args_.libexec + "/atlas-attach", helper_arguments("prepare", *job, *step, who, *config_),
+               run_helper(args_.libexec + "/atlas-attach",
+                          helper_arguments("prepare", *job, *step, who, *config_, config_->agent.attach_timeout),
                           begin + config_->agent.attach_timeout));
   left_ = config_->agent.attach_timeout -
           std::chrono::ceil<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin);
@@ -154,11 +156,13 @@ Status NodeSide::enter(spank_t spank) {
   const auto job = number(spank, S_JOB_ID);
   const auto step = number(spank, S_JOB_STEPID);
   if (!job || !step) return fail(Code::internal, "Slurm does not say which job this is");
-  auto arguments = helper_arguments("join", *job, *step, who, *config_);
+  const auto limit = std::max(left_, kLeastForJoin);
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  auto arguments = helper_arguments("join", *job, *step, who, *config_, limit);
   if (directory[0] == '/') arguments.push_back("--directory=" + std::string(directory.data()));
-  const auto deadline = std::chrono::steady_clock::now() + std::max(left_, kLeastForJoin);
   ATLAS_ASSIGN(auto answer, run_helper(args_.libexec + "/atlas-attach", arguments, deadline));
-  if (!answer.report.cache_state.empty()) cache_state_ = std::move(answer.report.cache_state);
+  cache_state_ = answer.report.cache_state.empty() ? cache_state_without_cache(cache_state_)
+                                                   : std::move(answer.report.cache_state);
   if (!answer.report.announcement.empty()) announcement_ = std::move(answer.report.announcement);
   if (!answer.ns) {
     mounts_ = false;

@@ -1,0 +1,145 @@
+#include "launcher/atlas_attach_mounts.h"
+
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/openat2.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/fsuid.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <numeric>
+#include <set>
+
+#include "common/child.h"
+#include "common/percent.h"
+
+namespace atlas::launcher {
+namespace {
+
+/// Looks at files as the user from here on, for good: the user's ids for the file system, and no capability left that
+/// could override a mode. The real uid stays root's, so the user cannot signal or trace the process.
+Status become(const Principal& as) {
+  const std::vector<gid_t> groups(as.groups.begin(), as.groups.end());
+  if (::syscall(SYS_setgroups, groups.size(), groups.data()) != 0) return fail_errno(errno, "setgroups");
+  ::setfsgid(as.gid);
+  ::setfsuid(as.uid);
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  const std::array<__user_cap_data_struct, 2> none{};
+  if (::syscall(SYS_capset, &header, none.data()) != 0) return fail_errno(errno, "capset");
+  // The calls above report nothing; asking for an id that cannot be set returns the one in force.
+  if (static_cast<uid_t>(::setfsuid(static_cast<uid_t>(-1))) != as.uid ||
+      static_cast<gid_t>(::setfsgid(static_cast<gid_t>(-1))) != as.gid)
+    return fail(Code::internal, "cannot act as uid " + std::to_string(as.uid));
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a change of ids takes it back
+  return {};
+}
+
+/// The dataset's root as the user finds it.
+Result<UniqueFd> open_root(const PlannedMount& planned, const Principal& as) {
+  ATLAS_TRY(become(as));
+  // The dot makes the origin's root an inner component, so that an automounted origin gets mounted.
+  const UniqueFd origin(::open((planned.origin_root + "/.").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!origin) return fail_errno(errno, "the origin's root");
+  open_how how{};
+  how.flags = O_PATH | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  const std::string path = planned.dataset.path.empty() ? "." : planned.dataset.path;
+  UniqueFd root(static_cast<int>(::syscall(SYS_openat2, origin.get(), path.c_str(), &how, sizeof how)));
+  if (!root) return fail_errno(errno, "the dataset's path");
+  return root;
+}
+
+std::string explain(int err, const std::string& fallback) {
+  switch (err) {
+    case EACCES:
+    case EPERM:
+      return "permission denied: the user may not reach it at the origin";
+    case ENOENT:
+    case ENOTDIR:
+      return "it is no longer at its place at the origin";
+    case ELOOP:
+    case EXDEV:
+      return "its path at the origin now holds a symbolic link";
+    default:
+      return fallback;
+  }
+}
+
+/// The descriptor from a child, or the reason why there is none.
+Result<UniqueFd> find_root(const PlannedMount& planned, const Principal& as, std::chrono::milliseconds silence) {
+  auto packet = run_in_child(
+      [&] {
+        auto root = open_root(planned, as);
+        if (!root) return Packet{"e" + std::to_string(root.error().sys_errno) + " " + root.error().message, {}};
+        Packet found{"o", {}};
+        found.fds.push_back(std::move(*root));
+        return found;
+      },
+      silence);
+  if (!packet) {
+    if (packet.error().code == Code::deadline_exceeded)
+      return fail(Code::deadline_exceeded, "its origin did not answer within " + format_duration(silence));
+    return fail(packet.error());
+  }
+  if (packet->fds.size() == 1) return std::move(packet->fds.front());
+  const auto space = packet->bytes.find(' ');
+  const int err = std::stoi(packet->bytes.substr(1, space - 1));
+  return fail(Error{code_of_errno(err), explain(err, packet->bytes.substr(space + 1)), err});
+}
+
+MountOutcome attach(const PlannedMount& planned, const Principal& as, std::chrono::milliseconds silence,
+                    std::set<std::string>& silent_origins) {
+  if (silent_origins.contains(planned.dataset.origin)) return {false, "its origin does not answer"};
+  auto root = find_root(planned, as, silence);
+  if (!root) {
+    if (root.error().code == Code::deadline_exceeded) silent_origins.insert(planned.dataset.origin);
+    return {false, root.error().message};
+  }
+  if (::move_mount(planned.mount.get(), "", root->get(), "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
+    const int err = errno;
+    if (err == ENOTDIR || err == EINVAL) return {false, "it is of another type (file, directory) at the origin now"};
+    return {false, Error(fail_errno(err, "mount").value()).message};
+  }
+  return {true, ""};
+}
+
+}  // namespace
+
+Status enter_private_namespace() {
+  if (::unshare(CLONE_NEWNS) != 0) return fail_errno(errno, "cannot make a mount namespace");
+  if (::mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0)
+    return fail_errno(errno, "cannot make the mounts of the job's namespace private");
+  return {};
+}
+
+std::vector<MountOutcome> attach_mounts(const std::vector<PlannedMount>& mounts, const Principal& as,
+                                        std::chrono::milliseconds silence) {
+  // A dataset inside another goes on top of it.
+  std::vector<std::size_t> order(mounts.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  const auto full_path = [&](std::size_t i) { return mounts[i].origin_root + "/" + mounts[i].dataset.path; };
+  std::sort(order.begin(), order.end(), [&](auto a, auto b) { return full_path(a) < full_path(b); });
+  std::vector<MountOutcome> outcomes(mounts.size());
+  std::set<std::string> silent_origins;
+  for (const std::size_t i : order) outcomes[i] = attach(mounts[i], as, silence, silent_origins);
+  return outcomes;
+}
+
+bool can_enter(const std::string& directory, const Principal& as, std::chrono::milliseconds silence) {
+  const auto packet = run_in_child(
+      [&] {
+        const bool entered = become(as) && ::chdir(directory.c_str()) == 0;
+        return Packet{entered ? "y" : "n", {}};
+      },
+      silence);
+  return packet && packet->bytes == "y";
+}
+
+}  // namespace atlas::launcher

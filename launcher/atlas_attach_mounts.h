@@ -1,0 +1,40 @@
+#pragma once
+#include <sys/types.h>
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "common/identity.h"
+#include "common/result.h"
+#include "common/unique_fd.h"
+
+namespace atlas::launcher {
+
+/// A detached mount and the place where the job's user has always found this data.
+struct PlannedMount {
+  DatasetId dataset;
+  std::string origin_root;
+  UniqueFd mount;
+};
+
+struct MountOutcome {
+  bool mounted = false;
+  std::string reason;  ///< when not mounted, one sentence
+};
+
+/// Gives this process a mount namespace of its own, made from the one it is in; what is mounted or unmounted outside
+/// still shows, nothing mounted here shows outside.
+[[nodiscard]] Status enter_private_namespace();
+
+/// Mounts each on its dataset's root. The root is opened by its path below the origin, as the user, following no
+/// symlink and never leaving the origin: the permissions of its parents hold, and no path can be swapped for another.
+/// The origin is touched in child processes only, for at most `silence` each; an origin that was silent once is not
+/// asked again. A failure leaves that dataset at the origin. Outcomes are in the order of `mounts`.
+[[nodiscard]] std::vector<MountOutcome> attach_mounts(const std::vector<PlannedMount>& mounts, const Principal& as,
+                                                      std::chrono::milliseconds silence);
+
+/// Whether the user can enter the directory; false too when its storage is silent.
+[[nodiscard]] bool can_enter(const std::string& directory, const Principal& as, std::chrono::milliseconds silence);
+
+}  // namespace atlas::launcher
