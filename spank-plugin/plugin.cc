@@ -147,7 +147,7 @@ ATLAS_EXPORT int slurm_spank_init(spank_t spank, int ac, char* argv[]) {
     const auto args = parse_plugin_args(std::span(argv, static_cast<std::size_t>(ac)));
     if (at_submit()) {
       forget_inherited(existing_job());
-      plugin().submission = std::make_unique<Submission>(args);
+      plugin().submission = std::make_unique<Submission>(args, ::getuid());
     } else if (spank_context() == S_CTX_REMOTE) {
       plugin().node = std::make_unique<NodeSide>(args);
     } else {

@@ -25,7 +25,7 @@ bool lies_in(std::string_view path, std::string_view directory) {
 }  // namespace
 
 Status Submission::ready() {
-  if (::getuid() == 0)
+  if (uid_ == 0)
     return fail(
         Code::failed_precondition,
         "jobs of root cannot use Atlas: submit as the user who reads the data, or leave the --atlas options out");

@@ -1,4 +1,6 @@
 #pragma once
+#include <sys/types.h>
+
 #include <optional>
 #include <string>
 #include <string_view>
@@ -20,7 +22,8 @@ enum class Client { sbatch, interactive };  ///< interactive: srun and salloc
 /// Reads the configuration at the first option, never before.
 class Submission {
  public:
-  explicit Submission(PluginArgs args) : args_(std::move(args)) {}
+  /// `uid`: who submits; root's jobs are refused.
+  Submission(PluginArgs args, uid_t uid) : args_(std::move(args)), uid_(uid) {}
 
   /// One occurrence of an option; later scalars win, datasets add up. The error is for the user. `existing` = a step
   /// of a running job, whose options change nothing: only their form is checked.
@@ -38,6 +41,7 @@ class Submission {
   [[nodiscard]] Status add_dataset(std::string_view value, bool existing);
 
   PluginArgs args_;
+  uid_t uid_;
   std::optional<Config> config_;
   Request request_;
   bool used_ = false;
