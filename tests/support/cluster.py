@@ -239,7 +239,8 @@ class Cluster:
         if not self.settings.atlas or plugin is None:
             return ""
         inside = self._inside(*plugin.relative_to(ROOT).parts)
-        return f"optional {inside} config={self.state}/etc/atlas.toml\n"
+        binaries = self._inside("build", self.settings.preset, "bin")
+        return f"optional {inside} config={self.state}/etc/atlas.toml libexec={binaries}\n"
 
     def _write_shims(self) -> None:
         """Commands that run inside the world, for `cluster env`."""
