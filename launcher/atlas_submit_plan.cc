@@ -8,6 +8,7 @@
 
 #include "common/percent.h"
 #include "launcher/atlas_submit_script.h"
+#include "launcher/ui_bounded.h"
 
 namespace atlas {
 namespace {
@@ -58,13 +59,19 @@ std::filesystem::path canonical_path(const std::filesystem::path& path) {
 }
 
 /// The dataset that a path lies in, as the user wrote it; nullptr if none. Names of datasets are not known here.
-const std::string* dataset_of(const Request& request, const std::filesystem::path& path) {
-  for (const auto& dataset : request.datasets) {
-    if (dataset[0] != '/') continue;
-    if (within(path.lexically_normal(), dataset) || within(canonical_path(path), canonical_path(dataset)))
-      return &dataset;
-  }
-  return nullptr;
+/// Symlinks are followed in a process of its own: storage that hangs must not hang the submission.
+const std::string* dataset_of(const Request& request, const std::filesystem::path& path, milliseconds patience) {
+  const auto find = [&](const auto& form) -> const std::string* {
+    for (const auto& dataset : request.datasets)
+      if (dataset[0] == '/' && within(form(path), form(dataset))) return &dataset;
+    return nullptr;
+  };
+  if (const auto* found = find([](const std::filesystem::path& p) { return p.lexically_normal(); })) return found;
+  const auto found = run_bounded(patience, [&] {
+    const auto* dataset = find(canonical_path);
+    return dataset == nullptr ? "" : std::to_string(dataset - request.datasets.data());
+  });
+  return found && !found->empty() ? &request.datasets[std::stoul(*found)] : nullptr;
 }
 
 /// A script with what is known about it.
@@ -139,18 +146,18 @@ std::string no_dataset_message(std::string_view script, std::string_view script_
   return out;
 }
 
-Status check_outputs(const Request& request, const SbatchView& view, const std::string& cwd,
+Status check_outputs(const Request& request, const SbatchView& view, const std::string& cwd, milliseconds patience,
                      std::vector<std::string>& warnings) {
   const std::filesystem::path work = std::filesystem::path(cwd) / view.chdir.value_or("");
   for (const auto& [option, value] : {std::pair("--output", view.output), std::pair("--error", view.error)}) {
     if (!value || *value == "/dev/null") continue;
-    const auto* dataset = dataset_of(request, work / *value);
+    const auto* dataset = dataset_of(request, work / *value, patience);
     if (dataset != nullptr)
       return fail(Code::invalid_argument, std::string(option) + " '" + printable(*value) +
                                               "' lies inside the dataset " + printable(*dataset) +
                                               ", which is read-only in the job: write it elsewhere");
   }
-  if (const auto* dataset = dataset_of(request, work / "."); dataset != nullptr) {
+  if (const auto* dataset = dataset_of(request, work / ".", patience); dataset != nullptr) {
     warnings.push_back("the working directory lies inside the dataset " + printable(*dataset) +
                        ", which is read-only in the job" +
                        (view.output ? "" : "; the job's output goes there too unless you give --output") +
@@ -189,7 +196,8 @@ Result<SubmitPlan> plan_submit(const SubmitArgs& args, const std::optional<Confi
   std::error_code error;
   const auto cwd = std::filesystem::current_path(error);
   if (error) return fail(Code::failed_precondition, "the working directory is gone: " + error.message());
-  ATLAS_TRY(check_outputs(plan.request, plan.view, cwd.string(), plan.warnings));
+  ATLAS_TRY(check_outputs(plan.request, plan.view, cwd.string(), config.value_or(Config{}).submit.resolve_timeout,
+                          plan.warnings));
   plan.sbatch = given.for_sbatch();
   plan.sbatch.insert(plan.sbatch.end(), args.sbatch.begin(), args.sbatch.end());
   return plan;

@@ -31,8 +31,8 @@ struct SubmitPlan {
                                              const std::vector<std::string>& roots, const SubmitArgs& args);
 
 /// Error when --output or --error lies inside one of the datasets (given by path), else warnings about the working
-/// directory. `cwd` is canonical; `canonical` maps a path to its canonical form or back to itself.
+/// directory. `cwd` is canonical. Symlinks count only as far as they can be followed within `patience` per path.
 [[nodiscard]] Status check_outputs(const Request& request, const SbatchView& view, const std::string& cwd,
-                                   std::vector<std::string>& warnings);
+                                   milliseconds patience, std::vector<std::string>& warnings);
 
 }  // namespace atlas

@@ -38,7 +38,8 @@ Result<std::unique_ptr<ControllerClient>> ControllerClient::make(const Config& c
 }
 
 Error ControllerClient::explain(Error error) const {
-  if (error.code == Code::unavailable || error.code == Code::deadline_exceeded)
+  const bool away = error.code == Code::unavailable || error.code == Code::deadline_exceeded;
+  if (away && error.message.find(peer_) != std::string::npos)
     error.message += ". Jobs submit and run without it. Next: atlasctl doctor";
   if (error.code == Code::unimplemented)
     error.message = peer_ + " does not know this request: it is older than this command; install the same version";

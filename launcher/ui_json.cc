@@ -171,10 +171,10 @@ Json to_json(const v1::ExplainReply& reply) {
   return out;
 }
 
-Json to_json(const v1::Dataset& dataset) {
+Json to_json(const v1::Dataset& dataset, const Config& config) {
   Json out;
   out["name"] = printable(dataset.name());
-  put_text(out, "path", dataset.path());
+  put_text(out, "path", path_of(config, from_wire(dataset.id())));
   out["origin"] = printable(dataset.id().origin());
   out["bytes"] = dataset.generation().bytes();
   out["cached_bytes"] = dataset.cached();
@@ -186,12 +186,12 @@ Json to_json(const v1::Dataset& dataset) {
   return out;
 }
 
-Json to_json(const v1::PlacementReply::Row& row) {
+Json to_json(const v1::PlacementReply::Row& row, const Config& config) {
   Json out;
   out["node"] = printable(row.node());
   out["node_state"] = printable(row.node_state());
   out["name"] = printable(row.name());
-  put_text(out, "path", row.path());
+  put_text(out, "path", path_of(config, from_wire(row.replica().dataset())));
   out["state"] = state_name(row.replica().state());
   out["bytes_resident"] = row.replica().bytes_resident();
   out["files_resident"] = row.replica().files_resident();

@@ -2,6 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
 
 #include "launcher/atlas_submit_plan.h"
 #include "launcher/atlas_submit_run.h"
@@ -114,7 +117,9 @@ TEST(Outputs, InsideADatasetAreRefused) {
   request.datasets = {"/nowhere/data", "name"};
   std::vector<std::string> warnings;
   SbatchView view;
-  const auto check = [&](const std::string& cwd) { return check_outputs(request, view, cwd, warnings); };
+  const auto check = [&](const std::string& cwd) {
+    return check_outputs(request, view, cwd, std::chrono::seconds(10), warnings);
+  };
   view.output = "/nowhere/data/logs/%j.out";
   EXPECT_FALSE(check("/w"));
   view.output = "../data/x";
@@ -130,16 +135,32 @@ TEST(Outputs, InsideADatasetAreRefused) {
   EXPECT_THAT(warnings, IsEmpty());
 }
 
+TEST(Outputs, AreFoundThroughSymlinks) {
+  const auto dir = std::filesystem::temp_directory_path() / ("atlas-outputs-" + std::to_string(::getpid()));
+  std::filesystem::create_directories(dir / "data");
+  std::filesystem::create_symlink(dir / "data", dir / "link");
+  Request request;
+  request.datasets = {(dir / "data").string()};
+  SbatchView view;
+  view.output = "link/new/file";
+  std::vector<std::string> warnings;
+  EXPECT_FALSE(check_outputs(request, view, dir.string(), std::chrono::seconds(10), warnings));
+  request.datasets = {(dir / "link").string()};
+  view.output = "data/file";
+  EXPECT_FALSE(check_outputs(request, view, dir.string(), std::chrono::seconds(10), warnings));
+  std::filesystem::remove_all(dir);
+}
+
 TEST(Outputs, WorkingDirectoryInsideADatasetIsWarnedAbout) {
   Request request;
   request.datasets = {"/nowhere/data"};
   std::vector<std::string> warnings;
-  ASSERT_TRUE(check_outputs(request, {}, "/nowhere/data/sub", warnings));
+  ASSERT_TRUE(check_outputs(request, {}, "/nowhere/data/sub", std::chrono::seconds(10), warnings));
   EXPECT_THAT(warnings, ElementsAre(HasSubstr("working directory")));
   SbatchView view;
   view.chdir = "/nowhere/data";
   warnings.clear();
-  ASSERT_TRUE(check_outputs(request, view, "/w", warnings));
+  ASSERT_TRUE(check_outputs(request, view, "/w", std::chrono::seconds(10), warnings));
   EXPECT_THAT(warnings, ElementsAre(HasSubstr("--chdir")));
 }
 

@@ -1,0 +1,153 @@
+// atlasctl: the command line of operators and curious users. Only this file knows CLI11; each verb is a struct of
+// arguments and a function (atlasctl_verbs.h).
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "launcher/atlasctl_verbs.h"
+
+namespace atlas::ctl {
+namespace {
+
+using Action = std::function<Outcome(Session&)>;
+
+/// The command line while it is being described and parsed.
+struct Commands {
+  CLI::App app{"Shows and steers the data cache of a Slurm cluster."};
+  std::string config;
+  Output output;
+  bool wants_doctor = false;
+  Action action;  ///< set by the verb that was typed
+
+  DatasetCreate create;
+  DatasetOne dataset;
+  DatasetOnNodes on_nodes;
+  Nodes nodes;
+  JobList jobs;
+  JobShow job;
+
+  template <class Args>
+  void run(CLI::App* verb, Outcome (*function)(Session&, const Args&), const Args& args) {
+    verb->callback([this, function, &args] { action = [function, &args](Session& s) { return function(s, args); }; });
+  }
+};
+
+void add_common(Commands& c) {
+  c.app.name(kTool);
+  c.app.require_subcommand(1);
+  c.app.fallthrough();
+  c.app.set_version_flag("--version", std::string(kTool) + " " + ATLAS_VERSION);
+  c.app.set_help_flag("-h,--help", "print help and exit");
+  c.app.add_option("--config", c.config, "atlas.toml; default: $ATLAS_CONF, else /etc/atlas/atlas.toml")
+      ->type_name("FILE");
+  c.app.add_flag("--json", c.output.json, "print JSON: sizes in bytes, durations in seconds, times since the epoch");
+  c.app.add_flag("--noheader,-n", c.output.noheader, "print no header line");
+  c.app.add_flag("--parsable2,-P", c.output.parsable, "print cells with '|' between them, sizes in bytes");
+}
+
+/// The positional DATASET and --node of several verbs.
+void add_dataset(CLI::App* verb, std::string& target, bool required) {
+  verb->add_option("dataset", target, "name or path of a dataset")->required(required)->type_name("DATASET");
+}
+void add_node(CLI::App* verb, std::string& target, const char* help) {
+  verb->add_option("--node,-w", target, help)->type_name("HOSTLIST");
+}
+
+void add_dataset_verbs(Commands& c) {
+  auto* const group =
+      c.app.add_subcommand("dataset", "datasets: names, sizes, warm-up")->alias("cache")->require_subcommand(1);
+  auto* verb = group->add_subcommand("create", "give a directory or file below an origin a short name");
+  verb->add_option("name", c.create.name, "site-wide NAME (operators), or ~USER/NAME")->required()->type_name("NAME");
+  verb->add_option("path", c.create.path, "what it stands for")->required()->type_name("PATH");
+  c.run(verb, dataset_create, c.create);
+  verb = group->add_subcommand("list", "datasets you may read: size, how much is cached, where");
+  add_dataset(verb, c.dataset.dataset, false);
+  c.run(verb, dataset_list, c.dataset);
+  verb = group->add_subcommand("show", "all that is known about one dataset");
+  add_dataset(verb, c.dataset.dataset, true);
+  c.run(verb, dataset_show, c.dataset);
+  verb = group->add_subcommand("warm", "copy a dataset to nodes and show how far it is");
+  add_dataset(verb, c.on_nodes.dataset, true);
+  add_node(verb, c.on_nodes.nodes, "nodes to warm; default: the one that has most of it, else most free cache");
+  c.run(verb, dataset_warm, c.on_nodes);
+  verb = group->add_subcommand("delete", "remove a name; data and replicas stay");
+  verb->add_option("name", c.dataset.dataset, "the name to remove")->required()->type_name("NAME");
+  c.run(verb, dataset_delete, c.dataset);
+}
+
+void add_placement_verbs(Commands& c) {
+  auto* verb = c.app.add_subcommand("placement", "which node holds how much of what");
+  add_dataset(verb, c.on_nodes.dataset, false);
+  add_node(verb, c.on_nodes.nodes, "only these nodes");
+  c.run(verb, placement, c.on_nodes);
+  verb = c.app.add_subcommand("pin", "never evict a dataset's replicas (operators)");
+  add_dataset(verb, c.on_nodes.dataset, true);
+  add_node(verb, c.on_nodes.nodes, "only on these nodes; default: wherever it is");
+  c.run(verb, pin, c.on_nodes);
+  verb = c.app.add_subcommand("unpin", "let a dataset's replicas be evicted again (operators)");
+  add_dataset(verb, c.on_nodes.dataset, true);
+  add_node(verb, c.on_nodes.nodes, "only on these nodes; default: wherever it is");
+  c.run(verb, unpin, c.on_nodes);
+  verb = c.app.add_subcommand("evict", "remove a dataset's replicas that no job holds");
+  add_dataset(verb, c.on_nodes.dataset, true);
+  add_node(verb, c.on_nodes.nodes, "only on these nodes; default: wherever it is");
+  c.run(verb, evict, c.on_nodes);
+}
+
+void add_node_verbs(Commands& c) {
+  auto* const group = c.app.add_subcommand("node", "nodes and their caches")->require_subcommand(1);
+  const auto add = [&](const char* name, const char* help, Outcome (*function)(Session&, const Nodes&), bool required) {
+    auto* const verb = group->add_subcommand(name, help);
+    verb->add_option("nodes", c.nodes.nodes, "e.g. n[001-003,7]")->required(required)->type_name("HOSTLIST");
+    c.run(verb, function, c.nodes);
+  };
+  add("list", "state, cache size and use of every node", node_list, false);
+  add("show", "tiers and replicas of nodes", node_show, true);
+  add("drain", "place no more data and jobs on nodes; what is there stays (operators)", node_drain, true);
+  add("resume", "use drained nodes again (operators)", node_resume, true);
+}
+
+void add_job_verbs(Commands& c) {
+  auto* const group = c.app.add_subcommand("job", "jobs that asked for data")->require_subcommand(1);
+  auto* verb = group->add_subcommand("list", "what each job waits for or runs on");
+  verb->add_flag("--all,-a", c.jobs.all, "ended jobs too");
+  c.run(verb, job_list, c.jobs);
+  verb = group->add_subcommand("show", "one job: request, phase, warm-up, receipt");
+  verb->add_option("jobid", c.job.job_id, "Slurm's job id")->required()->type_name("JOBID")->check(CLI::PositiveNumber);
+  verb->add_flag("--follow,-f", c.job.follow, "until it has ended");
+  c.run(verb, job_show, c.job);
+}
+
+int run(int argc, char** argv) {
+  Commands c;
+  add_common(c);
+  add_dataset_verbs(c);
+  add_placement_verbs(c);
+  add_node_verbs(c);
+  add_job_verbs(c);
+  c.app.add_subcommand("doctor", "check configuration, munge, origins, controller, nodes; say what to do")
+      ->callback([&c] { c.wants_doctor = true; });
+  try {
+    c.app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return c.app.exit(error) == 0 ? kExitOk : kExitUsage;
+  }
+  const std::filesystem::path file = c.config.empty() ? default_config_path() : std::filesystem::path(c.config);
+  if (c.wants_doctor) return doctor(file, c.output);
+  auto config = load_config(file);
+  if (!config) return report(kTool, config.error());
+  Session session(std::move(*config), c.output);
+  const auto outcome = c.action(session);
+  return outcome ? *outcome : report(kTool, outcome.error());
+}
+
+}  // namespace
+}  // namespace atlas::ctl
+
+int main(int argc, char** argv) {
+  try {
+    return atlas::ctl::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "atlasctl: %s\n", error.what());
+    return atlas::kExitFailed;
+  }
+}

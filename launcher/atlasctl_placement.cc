@@ -1,0 +1,100 @@
+#include "common/hostlist.h"
+#include "common/percent.h"
+#include "launcher/atlasctl_verbs.h"
+#include "proto/convert.h"
+
+namespace atlas::ctl {
+namespace {
+
+using Stub = ControllerClient::Stub;
+
+/// "17,19" for the jobs that hold a replica.
+std::string jobs_of(const v1::Replica& replica) {
+  std::string out;
+  for (const auto job : replica.leases()) out += (out.empty() ? "" : ",") + std::to_string(job);
+  return out.empty() ? "-" : out;
+}
+
+Result<int> set_pin(Session& session, const DatasetOnNodes& args, bool pinned) {
+  v1::PinDatasetRequest request;
+  ATLAS_ASSIGN(auto dataset, dataset_argument(args.dataset));
+  ATLAS_ASSIGN(auto nodes, hostlist_argument(args.nodes));
+  request.set_dataset(std::move(dataset));
+  request.set_nodes(std::move(nodes));
+  request.set_unpin(!pinned);
+  ATLAS_ASSIGN(const auto reply, session.call(&Stub::PinDataset, "Controller.PinDataset", request));
+  if (session.output().json) {
+    print_out(dump_line({{"replicas", reply.replicas()}, {"pinned", pinned}}));
+  } else {
+    print_out(std::to_string(reply.replicas()) + (reply.replicas() == 1 ? " replica " : " replicas ") +
+              (pinned ? "pinned\n" : "unpinned\n"));
+  }
+  return kExitOk;
+}
+
+}  // namespace
+
+Outcome placement(Session& session, const DatasetOnNodes& args) {
+  v1::PlacementRequest request;
+  if (!args.dataset.empty()) {
+    ATLAS_ASSIGN(auto dataset, dataset_argument(args.dataset));
+    request.set_dataset(std::move(dataset));
+  }
+  ATLAS_ASSIGN(auto nodes, hostlist_argument(args.nodes));
+  request.set_nodes(std::move(nodes));
+  ATLAS_ASSIGN(const auto reply, session.call(&Stub::Placement, "Controller.Placement", request));
+  if (session.output().json) {
+    Json out = Json::array();
+    for (const auto& row : reply.rows()) out.push_back(to_json(row, session.config()));
+    print_out(dump(out));
+    return kExitOk;
+  }
+  Table table({{"NODE"},
+               {"NODE STATE"},
+               {"DATASET"},
+               {"STATE"},
+               {"RESIDENT", Table::Align::right},
+               {"%", Table::Align::right},
+               {"TIER"},
+               {"LAST USED", Table::Align::right},
+               {"PINNED"},
+               {"JOBS"}});
+  for (const auto& row : reply.rows()) {
+    const auto& r = row.replica();
+    table.add({row.node(), row.node_state(),
+               row.name().empty() ? path_of(session.config(), from_wire(r.dataset())) : row.name(),
+               std::string(state_name(r.state())), session.size(r.bytes_resident()),
+               format_percent(Bytes{r.bytes_resident()}, Bytes{r.generation().bytes()}), r.tier(),
+               session.ago(r.last_used()), r.pinned() ? "yes" : "no", jobs_of(r)});
+  }
+  session.print(table);
+  return kExitOk;
+}
+
+Outcome pin(Session& session, const DatasetOnNodes& args) {
+  return set_pin(session, args, true);
+}
+Outcome unpin(Session& session, const DatasetOnNodes& args) {
+  return set_pin(session, args, false);
+}
+
+Outcome evict(Session& session, const DatasetOnNodes& args) {
+  v1::EvictDatasetRequest request;
+  ATLAS_ASSIGN(auto dataset, dataset_argument(args.dataset));
+  ATLAS_ASSIGN(auto nodes, hostlist_argument(args.nodes));
+  request.set_dataset(std::move(dataset));
+  request.set_nodes(std::move(nodes));
+  ATLAS_ASSIGN(const auto reply, session.call(&Stub::EvictDataset, "Controller.EvictDataset", request));
+  if (session.output().json) {
+    Json kept = Json::array();
+    for (const auto& reason : reply.kept()) kept.push_back(printable(reason));
+    print_out(dump_line({{"replicas", reply.replicas()}, {"bytes", reply.bytes()}, {"kept", kept}}));
+  } else {
+    print_out(std::to_string(reply.replicas()) + (reply.replicas() == 1 ? " replica" : " replicas") + " evicted, " +
+              session.size(reply.bytes()) + " freed\n");
+    for (const auto& reason : reply.kept()) print_err("kept: " + printable(reason) + "\n");
+  }
+  return reply.kept().empty() ? kExitOk : kExitFailed;
+}
+
+}  // namespace atlas::ctl
