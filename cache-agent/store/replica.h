@@ -1,10 +1,7 @@
 #pragma once
-#include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
-#include <mutex>
-#include <optional>
-#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,57 +27,70 @@ struct MountFlags {
   bool noexec = false;  ///< when the origin is mounted noexec
 };
 
-class ReplicaFiles;
-
 /// One generation of one dataset in one tier of this node. Thread-safe. Partial until sealed; sealed replicas never
-/// change. The directory of a replica that was evicted while somebody holds the object lives on in the tier's trash
-/// until the last holder lets go.
+/// change. The store evicts a replica only while nobody else holds the object.
 class Replica {
  public:
+  struct State;
+  explicit Replica(std::unique_ptr<State> state);  ///< by the store
   Replica(const Replica&) = delete;
   Replica& operator=(const Replica&) = delete;
   ~Replica();
 
   [[nodiscard]] const DatasetId& dataset() const;
-  [[nodiscard]] const GenerationId& generation() const;
+  [[nodiscard]] const GenerationId& generation() const { return summary().generation; }
   [[nodiscard]] const ManifestSummary& summary() const;
   [[nodiscard]] const std::string& tier() const;
   /// The dataset is one regular file, not a directory.
-  [[nodiscard]] bool is_file() const;
+  [[nodiscard]] bool is_file() const { return summary().is_file; }
   [[nodiscard]] ReplicaState state() const;
   /// What is resident, at most summary().bytes and summary().files.
   [[nodiscard]] Bytes bytes_resident() const;
   [[nodiscard]] std::uint64_t files_resident() const;
 
   /// The manifest; read from disk when it is not in memory (blocks). data_loss when it cannot be read.
-  [[nodiscard]] Result<std::shared_ptr<const Manifest>> manifest();
+  [[nodiscard]] Result<std::shared_ptr<const Manifest>> manifest() const;
 
-  /// True when every block that the extent touches is here. Lock-free, never blocks.
-  [[nodiscard]] bool resident(const Extent& extent) const;
+  /// True when every block that the extent touches is here. Never blocks; lock-free once the manifest is loaded.
+  [[nodiscard]] bool resident(const Manifest& manifest, const Extent& extent) const;
+  /// Makes directories, links and special files; before the first commit. May be repeated. Blocks.
+  [[nodiscard]] Status prepare();
   /// Writes a piece that begins on a block boundary and ends on one or at the file's end: data first, then the bits.
-  /// Runs of zero blocks become holes. `meta` (needed with the first block of a file) carries its xattrs and ACL.
-  /// Blocks. resource_exhausted when the tier is full, unavailable when it fails.
+  /// Blocks of zeros become holes. `sums` are the checksums made where the data was read; `meta` (needed with the first
+  /// block of a file) carries its xattrs and ACL. Blocks. resource_exhausted when the tier is full, unavailable or
+  /// unknown when it fails, unimplemented when it cannot hold the file's ACL.
   [[nodiscard]] Status commit(const Extent& extent, std::span<const std::byte> data, const BlockSums& sums,
                               const FileMeta* meta);
   /// Same for a piece that the origin knows to be a hole.
   [[nodiscard]] Status commit_hole(const Extent& extent, const FileMeta* meta);
-  /// Reads resident bytes. not_found when they are not resident; data_loss when a checksum does not match: the bits are
-  /// cleared first, so that the next fetch brings the data again. Blocks.
-  [[nodiscard]] Result<Bytes> read(const Extent& extent, std::span<std::byte> into, Verify verify) const;
+  /// Reads resident bytes. not_found when they are not resident; data_loss when a checksum does not match: the bit is
+  /// cleared first, so that the next fetch brings the block again. Blocks.
+  [[nodiscard]] Result<Bytes> read(const Extent& extent, std::span<std::byte> into, Verify verify);
+  struct Verified {
+    std::uint64_t checked = 0, bad = 0;  ///< blocks
+  };
+  /// Compares every resident block with its checksum; clears the bits of those that differ. Blocks for long.
+  [[nodiscard]] Result<Verified> verify();
+  /// Gives everything its final owner, mode and times, when all blocks are resident. `as` is the principal of the walk,
+  /// `metas` the ACLs and xattrs of directories and opaque entries. The replica is complete only after
+  /// Store::complete().
+  [[nodiscard]] Status seal(const Principal& as, const std::map<FileIndex, FileMeta>& metas);
 
-  /// Complete, sealed, and either without opaque entries or made from a walk by exactly this principal.
-  [[nodiscard]] bool mountable_for(const Principal& principal) const;
+  /// Complete, and either without opaque entries or made from a walk by exactly this principal (normalized).
+  [[nodiscard]] bool mountable_for(const Principal& principal) const {
+    return why_not_mountable_for(principal).empty();
+  }
   /// Why not, one sentence for the job's stderr; "" when mountable.
   [[nodiscard]] std::string why_not_mountable_for(const Principal& principal) const;
   /// `copies` detached mounts of the tree (of the file, for a dataset of one file): read-only, nosuid, nodev, noatime,
   /// private. failed_precondition when not complete, unavailable when the kernel refuses.
   [[nodiscard]] Result<std::vector<UniqueFd>> mounts(int copies, MountFlags flags) const;
 
+  [[nodiscard]] State& internals() { return *state_; }  ///< for the store
+  [[nodiscard]] const State& internals() const { return *state_; }
+
  private:
-  friend class ReplicaFiles;
-  friend class Store;
-  struct State;
-  explicit Replica(std::unique_ptr<State> state);
+  [[nodiscard]] Status finish_commit(const Manifest& manifest, const Extent& extent, const BlockSums& sums);
   std::unique_ptr<State> state_;
 };
 

@@ -1,0 +1,120 @@
+#pragma once
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "cache-agent/fetch/executor.h"
+#include "cache-agent/fetch/governor.h"
+#include "cache-agent/origin/origin.h"
+#include "cache-agent/store/replica.h"
+#include "common/identity.h"
+#include "common/result.h"
+
+namespace atlas::agent {
+
+struct FetchRequest {
+  std::shared_ptr<Replica> into;
+  Extent want;   ///< of a regular file that is its own leader
+  Principal as;  ///< normalized
+  JobKey payer;
+  Urgency urgency = Urgency::warm_queued;
+};
+
+struct FetchCounters {
+  std::uint64_t bytes = 0;       ///< data read from the origin
+  std::uint64_t operations = 0;  ///< opens and reads
+};
+
+struct FetcherOptions {
+  Bytes chunk{32 * kMiB.count};     ///< files larger than this are fetched in pieces of it, in parallel
+  Bytes buffers{192 * kMiB.count};  ///< data between origin and disk
+};
+
+struct Want;
+
+/// Somebody's interest in a fetch. Dropping it means `done` will not be called any more (unless it is running).
+class Waiter {
+ public:
+  Waiter() = default;
+  explicit Waiter(std::shared_ptr<Want> want) : want_(std::move(want)) {}
+  Waiter(Waiter&&) noexcept = default;
+  Waiter& operator=(Waiter&&) noexcept;
+  Waiter(const Waiter&) = delete;
+  Waiter& operator=(const Waiter&) = delete;
+  ~Waiter() { cancel(); }
+  void cancel();
+  /// `done` will be called whatever becomes of this object.
+  void detach() { want_.reset(); }
+
+ private:
+  std::shared_ptr<Want> want_;
+};
+
+/// The one path from an origin into the store: warm-up, faults and peers come through here, so that coalescing, limits,
+/// checksums and counters exist once. Never blocks its caller. Thread-safe.
+class Fetcher {
+ public:
+  /// `writers` runs what writes to the store, and the callbacks. Everything must outlive the fetches under way.
+  Fetcher(const std::vector<Origin*>& origins, Governor& governor, Executor& writers, FetcherOptions options);
+  /// Waits until nothing is under way.
+  ~Fetcher();
+  Fetcher(const Fetcher&) = delete;
+  Fetcher& operator=(const Fetcher&) = delete;
+
+  /// Brings what is not resident of the extent. A file up to the chunk size is fetched whole, in one piece of work;
+  /// several requests for the same piece share one. `done` runs once, on a writer's thread: success = all of it is
+  /// resident; aborted = the file is not the manifest's any more; permission_denied fails only requests of that
+  /// principal.
+  [[nodiscard]] Waiter fetch(FetchRequest request, std::function<void(Status)> done);
+
+  [[nodiscard]] FetchCounters counters_of_job(std::uint32_t job_id) const;
+  [[nodiscard]] FetchCounters counters_of_user(std::uint32_t uid) const;
+  /// The job is over: its counters are forgotten.
+  void forget_job(std::uint32_t job_id);
+  [[nodiscard]] std::size_t in_flight() const;
+  [[nodiscard]] Bytes chunk() const { return options_.chunk; }
+
+ private:
+  struct Flight;
+  using Key = std::tuple<const Replica*, FileIndex, std::uint64_t>;
+
+  [[nodiscard]] std::vector<std::shared_ptr<Flight>> join(const FetchRequest& request,
+                                                          const std::shared_ptr<const Manifest>& manifest,
+                                                          const std::shared_ptr<Want>& want);
+  void launch(const std::shared_ptr<Flight>& flight);
+  [[nodiscard]] Status read(const std::shared_ptr<Flight>& flight);
+  [[nodiscard]] Status read_piece(const std::shared_ptr<Flight>& flight, OriginFile& file,
+                                  const std::shared_ptr<const FileMeta>& meta, std::uint64_t& at);
+  void write(const std::shared_ptr<Flight>& flight, std::function<Status()> commit, std::size_t buffer);
+  void release(const std::shared_ptr<Flight>& flight, const Status& status);
+  void land(const std::shared_ptr<Flight>& flight);
+  void take_buffer(std::size_t bytes);
+  void give_buffer(std::size_t bytes);
+  void count(Flight& flight, std::uint64_t bytes, std::uint32_t operations);
+
+  std::map<std::string, Origin*> origins_;
+  Governor& governor_;
+  Executor& writers_;
+  const FetcherOptions options_;
+
+  mutable std::mutex mutex_;  ///< guards flights_ and the wants of each flight
+  std::condition_variable idle_;
+  std::map<Key, std::shared_ptr<Flight>> flights_;
+
+  std::mutex buffers_mutex_;  ///< guards buffered_
+  std::condition_variable buffer_free_;
+  std::uint64_t buffered_ = 0;
+
+  mutable std::mutex counters_mutex_;  ///< guards the counters
+  std::map<std::uint32_t, FetchCounters> by_job_;
+  std::map<std::uint32_t, FetchCounters> by_user_;
+};
+
+}  // namespace atlas::agent

@@ -1,0 +1,80 @@
+#include "cache-agent/store/block_map.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+#include <vector>
+
+#include "common/unique_fd.h"
+#include "common/units.h"
+
+namespace atlas::agent {
+
+Result<MappedFile> MappedFile::open(int directory, const char* name, std::size_t size, bool create) {
+  size = std::max<std::size_t>(size, sizeof(std::uint64_t));
+  const UniqueFd fd(openat(directory, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT | O_EXCL : 0), 0600));
+  if (!fd) return fail_errno(errno, std::string("replica's ") + name);
+  if (create) {
+    if (const int err = posix_fallocate(fd.get(), 0, static_cast<off_t>(size)); err != 0)
+      return fail_errno(err, std::string("replica's ") + name);
+  }
+  struct stat st {};
+  if (fstat(fd.get(), &st) != 0) return fail_errno(errno, std::string("replica's ") + name);
+  if (static_cast<std::size_t>(st.st_size) != size)
+    return fail(Code::data_loss, std::string("replica's ") + name + " has the wrong size");
+  MappedFile mapped;
+  mapped.data_ = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  if (mapped.data_ == MAP_FAILED) {
+    mapped.data_ = nullptr;
+    return fail_errno(errno, std::string("cannot map the replica's ") + name);
+  }
+  mapped.size_ = size;
+  return mapped;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) munmap(data_, size_);
+}
+
+Result<BlockMap> BlockMap::open(int directory, std::uint64_t blocks, bool create) {
+  BlockMap map;
+  map.blocks_ = blocks;
+  ATLAS_ASSIGN(map.residency_, MappedFile::open(directory, "residency", (blocks + 63) / 64 * 8, create));
+  ATLAS_ASSIGN(map.sums_, MappedFile::open(directory, "sums", blocks * 8, create));
+  return map;
+}
+
+bool BlockMap::test_all(std::uint64_t first, std::uint64_t count) const {
+  for (std::uint64_t block = first; block < first + count; ++block)
+    if (!test(block)) return false;
+  return true;
+}
+
+bool BlockMap::set(std::uint64_t block, std::uint64_t sum) {
+  std::atomic_ref(sums_.words()[block]).store(sum, std::memory_order_relaxed);
+  const std::uint64_t bit = std::uint64_t{1} << (block % 64);
+  return (word(block).fetch_or(bit, std::memory_order_acq_rel) & bit) == 0;
+}
+
+bool BlockMap::clear(std::uint64_t block) {
+  const std::uint64_t bit = std::uint64_t{1} << (block % 64);
+  return (word(block).fetch_and(~bit, std::memory_order_acq_rel) & bit) != 0;
+}
+
+std::uint64_t sum_of(std::span<const std::byte> block) {
+  return XXH3_64bits(block.data(), block.size());
+}
+
+std::uint64_t sum_of_zeros(std::size_t size) {
+  static const std::vector<std::byte> kZeros(kMiB.count);
+  static const std::uint64_t kFull = XXH3_64bits(kZeros.data(), kZeros.size());
+  return size == kZeros.size() ? kFull : XXH3_64bits(kZeros.data(), size);
+}
+
+}  // namespace atlas::agent

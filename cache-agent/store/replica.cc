@@ -1,0 +1,263 @@
+#include "cache-agent/store/replica.h"
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "cache-agent/store/replica_state.h"
+#include "common/percent.h"
+
+namespace atlas::agent {
+namespace {
+
+std::uint64_t blocks_of(std::uint64_t length) {
+  return (length + kBlock.count - 1) / kBlock.count;
+}
+
+/// The piece of a file that one of its blocks is.
+std::uint64_t length_of_block(std::uint64_t size, std::uint64_t block) {
+  return std::min(kBlock.count, size - std::min(size, block * kBlock.count));
+}
+
+Status check_extent(const Manifest& manifest, const Extent& e) {
+  if (e.file >= manifest.size()) return fail(Code::invalid_argument, "no such entry in the manifest");
+  const auto entry = manifest.at(e.file);
+  const std::uint64_t end = e.offset.count + e.length.count;
+  if (entry.blocks == 0 || e.offset.count % kBlock.count != 0 || end > entry.attributes.size ||
+      (end % kBlock.count != 0 && end != entry.attributes.size))
+    return fail(Code::invalid_argument, printable(manifest.path(e.file)) + ": not a piece of whole blocks");
+  return {};
+}
+
+}  // namespace
+
+Replica::Replica(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Replica::~Replica() = default;
+
+const DatasetId& Replica::dataset() const {
+  return state_->dataset;
+}
+const ManifestSummary& Replica::summary() const {
+  return state_->summary;
+}
+const std::string& Replica::tier() const {
+  return state_->tier;
+}
+ReplicaState Replica::state() const {
+  return state_->state.load(std::memory_order_acquire);
+}
+Bytes Replica::bytes_resident() const {
+  return Bytes{state_->bytes_resident.load(std::memory_order_relaxed)};
+}
+std::uint64_t Replica::files_resident() const {
+  return state_->files_resident.load(std::memory_order_relaxed);
+}
+
+Result<std::shared_ptr<const Manifest>> Replica::manifest() const {
+  {
+    const std::lock_guard lock(state_->mutex);
+    if (state_->manifest) return state_->manifest;
+  }
+  ATLAS_ASSIGN(auto loaded, load_manifest(state_->path, state_->dataset_root, state_->summary.generation));
+  const std::lock_guard lock(state_->mutex);
+  if (!state_->manifest) state_->manifest = std::move(loaded);
+  return state_->manifest;
+}
+
+void Replica::State::count_resident(const Manifest& from) {
+  std::uint64_t bytes = 0, files = 0;
+  for (FileIndex i = 0; i < from.size(); ++i) {
+    const auto entry = from.at(i);
+    if (entry.blocks == 0) continue;
+    std::uint32_t here = 0;
+    for (std::uint32_t b = 0; b < entry.blocks; ++b) {
+      if (!blocks.test(entry.first_block + b)) continue;
+      ++here;
+      bytes += length_of_block(entry.attributes.size, b);
+    }
+    if (here == entry.blocks) ++files;
+  }
+  bytes_resident = bytes;
+  files_resident = files;
+  written = bytes;
+}
+
+bool Replica::resident(const Manifest& manifest, const Extent& extent) const {
+  const auto entry = manifest.at(extent.file);
+  if (entry.blocks == 0) return false;
+  const std::uint64_t first = extent.offset.count / kBlock.count;
+  const std::uint64_t last = std::max(first + 1, blocks_of(extent.offset.count + extent.length.count));
+  return last <= entry.blocks && state_->blocks.test_all(entry.first_block + first, last - first);
+}
+
+Status Replica::prepare() {
+  ATLAS_ASSIGN(const auto entries, manifest());
+  return state_->tree.make_skeleton(*entries);
+}
+
+Status Replica::commit(const Extent& extent, std::span<const std::byte> data, const BlockSums& sums,
+                       const FileMeta* meta) {
+  ATLAS_ASSIGN(const auto entries, manifest());
+  ATLAS_TRY(check_extent(*entries, extent));
+  if (data.size() != extent.length.count || sums.size() != blocks_of(data.size()))
+    return fail(Code::invalid_argument, "data and checksums do not fit the extent");
+  std::vector<std::uint8_t> zero(sums.size());
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; i < zero.size(); ++i) {
+    const auto block =
+        data.subspan(i * kBlock.count, std::min<std::size_t>(kBlock.count, data.size() - i * kBlock.count));
+    zero[i] = sums[i] == sum_of_zeros(block.size()) &&
+              std::all_of(block.begin(), block.end(), [](std::byte b) { return b == std::byte{0}; });
+    if (zero[i] == 0) bytes += block.size();
+  }
+  if (bytes != 0) ATLAS_TRY(state_->charge(bytes));
+  const auto entry = entries->at(extent.file);
+  if (auto written = state_->tree.write(
+          *entries, {extent.file, extent.offset.count, data, extent.length.count, zero, meta, entry.blocks == 1});
+      !written)
+    return fail(written.error().in(printable(entries->path(extent.file))));
+  return finish_commit(*entries, extent, sums);
+}
+
+Status Replica::commit_hole(const Extent& extent, const FileMeta* meta) {
+  ATLAS_ASSIGN(const auto entries, manifest());
+  ATLAS_TRY(check_extent(*entries, extent));
+  const auto entry = entries->at(extent.file);
+  if (auto written = state_->tree.write(
+          *entries, {extent.file, extent.offset.count, {}, extent.length.count, {}, meta, entry.blocks == 1});
+      !written)
+    return fail(written.error().in(printable(entries->path(extent.file))));
+  BlockSums sums(std::max<std::uint64_t>(1, blocks_of(extent.length.count)), sum_of_zeros(kBlock.count));
+  sums.back() = sum_of_zeros(extent.length.count - (sums.size() - 1) * kBlock.count);
+  return finish_commit(*entries, extent, sums);
+}
+
+Status Replica::finish_commit(const Manifest& manifest, const Extent& extent, const BlockSums& sums) {
+  const auto entry = manifest.at(extent.file);
+  const std::uint64_t first = extent.offset.count / kBlock.count;
+  const std::uint64_t count = std::max<std::uint64_t>(1, sums.size());
+  std::uint64_t bytes = 0;
+  const std::lock_guard lock(state_->mutex);  // only so that exactly one of two committers sees the file become whole
+  bool news = false;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    if (!state_->blocks.set(entry.first_block + first + i, sums.empty() ? sum_of_zeros(0) : sums[i])) continue;
+    news = true;
+    bytes += length_of_block(entry.attributes.size, first + i);
+  }
+  state_->bytes_resident.fetch_add(bytes, std::memory_order_relaxed);
+  if (news && state_->blocks.test_all(entry.first_block, entry.blocks))
+    state_->files_resident.fetch_add(1, std::memory_order_relaxed);
+  return {};
+}
+
+Result<Bytes> Replica::read(const Extent& extent, std::span<std::byte> into, Verify verify) {
+  ATLAS_ASSIGN(const auto entries, manifest());
+  const auto entry = entries->at(extent.file);
+  const std::uint64_t size = entry.attributes.size;
+  const std::uint64_t length = std::min(
+      {extent.length.count, static_cast<std::uint64_t>(into.size()), size - std::min(size, extent.offset.count)});
+  const Extent want{extent.file, extent.offset, Bytes{length}};
+  if (length == 0) return Bytes{0};
+  if (!resident(*entries, want)) return fail(Code::not_found, printable(entries->path(extent.file)) + ": not resident");
+  if (verify == Verify::no) {
+    ATLAS_ASSIGN(const std::size_t got,
+                 state_->tree.read(*entries, extent.file, extent.offset.count, into.first(length)));
+    if (got == length) return Bytes{length};
+  }
+  std::vector<std::byte> block(kBlock.count);
+  for (std::uint64_t at = extent.offset.count; at < extent.offset.count + length;) {
+    const std::uint64_t number = at / kBlock.count, begin = number * kBlock.count;
+    const auto whole = std::span(block).first(length_of_block(size, number));
+    const auto got = state_->tree.read(*entries, extent.file, begin, whole);
+    if (!got || *got != whole.size() || sum_of(whole) != state_->blocks.sum(entry.first_block + number)) {
+      const std::lock_guard lock(state_->mutex);
+      const bool was_whole = state_->blocks.test_all(entry.first_block, entry.blocks);
+      if (state_->blocks.clear(entry.first_block + number)) {
+        state_->bytes_resident.fetch_sub(whole.size(), std::memory_order_relaxed);
+        if (was_whole) state_->files_resident.fetch_sub(1, std::memory_order_relaxed);
+        state_->state.store(ReplicaState::partial, std::memory_order_release);
+      }
+      return fail(Code::data_loss, state_->path + "/tree/" + printable(entries->path(extent.file)) + ": block " +
+                                       std::to_string(number) +
+                                       " does not match its checksum; it will be fetched again");
+    }
+    const std::uint64_t take = std::min(begin + whole.size(), extent.offset.count + length) - at;
+    std::memcpy(into.data() + (at - extent.offset.count), whole.data() + (at - begin), take);
+    at += take;
+  }
+  return Bytes{length};
+}
+
+Result<Replica::Verified> Replica::verify() {
+  ATLAS_ASSIGN(const auto entries, manifest());
+  Verified result;
+  std::vector<std::byte> block(kBlock.count);
+  for (FileIndex i = 0; i < entries->size(); ++i) {
+    const auto entry = entries->at(i);
+    for (std::uint32_t b = 0; b < entry.blocks; ++b) {
+      if (!state_->blocks.test(entry.first_block + b)) continue;
+      ++result.checked;
+      const std::uint64_t length = length_of_block(entry.attributes.size, b);
+      if (length == 0) {  // an empty file: is it there at all?
+        std::byte none{};
+        if (state_->tree.read(*entries, i, 0, std::span(&none, 1)).value_or(1) == 0) continue;
+        state_->blocks.clear(entry.first_block);
+        state_->files_resident.fetch_sub(1, std::memory_order_relaxed);
+        ++result.bad;
+        continue;
+      }
+      const auto read_back = read({i, Bytes{b * kBlock.count}, Bytes{length}}, block, Verify::yes);
+      if (read_back) continue;
+      if (read_back.error().code != Code::data_loss) return fail(read_back.error());
+      ++result.bad;
+    }
+  }
+  return result;
+}
+
+Status Replica::seal(const Principal& as, const std::map<FileIndex, FileMeta>& metas) {
+  ATLAS_ASSIGN(const auto entries, manifest());
+  if (files_resident() != state_->summary.files)
+    return fail(Code::failed_precondition,
+                std::to_string(state_->summary.files - files_resident()) + " files are not resident");
+  return state_->tree.finish(*entries, as, metas);
+}
+
+std::string Replica::why_not_mountable_for(const Principal& principal) const {
+  const auto& s = state_->summary;
+  if (state() != ReplicaState::complete) {
+    const std::uint64_t percent = s.bytes == 0 ? 0 : bytes_resident().count * 100 / s.bytes;
+    return "only " + std::to_string(percent) + "% of it is on this node so far";
+  }
+  if (s.blind != 0) return "it holds directories that may be entered but not listed, which cannot be cached";
+  if (s.opaque == 0) return "";
+  const std::lock_guard lock(state_->mutex);
+  if (state_->vouchers.contains(key_of(normalize(principal)))) return "";
+  return "it holds " + std::to_string(s.opaque) + " entries that not everyone may read, and was cached for other users";
+}
+
+Result<std::vector<UniqueFd>> Replica::mounts(int copies, MountFlags flags) const {
+  if (state() != ReplicaState::complete)
+    return fail(Code::failed_precondition, show(state_->dataset) + ": the replica is not complete");
+  std::vector<UniqueFd> mounts;
+  for (int i = 0; i < copies; ++i) {
+    UniqueFd fd(open_tree(state_->tree.directory(), "tree",
+                          OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW));
+    if (!fd) return fail_errno(errno, "open_tree " + state_->path + "/tree");
+    mount_attr attributes{};
+    attributes.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME |
+                          (flags.noexec ? MOUNT_ATTR_NOEXEC : 0U);
+    attributes.attr_clr = MOUNT_ATTR__ATIME;
+    attributes.propagation = MS_PRIVATE;
+    if (mount_setattr(fd.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes) != 0)
+      return fail_errno(errno, "mount_setattr " + state_->path + "/tree");
+    mounts.push_back(std::move(fd));
+  }
+  return mounts;
+}
+
+}  // namespace atlas::agent

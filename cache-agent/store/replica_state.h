@@ -1,0 +1,60 @@
+#pragma once
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+
+#include "cache-agent/store/block_map.h"
+#include "cache-agent/store/replica.h"
+#include "cache-agent/store/replica_tree.h"
+
+namespace atlas::agent {
+
+/// What a Replica is made of; private to store/.
+struct Replica::State {
+  State(DatasetId dataset_id, ManifestSummary manifest_summary, std::string tier_name, std::string directory,
+        std::string root, UniqueFd fd, BlockMap map)
+      : dataset(std::move(dataset_id)),
+        summary(manifest_summary),
+        tier(std::move(tier_name)),
+        path(std::move(directory)),
+        dataset_root(std::move(root)),
+        tree(std::move(fd)),
+        blocks(std::move(map)) {}
+
+  const DatasetId dataset;
+  const ManifestSummary summary;
+  const std::string tier;
+  const std::string path;          ///< <tier>/replicas/<dataset>/<generation>
+  const std::string dataset_root;  ///< absolute path at the origin, for messages and link targets
+  ReplicaTree tree;
+  BlockMap blocks;
+  std::atomic<ReplicaState> state{ReplicaState::partial};
+  std::atomic<std::uint64_t> bytes_resident{0}, files_resident{0};
+  std::atomic<std::uint64_t> written{0};  ///< bytes that occupy the disk, roughly
+  std::atomic<std::uint64_t> charged{0};  ///< bytes of the tier's quota that it holds; changed by the store
+  /// Asked for more when data is written beyond what is charged; set by the store.
+  std::function<Status(std::uint64_t more)> grow;
+  [[nodiscard]] Status charge(std::uint64_t more) {
+    const std::uint64_t total = written.fetch_add(more, std::memory_order_relaxed) + more;
+    const std::uint64_t have = charged.load(std::memory_order_relaxed);
+    return total <= have ? Status{} : grow(total - have);
+  }
+
+  mutable std::mutex mutex;  ///< guards what follows
+  mutable std::shared_ptr<const Manifest> manifest;
+  std::set<std::string> vouchers;  ///< key_of() principals whose walk gave exactly this generation
+
+  /// Makes bits and counters agree; called once, before the replica is shared.
+  void count_resident(const Manifest& from);
+};
+
+/// Reads <directory>/manifest.db; data_loss unless it is the manifest of exactly this generation.
+[[nodiscard]] Result<std::shared_ptr<const Manifest>> load_manifest(const std::string& directory,
+                                                                    const std::string& dataset_root,
+                                                                    const GenerationId& expected);
+[[nodiscard]] Status save_manifest(const std::string& directory, const Manifest& manifest);
+
+}  // namespace atlas::agent

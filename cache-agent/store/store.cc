@@ -1,0 +1,370 @@
+#include "cache-agent/store/store.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+
+#include "cache-agent/store/store_internal.h"
+#include "common/percent.h"
+
+namespace atlas::agent {
+namespace {
+
+/// What the manifest, the checksums and the inodes of a replica need besides the data.
+std::uint64_t overhead_of(const ManifestSummary& summary) {
+  return 64 * 1024 + summary.entries * 256 + summary.blocks * 9;
+}
+
+ManifestSummary summary_of(const ReplicaRow& row) {
+  ManifestSummary s;
+  s.generation = row.generation.id;
+  s.bytes = row.generation.bytes.count;
+  s.files = row.generation.files;
+  s.entries = row.generation.entries;
+  s.opaque = row.generation.opaque;
+  s.blind = row.blind;
+  s.outward_links = row.generation.outward_links;
+  s.allocated = row.allocated;
+  s.blocks = row.blocks;
+  s.is_file = row.is_file;
+  return s;
+}
+
+Status make_directory(const std::string& path) {
+  if (mkdir(path.c_str(), 0700) == 0 || errno == EEXIST) return {};
+  return fail_errno(errno, "cannot make " + path);
+}
+
+}  // namespace
+
+Reservation::Reservation(Reservation&& other) noexcept
+    : store_(std::exchange(other.store_, nullptr)), tier_(std::move(other.tier_)), bytes_(other.bytes_) {}
+Reservation::~Reservation() {
+  if (store_ != nullptr) store_->give_back(tier_, bytes_);
+}
+
+Store::Store(StoreOptions options, const Clock& clock) : options_(std::move(options)), clock_(clock) {}
+Store::~Store() = default;
+
+Result<std::unique_ptr<Store>> Store::open(StoreOptions options, const Clock& clock) {
+  std::unique_ptr<Store> store(new Store(std::move(options), clock));
+  Status last;
+  for (const auto& tier : store->options_.tiers) {
+    store->tiers_.push_back(std::make_unique<Tier>());
+    store->tiers_.back()->options = tier;
+    if (auto opened = store->open_tier(tier); !opened) {
+      // Another process has it: going on would let two agents answer for one node.
+      if (opened.error().code == Code::failed_precondition) return fail(opened.error());
+      last = opened;
+      continue;
+    }
+    store->tiers_.back()->state = "ok";
+    if (store->options_.database.empty()) store->options_.database = tier.path + "/node.db";
+  }
+  if (store->options_.database.empty()) {
+    if (!last) return fail(last.error());
+    return fail(Code::failed_precondition, "no [[tier]] is configured: there is nowhere to cache");
+  }
+  ATLAS_ASSIGN(store->database_, NodeManifest::open(store->options_.database));
+  ATLAS_TRY(store->recover());
+  return store;
+}
+
+Status Store::open_tier(const TierOptions& options) {
+  std::error_code error;
+  std::filesystem::create_directories(options.path, error);
+  if (error) return fail_errno(error.value(), "tier " + options.name + ": cannot make " + options.path);
+  ATLAS_ASSIGN(tiers_.back()->lock, FileLock::take(options.path + "/lock", "tier " + options.name));
+  if (chmod(options.path.c_str(), 0700) != 0) return fail_errno(errno, "tier " + options.name + ": " + options.path);
+  ATLAS_TRY(make_directory(options.path + "/replicas"));
+  ATLAS_TRY(make_directory(options.path + "/trash"));
+  for (const auto& left : std::filesystem::directory_iterator(options.path + "/trash", error))
+    ATLAS_TRY(remove_tree(left.path().string()));
+  return {};
+}
+
+Status Store::recover() {
+  ATLAS_ASSIGN(const auto pins, database_->pins());
+  pins_.insert(pins.begin(), pins.end());
+  ATLAS_ASSIGN(const auto rows, database_->replicas());
+  std::set<std::string> known;
+  for (const auto& row : rows) {
+    Tier* tier = tier_named(row.tier);
+    if (tier == nullptr || tier->state != "ok") continue;  // it may come back with its disk
+    auto replica = bring_back(row, *tier);
+    if (!replica) {
+      ATLAS_TRY(database_->drop_replica(row.dataset, row.generation.id));
+      continue;  // its directory goes below
+    }
+    known.insert((*replica)->internals().path);
+    tier->used += (*replica)->internals().charged;
+    replicas_[{row.dataset, row.generation.id}] = {
+        std::move(*replica), row.last_used, row.generation.observed, {}, !row.complete && row.boot != options_.boot};
+  }
+  for (const auto& tier : tiers_) {
+    if (tier->state != "ok") continue;
+    std::error_code error;
+    for (const auto& dataset : std::filesystem::directory_iterator(tier->options.path + "/replicas", error))
+      for (const auto& generation : std::filesystem::directory_iterator(dataset.path(), error))
+        if (!known.contains(generation.path().string())) ATLAS_TRY(remove_tree(generation.path().string()));
+  }
+  return {};
+}
+
+std::string Store::directory_of(const Tier& tier, const DatasetId& dataset, const GenerationId& generation) const {
+  return tier.options.path + "/replicas/" + hash_of(dataset) + "/" + hex(generation);
+}
+
+Result<std::shared_ptr<Replica>> Store::bring_back(const ReplicaRow& row, Tier& tier) {
+  const std::string path = directory_of(tier, row.dataset, row.generation.id);
+  UniqueFd fd(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd) return fail_errno(errno, path);
+  ATLAS_ASSIGN(auto blocks, BlockMap::open(fd.get(), row.blocks, false));
+  auto state = std::make_unique<Replica::State>(row.dataset, summary_of(row), row.tier, path,
+                                                options_.absolute(row.dataset), std::move(fd), std::move(blocks));
+  state->charged = row.charged;
+  state->vouchers.insert(row.vouchers.begin(), row.vouchers.end());
+  state->grow = [this, key = Key{row.dataset, row.generation.id}](std::uint64_t more) { return grow(key, more); };
+  if (row.complete) {
+    state->state = ReplicaState::complete;
+    state->bytes_resident = row.generation.bytes.count;
+    state->files_resident = row.generation.files;
+    state->written = row.charged;
+  } else {
+    ATLAS_ASSIGN(state->manifest, load_manifest(path, state->dataset_root, row.generation.id));
+    state->count_resident(*state->manifest);
+  }
+  return std::make_shared<Replica>(std::move(state));
+}
+
+std::shared_ptr<Replica> Store::find(const DatasetId& dataset, const GenerationId& generation) const {
+  const std::lock_guard lock(mutex_);
+  const auto it = replicas_.find({dataset, generation});
+  return it == replicas_.end() ? nullptr : it->second.replica;
+}
+
+std::shared_ptr<Replica> Store::newest_complete(const DatasetId& dataset) const {
+  const std::lock_guard lock(mutex_);
+  const Held* best = nullptr;
+  for (auto it = replicas_.lower_bound({dataset, {}}); it != replicas_.end() && it->first.first == dataset; ++it)
+    if (it->second.replica->state() == ReplicaState::complete &&
+        (best == nullptr || it->second.observed > best->observed))
+      best = &it->second;
+  return best == nullptr ? nullptr : best->replica;
+}
+
+Result<Reservation> Store::reserve(const DatasetId& dataset, const ManifestSummary& summary) {
+  const std::uint64_t whole = summary.allocated + overhead_of(summary);
+  if (const auto here = find(dataset, summary.generation)) {
+    const std::uint64_t have = here->internals().charged;
+    const std::uint64_t need = whole > have ? whole - have : 0;
+    ATLAS_TRY(make_room(*tier_named(here->tier()), need));
+    return Reservation(*this, here->tier(), Bytes{need});
+  }
+  for (const auto& tier : tiers_)
+    if (tier->state == "ok" && try_take(*tier, whole)) return Reservation(*this, tier->options.name, Bytes{whole});
+  std::string why;
+  for (const auto& tier : tiers_) {
+    Status made = tier->state == "ok"
+                      ? make_room(*tier, whole)
+                      : Status(fail(Code::unavailable, "tier " + tier->options.name + " is " + tier->state));
+    if (made) return Reservation(*this, tier->options.name, Bytes{whole});
+    why += (why.empty() ? "" : "; ") + made.error().message;
+  }
+  return fail(Code::resource_exhausted,
+              show(dataset) + " needs " + format_size(Bytes{whole}) + " of cache: " + (why.empty() ? "no tier" : why));
+}
+
+Result<std::shared_ptr<Replica>> Store::make(const DatasetId& dataset, std::shared_ptr<const Manifest> manifest,
+                                             const Tier& tier, bool create) {
+  const auto& summary = manifest->summary();
+  const std::string path = directory_of(tier, dataset, summary.generation);
+  ATLAS_TRY(make_directory(path.substr(0, path.rfind('/'))));
+  ATLAS_TRY(remove_tree(path));
+  ATLAS_TRY(make_directory(path));
+  ATLAS_TRY(save_manifest(path, *manifest));
+  UniqueFd fd(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd) return fail_errno(errno, path);
+  ATLAS_ASSIGN(auto blocks, BlockMap::open(fd.get(), summary.blocks, create));
+  auto state = std::make_unique<Replica::State>(dataset, summary, tier.options.name, path, options_.absolute(dataset),
+                                                std::move(fd), std::move(blocks));
+  state->manifest = std::move(manifest);
+  state->written = overhead_of(summary);
+  state->grow = [this, key = Key{dataset, summary.generation}](std::uint64_t more) { return grow(key, more); };
+  return std::make_shared<Replica>(std::move(state));
+}
+
+Result<std::shared_ptr<Replica>> Store::open(const DatasetId& dataset, std::shared_ptr<const Manifest> manifest,
+                                             Reservation reservation) {
+  Tier& tier = *tier_named(reservation.tier());
+  const Key key{dataset, manifest->summary().generation};
+  std::shared_ptr<Replica> replica = find(dataset, key.second);
+  bool check = false;
+  if (!replica) {
+    auto made = make(dataset, manifest, tier, true);
+    if (!made) {
+      // Nothing may stay of it; what the removal could not do, the next start does.
+      static_cast<void>(remove_tree(directory_of(tier, dataset, key.second)));
+      note_failure(tier.options.name, made.error());
+      return fail(made.error());
+    }
+    replica = std::move(*made);
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    auto [it, fresh] = replicas_.try_emplace(key);
+    if (fresh) it->second.replica = replica;
+    replica = it->second.replica;
+    it->second.last_used = clock_.wall();
+    check = std::exchange(it->second.unverified, false);
+    replica->internals().charged += reservation.bytes_.count;
+    tier.reserved -= reservation.bytes_.count;
+    reservation.store_ = nullptr;
+  }
+  if (check) ATLAS_TRY(replica->verify());
+  ATLAS_TRY(put(key));
+  announce(info(*replica));
+  return replica;
+}
+
+Status Store::put(const Key& key) {
+  const std::lock_guard order(put_mutex_);
+  ReplicaRow row;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto it = replicas_.find(key);
+    if (it == replicas_.end()) return {};
+    const ReplicaInfo about = describe(it->second);
+    const auto& s = it->second.replica->summary();
+    row.dataset = about.dataset;
+    row.generation = about.generation;
+    row.tier = about.tier;
+    row.complete = about.state == ReplicaState::complete;
+    row.boot = options_.boot;
+    row.last_used = about.last_used;
+    row.charged = it->second.replica->internals().charged;
+    row.blind = s.blind;
+    row.blocks = s.blocks;
+    row.allocated = s.allocated;
+    row.is_file = s.is_file;
+    const std::lock_guard inner(it->second.replica->internals().mutex);
+    const auto& vouchers = it->second.replica->internals().vouchers;
+    row.vouchers.assign(vouchers.begin(), vouchers.end());
+  }
+  return database_->put_replica(row);
+}
+
+Status Store::vouch(const Replica& replica, const Principal& as, WallTime when) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto it = replicas_.find({replica.dataset(), replica.generation()});
+    if (it == replicas_.end()) return fail(Code::not_found, show(replica.dataset()) + ": the replica is gone");
+    it->second.observed = std::max(it->second.observed, when);
+    auto& state = it->second.replica->internals();
+    const std::lock_guard inner(state.mutex);
+    state.vouchers.insert(key_of(as));
+  }
+  return put({replica.dataset(), replica.generation()});
+}
+
+Status Store::complete(const std::shared_ptr<Replica>& replica) {
+  auto& state = replica->internals();
+  const UniqueFd fd(::open(state.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return fail_errno(errno, state.path);
+  if (syncfs(fd.get()) != 0) return fail_errno(errno, "syncfs " + state.path);
+  state.state.store(ReplicaState::complete, std::memory_order_release);
+  ATLAS_TRY(put({replica->dataset(), replica->generation()}));
+  announce(info(*replica));
+  if (const auto manifest = replica->manifest()) state.tree.forget_large_files(**manifest);
+  const std::lock_guard inner(state.mutex);
+  state.manifest.reset();  // 70 bytes per file, and nobody asks a complete replica for it
+  return {};
+}
+
+void Store::settle(const std::shared_ptr<Replica>& replica) {
+  auto& state = replica->internals();
+  {
+    const std::lock_guard lock(mutex_);
+    const std::uint64_t written = state.written, charged = state.charged;
+    if (charged > written) {
+      tier_named(state.tier)->used -= charged - written;
+      state.charged = written;
+    }
+  }
+  static_cast<void>(
+      put({replica->dataset(), replica->generation()}));  // worst case the old charge stands until restart
+  announce(info(*replica));
+}
+
+void Store::note_failure(const std::string& tier, const Error& error) {
+  // A full disk is not a bad one.
+  if (error.sys_errno != EIO && error.sys_errno != EROFS && error.sys_errno != EUCLEAN) return;
+  const std::lock_guard lock(mutex_);
+  if (Tier* t = tier_named(tier)) t->state = "suspect";
+}
+
+Result<Replica::Verified> Store::verify(const std::shared_ptr<Replica>& replica) {
+  ATLAS_ASSIGN(const auto verified, replica->verify());
+  if (verified.bad != 0) {
+    ATLAS_TRY(put({replica->dataset(), replica->generation()}));
+    announce(info(*replica));
+  }
+  return verified;
+}
+
+Store::Tier* Store::tier_named(const std::string& name) const {
+  for (const auto& tier : tiers_)
+    if (tier->options.name == name) return tier.get();
+  return nullptr;
+}
+
+void Store::announce(const ReplicaInfo& about) const {
+  if (changed_) changed_(about);
+}
+
+ReplicaInfo Store::describe(const Held& held) const {
+  const auto& s = held.replica->summary();
+  ReplicaInfo out;
+  out.dataset = held.replica->dataset();
+  out.generation = {s.generation, Bytes{s.bytes}, s.files, s.entries, s.opaque, s.outward_links, held.observed};
+  out.state = held.replica->state();
+  out.bytes_resident = held.replica->bytes_resident();
+  out.files_resident = held.replica->files_resident();
+  out.tier = held.replica->tier();
+  out.last_used = held.last_used;
+  out.pinned = pins_.contains(out.dataset);
+  out.leases.assign(held.leases.begin(), held.leases.end());
+  return out;
+}
+
+ReplicaInfo Store::info(const Replica& replica) const {
+  const std::lock_guard lock(mutex_);
+  const auto it = replicas_.find({replica.dataset(), replica.generation()});
+  if (it != replicas_.end()) return describe(it->second);
+  ReplicaInfo gone;
+  gone.dataset = replica.dataset();
+  gone.generation.id = replica.generation();
+  gone.tier = replica.tier();
+  return gone;
+}
+
+std::vector<ReplicaInfo> Store::inventory() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<ReplicaInfo> all;
+  for (const auto& [key, held] : replicas_) all.push_back(describe(held));
+  return all;
+}
+
+std::vector<TierInfo> Store::tiers() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<TierInfo> all;
+  for (const auto& tier : tiers_)
+    all.push_back({tier->options.name, tier->options.quota, Bytes{tier->used}, tier->state});
+  return all;
+}
+
+}  // namespace atlas::agent

@@ -1,0 +1,161 @@
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "cache-agent/store/replica.h"
+#include "common/identity.h"
+#include "common/result.h"
+#include "common/units.h"
+#include "db/file_lock.h"
+#include "db/node_manifest.h"
+
+namespace atlas::agent {
+
+/// A directory of this node that replicas live in.
+struct TierOptions {
+  std::string name;
+  std::string path;
+  Bytes quota;
+};
+
+/// As TierState of the wire: "ok", "suspect" (failed a moment ago, takes nothing new) or "out" (could not be opened).
+struct TierInfo {
+  std::string name;
+  Bytes quota, used;
+  std::string state;
+};
+
+struct Evicted {
+  Bytes bytes;
+  std::uint32_t replicas = 0;
+  std::vector<std::string> kept;  ///< why what stayed stayed
+};
+
+struct StoreOptions {
+  std::vector<TierOptions> tiers;
+  std::string database;  ///< file of the NodeManifest; empty = "node.db" in the first tier that works
+  std::string boot;      ///< this boot's id (/proc/sys/kernel/random/boot_id)
+  /// Absolute path of a dataset at its origin, for messages.
+  std::function<std::string(const DatasetId&)> absolute = [](const DatasetId& d) { return "/" + d.path; };
+};
+
+class Store;
+
+/// Space of a tier that is spoken for. Given back when it goes, unless Store::open() took it.
+class Reservation {
+ public:
+  Reservation(Reservation&& other) noexcept;
+  Reservation& operator=(Reservation&&) = delete;
+  Reservation(const Reservation&) = delete;
+  ~Reservation();
+  [[nodiscard]] const std::string& tier() const { return tier_; }
+  [[nodiscard]] Bytes bytes() const { return bytes_; }
+
+ private:
+  friend class Store;
+  Reservation(Store& store, std::string tier, Bytes bytes) : store_(&store), tier_(std::move(tier)), bytes_(bytes) {}
+  Store* store_;
+  std::string tier_;
+  Bytes bytes_;
+};
+
+/// The replicas of a node in their tiers: space, leases, pins, eviction, what survives a restart. Thread-safe; calls
+/// that touch the disk block and say so.
+class Store {
+ public:
+  /// Takes the tiers (one process per tier), opens the node's database, brings back what earlier processes left:
+  /// complete replicas at once; partial ones too, after a crash of the machine only what still matches its checksums. A
+  /// tier that cannot be opened is "out", not an error. Blocks.
+  [[nodiscard]] static Result<std::unique_ptr<Store>> open(StoreOptions options, const Clock& clock);
+  ~Store();
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
+
+  /// nullptr when there is none.
+  [[nodiscard]] std::shared_ptr<Replica> find(const DatasetId& dataset, const GenerationId& generation) const;
+  /// The most recently observed complete replica.
+  [[nodiscard]] std::shared_ptr<Replica> newest_complete(const DatasetId& dataset) const;
+
+  /// Room for a generation that is not here yet (or for the rest of it), in the first tier that has it free, else in
+  /// the first that has it after evicting what nobody needs, least recently used first. resource_exhausted says what is
+  /// in the way. Blocks while evicting.
+  [[nodiscard]] Result<Reservation> reserve(const DatasetId& dataset, const ManifestSummary& summary);
+  /// The replica of this generation, made if need be (partial, empty). Blocks.
+  [[nodiscard]] Result<std::shared_ptr<Replica>> open(const DatasetId& dataset,
+                                                      std::shared_ptr<const Manifest> manifest,
+                                                      Reservation reservation);
+  /// A principal's own walk produced exactly this generation at `when`. Blocks.
+  [[nodiscard]] Status vouch(const Replica& replica, const Principal& as, WallTime when);
+  /// A sealed replica becomes complete for good: one sync of its file system, then the record. Blocks.
+  [[nodiscard]] Status complete(const std::shared_ptr<Replica>& replica);
+  /// A warm-up ended without completing: what was reserved but not written is given back.
+  void settle(const std::shared_ptr<Replica>& replica);
+  /// Takes note of an error met while writing to a tier: EIO and the like make it suspect.
+  void note_failure(const std::string& tier, const Error& error);
+  /// Compares every block with its checksum; what differs makes the replica partial again. Blocks for long.
+  [[nodiscard]] Result<Replica::Verified> verify(const std::shared_ptr<Replica>& replica);
+
+  void lease(const Replica& replica, std::uint32_t job_id);
+  void unlease(std::uint32_t job_id);
+  /// Blocks (database).
+  [[nodiscard]] Result<std::uint32_t> pin(const DatasetId& dataset, bool pinned);
+  void touch(const Replica& replica);
+  /// Removes replicas of a dataset (one generation, or all) that no job holds, nothing is mounted from, and no warm-up
+  /// writes. Pinned ones too: who asks for this has the right to. Blocks.
+  [[nodiscard]] Evicted evict(const DatasetId& dataset, const std::optional<GenerationId>& generation);
+
+  [[nodiscard]] std::vector<ReplicaInfo> inventory() const;
+  [[nodiscard]] ReplicaInfo info(const Replica& replica) const;
+  [[nodiscard]] std::vector<TierInfo> tiers() const;
+  /// Called after a replica appeared, completed, went or changed its leases; not under a lock. Set once, before use.
+  void on_change(std::function<void(const ReplicaInfo&)> callback) { changed_ = std::move(callback); }
+  [[nodiscard]] NodeManifest& database() { return *database_; }
+
+ private:
+  struct Tier;
+  struct Held;
+  using Key = std::pair<DatasetId, GenerationId>;
+  friend class Reservation;
+
+  Store(StoreOptions options, const Clock& clock);
+  [[nodiscard]] Status open_tier(const TierOptions& options);
+  [[nodiscard]] Status recover();
+  [[nodiscard]] Result<std::shared_ptr<Replica>> bring_back(const ReplicaRow& row, Tier& tier);
+  [[nodiscard]] Result<std::shared_ptr<Replica>> make(const DatasetId& dataset,
+                                                      std::shared_ptr<const Manifest> manifest, const Tier& tier,
+                                                      bool create);
+  [[nodiscard]] std::string directory_of(const Tier& tier, const DatasetId& dataset,
+                                         const GenerationId& generation) const;
+  [[nodiscard]] Status put(const Key& key);
+  [[nodiscard]] Status grow(const Key& key, std::uint64_t more);
+  [[nodiscard]] bool try_take(Tier& tier, std::uint64_t need);
+  [[nodiscard]] Status make_room(Tier& tier, std::uint64_t need);
+  [[nodiscard]] std::string why_busy(const Held& held, const std::set<std::string>& mounted, bool pins_count) const;
+  [[nodiscard]] Result<Bytes> remove(const Key& key);
+  void give_back(const std::string& tier, Bytes bytes);
+  [[nodiscard]] Tier* tier_named(const std::string& name) const;
+  [[nodiscard]] ReplicaInfo describe(const Held& held) const;
+  void announce(const ReplicaInfo& info) const;
+
+  StoreOptions options_;
+  const Clock& clock_;
+  std::unique_ptr<NodeManifest> database_;
+  std::vector<std::unique_ptr<Tier>> tiers_;  ///< fixed after open(); what changes in a tier is guarded by mutex_
+  std::function<void(const ReplicaInfo&)> changed_;
+
+  std::mutex put_mutex_;      ///< orders records of the same replica; taken before mutex_, held over the database
+  mutable std::mutex mutex_;  ///< guards what follows; taken before a replica's own mutex, never held over disk work
+  std::map<Key, Held> replicas_;
+  std::set<DatasetId> pins_;
+  std::uint64_t trash_count_ = 0;
+};
+
+}  // namespace atlas::agent

@@ -1,0 +1,34 @@
+#pragma once
+#include <optional>
+#include <set>
+#include <string>
+
+#include "cache-agent/store/replica_state.h"
+#include "cache-agent/store/store.h"
+
+namespace atlas::agent {
+
+/// A tier in use; private to store/.
+struct Store::Tier {
+  TierOptions options;
+  std::string state = "out";
+  std::uint64_t used = 0;      ///< charged and reserved
+  std::uint64_t reserved = 0;  ///< of it: not yet charged to a replica
+  std::optional<FileLock> lock;
+};
+
+/// A replica and what the store knows about it.
+struct Store::Held {
+  std::shared_ptr<Replica> replica;
+  WallTime last_used{}, observed{};
+  std::set<std::uint32_t> leases;
+  bool unverified = false;  ///< written before the machine went down: to be checked before it grows
+};
+
+/// Roots of mounts anywhere on this machine that lie in a store ("/.../replicas/<dataset>/<generation>/..."), from
+/// /proc/*/mountinfo: 3 ms per hundred processes.
+[[nodiscard]] std::set<std::string> mounted_replicas();
+/// "<dataset>/<generation>", as mounted_replicas() has them.
+[[nodiscard]] std::string place_of(const DatasetId& dataset, const GenerationId& generation);
+
+}  // namespace atlas::agent

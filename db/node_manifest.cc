@@ -1,0 +1,270 @@
+#include "db/node_manifest.h"
+
+#include <array>
+
+namespace atlas {
+namespace {
+
+constexpr std::string_view kCreate = R"sql(
+CREATE TABLE replica (
+  origin BLOB NOT NULL, path BLOB NOT NULL, generation BLOB NOT NULL,
+  tier TEXT NOT NULL, complete INTEGER NOT NULL, boot TEXT NOT NULL, last_used INTEGER NOT NULL,
+  charged INTEGER NOT NULL, bytes INTEGER NOT NULL, files INTEGER NOT NULL, entries INTEGER NOT NULL,
+  opaque INTEGER NOT NULL, blind INTEGER NOT NULL, outward_links INTEGER NOT NULL, blocks INTEGER NOT NULL,
+  allocated INTEGER NOT NULL, is_file INTEGER NOT NULL, observed INTEGER NOT NULL,
+  PRIMARY KEY (origin, path, generation)) WITHOUT ROWID;
+CREATE TABLE voucher (
+  origin BLOB NOT NULL, path BLOB NOT NULL, generation BLOB NOT NULL, principal TEXT NOT NULL,
+  PRIMARY KEY (origin, path, generation, principal),
+  FOREIGN KEY (origin, path, generation) REFERENCES replica ON DELETE CASCADE) WITHOUT ROWID;
+CREATE TABLE job (
+  job_id INTEGER PRIMARY KEY, cluster TEXT NOT NULL, restarts INTEGER NOT NULL, submitted INTEGER NOT NULL,
+  uid INTEGER NOT NULL, gid INTEGER NOT NULL, groups TEXT NOT NULL, reason TEXT NOT NULL, waited INTEGER NOT NULL,
+  namespace BLOB NOT NULL);
+CREATE TABLE job_dataset (
+  job_id INTEGER NOT NULL REFERENCES job ON DELETE CASCADE, position INTEGER NOT NULL,
+  origin BLOB NOT NULL, path BLOB NOT NULL, generation BLOB NOT NULL, mounted INTEGER NOT NULL, reason TEXT NOT NULL,
+  PRIMARY KEY (job_id, position)) WITHOUT ROWID;
+CREATE TABLE pin (origin BLOB NOT NULL, path BLOB NOT NULL, PRIMARY KEY (origin, path)) WITHOUT ROWID;
+)sql";
+constexpr std::array kMigrations = {Migration{1, kCreate}};
+
+constexpr std::string_view kSelectReplicas =
+    "SELECT origin, path, generation, tier, complete, boot, last_used, charged, bytes, files, entries, opaque, blind, "
+    "outward_links, blocks, allocated, is_file, observed FROM replica";
+constexpr std::string_view kSelectVouchers =
+    "SELECT principal FROM voucher WHERE origin = ?1 AND path = ?2 AND generation = ?3";
+constexpr std::string_view kPutReplica =
+    "INSERT INTO replica (origin, path, generation, tier, complete, boot, last_used, charged, bytes, files, entries, "
+    "opaque, blind, outward_links, blocks, allocated, is_file, observed) "
+    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) "
+    "ON CONFLICT (origin, path, generation) DO UPDATE SET tier = ?4, complete = ?5, boot = ?6, last_used = ?7, "
+    "charged = ?8, observed = ?18";
+constexpr std::string_view kVouch = "INSERT OR IGNORE INTO voucher VALUES (?1, ?2, ?3, ?4)";
+constexpr std::string_view kTouch =
+    "UPDATE replica SET last_used = ?4 WHERE origin = ?1 AND path = ?2 AND generation = ?3";
+constexpr std::string_view kDropReplica = "DELETE FROM replica WHERE origin = ?1 AND path = ?2 AND generation = ?3";
+constexpr std::string_view kSelectJobs =
+    "SELECT job_id, cluster, restarts, submitted, uid, gid, groups, reason, waited, namespace FROM job";
+constexpr std::string_view kSelectJobDatasets =
+    "SELECT origin, path, generation, mounted, reason FROM job_dataset WHERE job_id = ?1 ORDER BY position";
+constexpr std::string_view kDropJob = "DELETE FROM job WHERE job_id = ?1";
+constexpr std::string_view kPutJob = "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+constexpr std::string_view kPutJobDataset = "INSERT INTO job_dataset VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+constexpr std::string_view kSelectPins = "SELECT origin, path FROM pin";
+constexpr std::string_view kPin = "INSERT OR IGNORE INTO pin VALUES (?1, ?2)";
+constexpr std::string_view kUnpin = "DELETE FROM pin WHERE origin = ?1 AND path = ?2";
+
+using Blob = Statement::Blob;
+
+std::string join(const std::vector<std::uint32_t>& groups) {
+  std::string out;
+  for (const auto group : groups) out += (out.empty() ? "" : ",") + std::to_string(group);
+  return out;
+}
+
+std::vector<std::uint32_t> split(std::string_view text) {
+  std::vector<std::uint32_t> groups;
+  std::uint32_t value = 0;
+  bool any = false;
+  for (const char c : text) {
+    if (c >= '0' && c <= '9') {
+      value = value * 10 + static_cast<std::uint32_t>(c - '0');
+      any = true;
+    } else if (std::exchange(any, false)) {
+      groups.push_back(std::exchange(value, 0));
+    }
+  }
+  if (any) groups.push_back(value);
+  return groups;
+}
+
+WallTime wall(std::int64_t nanoseconds) {
+  return WallTime(std::chrono::nanoseconds(nanoseconds));
+}
+std::int64_t count(WallTime time) {
+  return time.time_since_epoch().count();
+}
+
+ReplicaRow read_replica(const Statement& s) {
+  ReplicaRow row;
+  row.dataset = {std::string(s.blob(0)), std::string(s.blob(1))};
+  row.generation.id = GenerationId::of(s.blob(2));
+  row.tier = s.text(3);
+  row.complete = s.int64(4) != 0;
+  row.boot = s.text(5);
+  row.last_used = wall(s.int64(6));
+  row.charged = s.uint64(7);
+  row.generation.bytes = Bytes{s.uint64(8)};
+  row.generation.files = s.uint64(9);
+  row.generation.entries = s.uint64(10);
+  row.generation.opaque = s.uint64(11);
+  row.blind = s.uint64(12);
+  row.generation.outward_links = s.uint64(13);
+  row.blocks = s.uint64(14);
+  row.allocated = s.uint64(15);
+  row.is_file = s.int64(16) != 0;
+  row.generation.observed = wall(s.int64(17));
+  return row;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<NodeManifest>> NodeManifest::open(const std::filesystem::path& file) {
+  ATLAS_ASSIGN(auto db, SqliteDb::open(file));
+  ATLAS_TRY(db.migrate(kMigrations, "node manifest"));
+  return std::unique_ptr<NodeManifest>(new NodeManifest(std::move(db)));
+}
+
+Status NodeManifest::in_transaction(const std::function<Status()>& work) {
+  ATLAS_ASSIGN(auto transaction, Transaction::begin(db_));
+  ATLAS_TRY(work());
+  return transaction.commit();
+}
+
+Result<std::vector<ReplicaRow>> NodeManifest::replicas() {
+  const std::lock_guard lock(mutex_);
+  std::vector<ReplicaRow> rows;
+  ATLAS_ASSIGN(auto select, db_.prepare(kSelectReplicas));
+  for (;;) {
+    ATLAS_ASSIGN(const bool more, select.step());
+    if (!more) break;
+    rows.push_back(read_replica(select));
+  }
+  ATLAS_ASSIGN(auto vouchers, db_.prepare(kSelectVouchers));
+  for (auto& row : rows) {
+    const std::string generation = row.generation.id.bytes();
+    vouchers.bind_all(Blob{row.dataset.origin}, Blob{row.dataset.path}, Blob{generation});
+    for (;;) {
+      ATLAS_ASSIGN(const bool more, vouchers.step());
+      if (!more) break;
+      row.vouchers.emplace_back(vouchers.text(0));
+    }
+  }
+  return rows;
+}
+
+Status NodeManifest::put_replica(const ReplicaRow& row) {
+  const std::lock_guard lock(mutex_);
+  return in_transaction([&]() -> Status {
+    const std::string generation = row.generation.id.bytes();
+    ATLAS_ASSIGN(auto put, db_.prepare(kPutReplica));
+    const auto& g = row.generation;
+    put.bind_all(Blob{row.dataset.origin}, Blob{row.dataset.path}, Blob{generation}, row.tier, row.complete ? 1 : 0,
+                 row.boot, count(row.last_used), row.charged, g.bytes.count, g.files, g.entries, g.opaque, row.blind,
+                 g.outward_links, row.blocks, row.allocated, row.is_file ? 1 : 0, count(g.observed));
+    ATLAS_TRY(put.run());
+    ATLAS_ASSIGN(auto vouch, db_.prepare(kVouch));
+    for (const auto& principal : row.vouchers) {
+      vouch.bind_all(Blob{row.dataset.origin}, Blob{row.dataset.path}, Blob{generation}, principal);
+      ATLAS_TRY(vouch.run());
+    }
+    return {};
+  });
+}
+
+Status NodeManifest::touch_replica(const DatasetId& dataset, const GenerationId& generation, WallTime last_used) {
+  const std::lock_guard lock(mutex_);
+  const std::string id = generation.bytes();
+  ATLAS_ASSIGN(auto touch, db_.prepare(kTouch));
+  touch.bind_all(Blob{dataset.origin}, Blob{dataset.path}, Blob{id}, count(last_used));
+  return touch.run();
+}
+
+Status NodeManifest::vouch(const DatasetId& dataset, const GenerationId& generation, const std::string& principal) {
+  const std::lock_guard lock(mutex_);
+  const std::string id = generation.bytes();
+  ATLAS_ASSIGN(auto put, db_.prepare(kVouch));
+  put.bind_all(Blob{dataset.origin}, Blob{dataset.path}, Blob{id}, principal);
+  return put.run();
+}
+
+Status NodeManifest::drop_replica(const DatasetId& dataset, const GenerationId& generation) {
+  const std::lock_guard lock(mutex_);
+  const std::string id = generation.bytes();
+  ATLAS_ASSIGN(auto drop, db_.prepare(kDropReplica));
+  drop.bind_all(Blob{dataset.origin}, Blob{dataset.path}, Blob{id});
+  return drop.run();
+}
+
+Result<std::vector<JobRow>> NodeManifest::jobs() {
+  const std::lock_guard lock(mutex_);
+  std::vector<JobRow> rows;
+  ATLAS_ASSIGN(auto select, db_.prepare(kSelectJobs));
+  for (;;) {
+    ATLAS_ASSIGN(const bool more, select.step());
+    if (!more) break;
+    JobRow row;
+    row.job = {std::string(select.text(1)), static_cast<std::uint32_t>(select.int64(0)),
+               static_cast<std::uint32_t>(select.int64(2)),
+               std::chrono::sys_seconds(std::chrono::seconds(select.int64(3)))};
+    row.as = {static_cast<std::uint32_t>(select.int64(4)), static_cast<std::uint32_t>(select.int64(5)),
+              split(select.text(6))};
+    row.reason = select.text(7);
+    row.waited = std::chrono::milliseconds(select.int64(8));
+    row.name_space = select.blob(9);
+    rows.push_back(std::move(row));
+  }
+  ATLAS_ASSIGN(auto datasets, db_.prepare(kSelectJobDatasets));
+  for (auto& row : rows) {
+    datasets.bind_all(row.job.job_id);
+    for (;;) {
+      ATLAS_ASSIGN(const bool more, datasets.step());
+      if (!more) break;
+      row.datasets.push_back({{std::string(datasets.blob(0)), std::string(datasets.blob(1))},
+                              GenerationId::of(datasets.blob(2)),
+                              datasets.int64(3) != 0,
+                              std::string(datasets.text(4))});
+    }
+  }
+  return rows;
+}
+
+Status NodeManifest::put_job(const JobRow& row) {
+  const std::lock_guard lock(mutex_);
+  return in_transaction([&]() -> Status {
+    ATLAS_ASSIGN(auto drop, db_.prepare(kDropJob));
+    drop.bind_all(row.job.job_id);
+    ATLAS_TRY(drop.run());
+    ATLAS_ASSIGN(auto put, db_.prepare(kPutJob));
+    put.bind_all(row.job.job_id, row.job.cluster, row.job.restarts, row.job.submitted.time_since_epoch().count(),
+                 row.as.uid, row.as.gid, join(row.as.groups), row.reason, row.waited.count(), Blob{row.name_space});
+    ATLAS_TRY(put.run());
+    ATLAS_ASSIGN(auto put_dataset, db_.prepare(kPutJobDataset));
+    int position = 0;
+    for (const auto& d : row.datasets) {
+      const std::string generation = d.generation.empty() ? "" : d.generation.bytes();
+      put_dataset.bind_all(row.job.job_id, position++, Blob{d.dataset.origin}, Blob{d.dataset.path}, Blob{generation},
+                           d.mounted ? 1 : 0, d.reason);
+      ATLAS_TRY(put_dataset.run());
+    }
+    return {};
+  });
+}
+
+Status NodeManifest::drop_job(std::uint32_t job_id) {
+  const std::lock_guard lock(mutex_);
+  ATLAS_ASSIGN(auto drop, db_.prepare(kDropJob));
+  drop.bind_all(job_id);
+  return drop.run();
+}
+
+Result<std::vector<DatasetId>> NodeManifest::pins() {
+  const std::lock_guard lock(mutex_);
+  std::vector<DatasetId> pins;
+  ATLAS_ASSIGN(auto select, db_.prepare(kSelectPins));
+  for (;;) {
+    ATLAS_ASSIGN(const bool more, select.step());
+    if (!more) return pins;
+    pins.push_back({std::string(select.blob(0)), std::string(select.blob(1))});
+  }
+}
+
+Status NodeManifest::set_pin(const DatasetId& dataset, bool pinned) {
+  const std::lock_guard lock(mutex_);
+  ATLAS_ASSIGN(auto change, db_.prepare(pinned ? kPin : kUnpin));
+  change.bind_all(Blob{dataset.origin}, Blob{dataset.path});
+  return change.run();
+}
+
+}  // namespace atlas
