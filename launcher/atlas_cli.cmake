@@ -16,3 +16,5 @@ target_compile_definitions(atlas-submit PRIVATE ATLAS_VERSION="${PROJECT_VERSION
 atlas_executable(atlasctl SOURCES atlasctl_main.cc atlasctl_dataset.cc atlasctl_doctor.cc atlasctl_job.cc atlasctl_node.cc
   atlasctl_placement.cc atlasctl_session.cc DEPS atlas_ui CLI11::CLI11)
 target_compile_definitions(atlasctl PRIVATE ATLAS_VERSION="${PROJECT_VERSION}")
+
+install(TARGETS atlas-submit atlasctl RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
