@@ -159,6 +159,8 @@ void evict_dataset(const ControllerParts& parts, const Person& who, const v1::Ev
     return respond(
         fail(Code::failed_precondition,
              "jobs of other users read this dataset now: try again when they have ended, or ask an operator"));
+  if (parts.datasets.pinned(*dataset))
+    return respond(fail(Code::failed_precondition, "the dataset is pinned: an operator can 'atlasctl unpin' it first"));
   auto agents = agents_of(parts, request.nodes());
   if (!agents) return respond(fail(agents.error()));
   auto gather = std::make_shared<Gather<v1::EvictDatasetReply>>();
