@@ -80,13 +80,11 @@ void add_placement_verbs(Commands& c) {
   add_node(verb, c.on_nodes.nodes, "only these nodes");
   c.run(verb, placement, c.on_nodes);
   verb = c.app.add_subcommand("pin", "never evict a dataset's replicas (operators)");
-  add_dataset(verb, c.on_nodes.dataset, true);
-  add_node(verb, c.on_nodes.nodes, "only on these nodes; default: wherever it is");
-  c.run(verb, pin, c.on_nodes);
+  add_dataset(verb, c.dataset.dataset, true);
+  c.run(verb, pin, c.dataset);
   verb = c.app.add_subcommand("unpin", "let a dataset's replicas be evicted again (operators)");
-  add_dataset(verb, c.on_nodes.dataset, true);
-  add_node(verb, c.on_nodes.nodes, "only on these nodes; default: wherever it is");
-  c.run(verb, unpin, c.on_nodes);
+  add_dataset(verb, c.dataset.dataset, true);
+  c.run(verb, unpin, c.dataset);
   verb = c.app.add_subcommand("evict", "remove a dataset's replicas that no job holds");
   add_dataset(verb, c.on_nodes.dataset, true);
   add_node(verb, c.on_nodes.nodes, "only on these nodes; default: wherever it is");

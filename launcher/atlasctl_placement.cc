@@ -15,12 +15,10 @@ std::string jobs_of(const v1::Replica& replica) {
   return out.empty() ? "-" : out;
 }
 
-Result<int> set_pin(Session& session, const DatasetOnNodes& args, bool pinned) {
+Result<int> set_pin(Session& session, const DatasetOne& args, bool pinned) {
   v1::PinDatasetRequest request;
   ATLAS_ASSIGN(auto dataset, dataset_argument(args.dataset));
-  ATLAS_ASSIGN(auto nodes, hostlist_argument(args.nodes));
   request.set_dataset(std::move(dataset));
-  request.set_nodes(std::move(nodes));
   request.set_unpin(!pinned);
   ATLAS_ASSIGN(const auto reply, session.call(&Stub::PinDataset, "Controller.PinDataset", request));
   if (session.output().json) {
@@ -71,10 +69,10 @@ Outcome placement(Session& session, const DatasetOnNodes& args) {
   return kExitOk;
 }
 
-Outcome pin(Session& session, const DatasetOnNodes& args) {
+Outcome pin(Session& session, const DatasetOne& args) {
   return set_pin(session, args, true);
 }
-Outcome unpin(Session& session, const DatasetOnNodes& args) {
+Outcome unpin(Session& session, const DatasetOne& args) {
   return set_pin(session, args, false);
 }
 

@@ -82,6 +82,8 @@ std::string receipt_text(const v1::JobStatus& job) {
   out += row("data", printable(r.outcome()) + ": " + format_size(Bytes{r.resident_bytes()}) + " on the nodes, " +
                          format_size(Bytes{r.origin_bytes()}) + " read from the origin by Atlas");
   out += row("waited", format_duration(milliseconds(r.waited())) + " for the cache");
+  if (r.started() > 0 && r.ended() >= r.started())
+    out += row("ran", format_duration(std::chrono::seconds(r.ended() - r.started())));
   if (!r.reason().empty()) out += row("why", printable(r.reason()));
   return out;
 }

@@ -2,8 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "common/table.h"
+#include "launcher/ui_bounded.h"
 #include "launcher/ui_job.h"
 #include "launcher/ui_json.h"
 #include "launcher/ui_progress.h"
@@ -158,6 +160,18 @@ TEST_F(View, AJobIsToldFromPhaseToPhaseAndEndsWithItsReceipt) {
   EXPECT_THAT(out_, HasSubstr("job 17: ended on n001 (COMPLETED)\n"));
   EXPECT_THAT(out_, HasSubstr("warm: 183M on the nodes, 0 read from the origin by Atlas\n"));
   EXPECT_THAT(out_, HasSubstr("12s for the cache\n"));
+}
+
+TEST(Bounded, GivesTheTextBackOrGivesUpInTime) {
+  EXPECT_EQ(run_bounded(60s, [] { return std::string(100000, 'x'); }).value_or("").size(), 100000U);
+  const auto begin = std::chrono::steady_clock::now();
+  const auto hung = run_bounded(50ms, []() -> std::string {
+    while (true) ::pause();
+  });
+  ASSERT_FALSE(hung);
+  EXPECT_EQ(hung.error().code, Code::deadline_exceeded);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 30s);
+  EXPECT_FALSE(run_bounded(60s, []() -> std::string { throw 1; }));
 }
 
 TEST(Percent, NeverRoundsUpToAll) {

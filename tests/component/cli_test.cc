@@ -1,0 +1,379 @@
+// atlasctl and atlas-submit as people run them, against a controller's end of the wire that says what a test wants.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <pwd.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "tests/component/scripted_controller.h"
+#include "tests/support/run_program.h"
+
+namespace atlas::test {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using Words = std::vector<std::string>;
+using Json = nlohmann::json;
+
+class Cli : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!munged_.running()) GTEST_SKIP() << "munged cannot be run here";
+    std::filesystem::create_directories(dir_ / "origin/speech");
+    std::ofstream(dir_ / "origin/speech/a.wav") << "x";
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+    builder.RegisterService(&controller_);
+    server_ = builder.BuildAndStart();
+    write_config();
+    // sbatch's stand-in: says what it was given. The real one is met in tests/cluster.
+    write_script("sbatch",
+                 "#!/bin/sh\nfor a; do printf '<%s>' \"$a\" >&2; done\ncat >&2\necho Submitted batch job 17\n");
+  }
+  void TearDown() override {
+    if (server_) server_->Shutdown();
+    std::filesystem::remove_all(dir_);
+  }
+
+  void write_config() {
+    std::ofstream(dir_ / "atlas.toml") << "[site]\nmunge_socket = \"" << munged_.socket() << "\"\nslurm_user = \""
+                                       << ::getpwuid(::getuid())->pw_name
+                                       << "\"\n[controller]\nhost = \"127.0.0.1\"\nport = " << port_
+                                       << "\n[[origin]]\nname = \"lustre\"\nroot = \"" << origin() << "\"\n";
+  }
+  void write_script(const std::string& name, const std::string& text) {
+    std::ofstream(dir_ / name) << text;
+    std::filesystem::permissions(dir_ / name, std::filesystem::perms(0755));
+  }
+  [[nodiscard]] std::string origin() const { return (dir_ / "origin").string(); }
+
+  Ran run(const char* program, Words arguments, RunOptions options = {}) {
+    arguments.insert(arguments.begin(), program);
+    options.environment.insert({{"ATLAS_CONF", (dir_ / "atlas.toml").string()},
+                                {"PATH", dir_.string() + ":" + ::getenv("PATH")},
+                                {"TERM", "xterm"}});
+    return run_program(arguments, options);
+  }
+  Ran ctl(Words arguments, RunOptions options = {}) { return run(ATLASCTL, std::move(arguments), std::move(options)); }
+  Ran submit(Words arguments, RunOptions options = {}) {
+    return run(ATLAS_SUBMIT, std::move(arguments), std::move(options));
+  }
+
+  PrivateMunged munged_;
+  std::filesystem::path dir_ = std::filesystem::temp_directory_path() / ("atlas-cli-" + std::to_string(::getpid()));
+  Authenticator auth_{Munge(munged_.socket()), {::getuid()}};
+  ScriptedController controller_{auth_};
+  std::unique_ptr<grpc::Server> server_;
+  int port_ = 1;
+};
+
+v1::ListDatasetsReply two_datasets() {
+  v1::ListDatasetsReply reply;
+  auto* speech = reply.add_datasets();
+  speech->set_name("speech");
+  speech->mutable_id()->set_origin("lustre");
+  speech->mutable_id()->set_path("speech");
+  speech->mutable_generation()->set_bytes(2ULL << 30);
+  speech->mutable_generation()->set_observed(1);
+  speech->set_cached(1ULL << 30);
+  speech->set_state("partial");
+  speech->set_nodes("n[001-002]");
+  auto* odd = reply.add_datasets();
+  odd->mutable_id()->set_origin("elsewhere");
+  odd->mutable_id()->set_path("a|b\n\xff");
+  odd->set_state("absent");
+  return reply;
+}
+
+TEST_F(Cli, DatasetsAsTableForPeople) {
+  controller_.list_datasets = [](const v1::ListDatasetsRequest&) { return two_datasets(); };
+  const auto ran = ctl({"dataset", "list"});
+  EXPECT_EQ(ran.status, 0) << ran.err;
+  EXPECT_THAT(ran.out, HasSubstr("UFS TOTAL SIZE  CACHED  CACHED %  STATE    NODES\n"));
+  EXPECT_THAT(ran.out, HasSubstr(origin() + "/speech"));
+  EXPECT_THAT(ran.out, HasSubstr("  2G      1G      50.0  partial  n[001-002]\n"));
+  EXPECT_THAT(ran.out, HasSubstr("elsewhere:a|b\\x0A\\xFF"));
+  EXPECT_EQ(ctl({"cache", "list"}).out, ran.out) << "the other word for it";
+}
+
+TEST_F(Cli, DatasetsForScripts) {
+  controller_.list_datasets = [](const v1::ListDatasetsRequest&) { return two_datasets(); };
+  const auto ran = ctl({"dataset", "list", "--parsable2", "--noheader"});
+  EXPECT_EQ(ran.out, "speech|" + origin() + "/speech|2147483648|1073741824|50.0|partial|n[001-002]\n" +
+                         "-|elsewhere:a\\x7Cb\\x0A\\xFF|0|0|-|absent|-\n");
+  const auto json = Json::parse(ctl({"--json", "dataset", "list"}).out);
+  EXPECT_EQ(json.at(0).at("bytes"), 2147483648U);
+  EXPECT_EQ(json.at(0).at("path"), origin() + "/speech");
+  EXPECT_FALSE(json.at(0).contains("path_encoded"));
+  EXPECT_EQ(json.at(1).at("path_encoded"), "elsewhere%3Aa%7Cb%0A%FF");
+}
+
+TEST_F(Cli, ArgumentsReachTheControllerChecked) {
+  v1::ListDatasetsRequest seen;
+  controller_.list_datasets = [&](const v1::ListDatasetsRequest& r) { return seen = r, v1::ListDatasetsReply{}; };
+  EXPECT_EQ(ctl({"dataset", "show", "speech"}).status, 1);
+  EXPECT_EQ(seen.which(), "speech");
+  EXPECT_THAT(ctl({"dataset", "show", "speech"}).err, HasSubstr("'speech' is not known to Atlas"));
+  for (const Words& bad :
+       {Words{"dataset", "show", "/a/../b"}, Words{"placement", "--node", "n[3-1]"}, Words{"node", "drain", "n["},
+        Words{"job", "show", "x"}, Words{"job", "show", "0"}, Words{"dataset", "show"}, Words{"nonsense"}, Words{},
+        Words{"dataset", "create", "/a", "name"}, Words{"dataset", "delete", "/a"}}) {
+    const auto ran = ctl(bad);
+    EXPECT_EQ(ran.status, 2) << testing::PrintToString(bad) << ran.err;
+    EXPECT_THAT(ran.err, Not(IsEmpty()));
+  }
+}
+
+TEST_F(Cli, NodesAndHostlists) {
+  v1::ListNodesRequest asked;
+  controller_.list_nodes = [&](const v1::ListNodesRequest& request) {
+    asked = request;
+    v1::ListNodesReply reply;
+    auto* node = reply.add_nodes();
+    node->set_name("n001");
+    node->set_state("up");
+    node->set_slurm_state("IDLE");
+    auto* tier = node->add_tiers();
+    tier->set_quota(4ULL << 30);
+    tier->set_used(1ULL << 30);
+    tier->set_state("ok");
+    return reply;
+  };
+  const auto ran = ctl({"node", "list", "n003,n[001-002]", "-n"});
+  EXPECT_EQ(asked.nodes(), "n[001-003]");
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("n001  up  IDLE"), HasSubstr("  4G  1G  25.0  "), Not(HasSubstr("NODE"))));
+}
+
+TEST_F(Cli, ErrorsOfTheControllerReachTheUserWithItsWords) {
+  controller_.drain_node = [](const v1::DrainNodeRequest&) -> Result<v1::DrainNodeReply> {
+    return fail(Code::permission_denied, "draining a node is for operators");
+  };
+  const auto ran = ctl({"node", "drain", "n001"});
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_EQ(ran.err, "atlasctl: draining a node is for operators\n");
+  EXPECT_THAT(ctl({"job", "list"}).err, HasSubstr("older than this command"));
+}
+
+TEST_F(Cli, ReplicasThatStayAreNamedAndFailTheCommand) {
+  controller_.evict = [](const v1::EvictDatasetRequest&) {
+    v1::EvictDatasetReply reply;
+    reply.set_replicas(1);
+    reply.set_bytes(1 << 20);
+    reply.add_kept("n002: job 17 reads it");
+    return reply;
+  };
+  const auto ran = ctl({"evict", "speech"});
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_EQ(ran.out, "1 replica evicted, 1M freed\n");
+  EXPECT_EQ(ran.err, "kept: n002: job 17 reads it\n");
+}
+
+v1::Progress progress(v1::Progress::Phase phase, std::uint64_t done) {
+  v1::Progress p;
+  p.set_phase(phase);
+  p.set_node("n001");
+  p.mutable_dataset()->set_origin("lustre");
+  p.mutable_dataset()->set_path("speech");
+  p.set_bytes_done(done);
+  p.set_bytes_total(1000);
+  p.set_eta(-1);
+  return p;
+}
+
+TEST_F(Cli, AWarmUpIsShownAsLinesWhereThereIsNoTerminal) {
+  controller_.warm_dataset = [](const v1::WarmDatasetRequest&, auto stream) {
+    stream->write(progress(v1::Progress::PHASE_FETCHING, 500));
+    stream->write(progress(v1::Progress::PHASE_COMPLETE, 1000));
+    stream->finish({});
+  };
+  const auto ran = ctl({"dataset", "warm", "speech"});
+  EXPECT_EQ(ran.status, 0) << ran.err;
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("n001 " + origin() + "/speech: fetching 50%"), HasSubstr("complete 100%"),
+                             Not(HasSubstr("\x1b"))));
+}
+
+TEST_F(Cli, AWarmUpIsShownAsBarsOnATerminal) {
+  controller_.warm_dataset = [](const v1::WarmDatasetRequest&, auto stream) {
+    stream->write(progress(v1::Progress::PHASE_FETCHING, 500));
+    stream->write(progress(v1::Progress::PHASE_COMPLETE, 1000));
+    stream->finish({});
+  };
+  const auto ran = ctl({"dataset", "warm", "speech"}, {.terminal = true});
+  EXPECT_EQ(ran.status, 0) << ran.out;
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("####"), HasSubstr("\x1b[1F\x1b[J"), HasSubstr("100%")));
+}
+
+TEST_F(Cli, AFailedWarmUpFailsTheCommand) {
+  controller_.warm_dataset = [](const v1::WarmDatasetRequest&, auto stream) {
+    auto p = progress(v1::Progress::PHASE_FAILED, 10);
+    p.set_message("Permission denied");
+    stream->write(p);
+    stream->finish({});
+  };
+  const auto ran = ctl({"dataset", "warm", "speech"});
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.out, HasSubstr("failed: Permission denied"));
+}
+
+TEST_F(Cli, WithoutAControllerItSaysWhereItLookedAndWhatNext) {
+  server_->Shutdown();
+  server_.reset();
+  const auto ran = ctl({"node", "list"});
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.err, AllOf(HasSubstr("127.0.0.1:" + std::to_string(port_)), HasSubstr("atlasctl doctor")));
+  const auto doctor = ctl({"doctor"});
+  EXPECT_EQ(doctor.status, 1);
+  EXPECT_THAT(doctor.out, AllOf(HasSubstr("ok       munge"), HasSubstr("failed   controller"),
+                                HasSubstr("next: on 127.0.0.1: systemctl")));
+}
+
+TEST_F(Cli, DoctorAddsWhatTheControllerFound) {
+  controller_.doctor = [](const v1::DoctorRequest&) {
+    v1::DoctorReply reply;
+    auto* check = reply.add_checks();
+    check->set_what("agent n003");
+    check->set_state("warning");
+    check->set_detail("not heard of for 2m");
+    check->set_next_step("systemctl status atlas-cache-agent on n003");
+    return reply;
+  };
+  auto ran = ctl({"doctor"});
+  EXPECT_EQ(ran.status, 0) << ran.out;
+  EXPECT_THAT(ran.out,
+              AllOf(HasSubstr("warning  agent n003"), HasSubstr("next: systemctl status atlas-cache-agent on n003")));
+  std::filesystem::remove_all(dir_ / "origin");
+  ran = ctl({"doctor", "--json"});
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_EQ(Json::parse(ran.out).at(1).at("state"), "failed") << ran.out;
+  std::ofstream(dir_ / "atlas.toml") << "[warm]\nmax_weit = \"1m\"\n";
+  ran = ctl({"doctor"});
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.out, HasSubstr("did you mean 'max_wait'"));
+}
+
+TEST_F(Cli, ExplainAsksWithTheWholeRequestAndSubmitsNothing) {
+  v1::ExplainRequest asked;
+  controller_.explain = [&](const v1::ExplainRequest& request) {
+    asked = request;
+    v1::ExplainReply reply;
+    auto* c = reply.add_candidates();
+    c->set_nodes("n002");
+    c->set_resident_bytes(1 << 20);
+    c->set_total_bytes(1 << 20);
+    c->set_chosen(true);
+    c->set_free_now(true);
+    c->set_note("holds all of it");
+    reply.set_decision("start on n002 now");
+    reply.set_reason("it is free and holds everything");
+    return reply;
+  };
+  write_script("job.sh", "#!/bin/sh\n#SBATCH --atlas-dataset=/b -p gpu\n");
+  const Words line = {"--dataset", "/a", "--warm", "-N2-4", "-w", "n[1-2]", "--explain", (dir_ / "job.sh").string()};
+  const auto ran = submit(line);
+  EXPECT_EQ(ran.status, 0) << ran.err;
+  EXPECT_EQ(asked.request(), "v1,w=wait,d=/a,d=/b");
+  EXPECT_EQ(asked.nodes(), 2U);
+  EXPECT_EQ(asked.node_list(), "n[1-2]");
+  EXPECT_EQ(asked.partition(), "gpu");
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("*  n002"), HasSubstr("Decision: start on n002 now\n"),
+                             HasSubstr("Nothing was submitted.\n")));
+  EXPECT_THAT(ran.err, IsEmpty()) << "sbatch was called";
+  auto json_line = line;
+  json_line.insert(json_line.begin(), "--json");
+  EXPECT_EQ(Json::parse(submit(json_line).out).at("candidates").at(0).at("chosen"), true);
+}
+
+v1::JobStatus job(v1::JobStatus::Phase phase) {
+  v1::JobStatus status;
+  status.mutable_job()->set_job_id(17);
+  status.set_phase(phase);
+  status.set_nodes("n001");
+  return status;
+}
+
+TEST_F(Cli, FollowShowsTheJobUntilItEndsAndLeavesSbatchsLineAlone) {
+  controller_.watch_job = [](const v1::WatchJobRequest& request, auto stream) {
+    EXPECT_TRUE(request.follow());
+    auto warming = job(v1::JobStatus::PHASE_WARMING);
+    *warming.add_warming() = progress(v1::Progress::PHASE_FETCHING, 500);
+    stream->write(warming);
+    stream->write(job(v1::JobStatus::PHASE_RUNNING));
+    auto ended = job(v1::JobStatus::PHASE_ENDED);
+    ended.mutable_receipt()->set_outcome("warm");
+    stream->write(ended);
+    stream->finish({});
+  };
+  const auto ran = submit({"--dataset=/a", "--follow", "--wrap", "ls"});
+  EXPECT_EQ(ran.status, 0);
+  EXPECT_EQ(ran.out, "Submitted batch job 17\n");
+  EXPECT_THAT(ran.err,
+              AllOf(HasSubstr("<--atlas-dataset=/a><--wrap><ls>"), HasSubstr("job 17: warming on n001"),
+                    HasSubstr("fetching 50%"), HasSubstr("job 17: running on n001"), HasSubstr("receipt of job 17")));
+  const auto json = submit({"--dataset=/a", "--follow", "--json", "--wrap", "ls"});
+  std::istringstream lines(json.out);
+  std::vector<Json> objects;
+  for (std::string line; std::getline(lines, line);) objects.push_back(Json::parse(line));
+  ASSERT_EQ(objects.size(), 4U) << json.out;
+  EXPECT_EQ(objects[0].at("job_id"), 17);
+  EXPECT_EQ(objects[1].at("phase"), "warming");
+  EXPECT_EQ(objects[3].at("receipt").at("outcome"), "warm");
+}
+
+TEST_F(Cli, CtrlCLeavesTheJobAlone) {
+  controller_.watch_job = [](const v1::WatchJobRequest&, auto stream) {
+    stream->write(job(v1::JobStatus::PHASE_WARMING));  // and nothing more
+  };
+  bool sent = false;
+  const auto ran =
+      submit({"--dataset=/a", "--follow", "--wrap", "ls"}, {.on_output = [&sent](const Ran& so_far, int pid) {
+               if (!sent && so_far.err.find("job 17: warming") != std::string::npos) sent = ::kill(pid, SIGINT) == 0;
+             }});
+  EXPECT_EQ(ran.status, 0) << ran.err;
+  EXPECT_THAT(ran.err, AllOf(HasSubstr("job 17 goes on"), HasSubstr("scancel 17")));
+}
+
+TEST_F(Cli, FollowWithoutAControllerSaysSoAndTheJobStaysSubmitted) {
+  server_->Shutdown();
+  server_.reset();
+  const auto ran = submit({"--dataset=/a", "--follow", "--wrap", "ls"});
+  EXPECT_EQ(ran.status, 0) << "sbatch's";
+  EXPECT_EQ(ran.out, "Submitted batch job 17\n");
+  EXPECT_THAT(ran.err, AllOf(HasSubstr("cannot follow job 17"), HasSubstr("squeue -j 17")));
+}
+
+TEST_F(Cli, SbatchsLineExitCodeAndStandardInputPassThrough) {
+  write_script("sbatch", "#!/bin/sh\nprintf '<%s>' \"$@\"\ncat\nexit 7\n");
+  const std::string script = "#!/bin/sh\n#SBATCH --atlas-dataset=/a\nls\n";
+  const auto ran = submit({"--warm", "-N", "2"}, {.input = script});
+  EXPECT_EQ(ran.status, 7);
+  EXPECT_EQ(ran.out, "<--atlas-warm=wait><-N><2>" + script);
+  EXPECT_THAT(ran.err, IsEmpty());
+}
+
+TEST_F(Cli, WithoutADatasetNothingIsSubmitted) {
+  write_script("job.sh", "#!/bin/sh\npython train.py --data " + origin() + "/speech\n");
+  const auto ran = submit({"--warm", (dir_ / "job.sh").string(), "10"});
+  EXPECT_EQ(ran.status, 2);
+  EXPECT_THAT(ran.out, IsEmpty());
+  EXPECT_THAT(ran.err, AllOf(HasSubstr("line 2: " + origin() + "/speech\n"),
+                             HasSubstr("atlas-submit --dataset " + origin() + "/speech --warm=wait " +
+                                       (dir_ / "job.sh").string() + " 10")));
+}
+
+TEST_F(Cli, AMissingSbatchIsSaid) {
+  const auto ran = submit({"--dataset=/a", "--wrap", "ls"}, {.environment = {{"PATH", "/nonexistent"}}});
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.err, HasSubstr("sbatch is not in PATH"));
+  const auto follow = submit({"--dataset=/a", "--follow", "--wrap", "ls"}, {.environment = {{"PATH", "/nonexistent"}}});
+  EXPECT_EQ(follow.status, 1);
+  EXPECT_THAT(follow.err, HasSubstr("sbatch is not in PATH"));
+}
+
+}  // namespace
+}  // namespace atlas::test
