@@ -60,8 +60,10 @@ Code code_of(int err) {
     case ESLURM_TRANSITION_STATE_NO_UPDATE:
     case ESLURM_DISABLED:
       return Code::failed_precondition;
+#if SLURM_VERSION_NUMBER < SLURM_VERSION_NUM(23, 11, 0)  // job records have their database index at once since then
     case ESLURM_JOB_SETTING_DB_INX:  // between two states of its accounting record: try again in a second
       return Code::aborted;
+#endif
     case ESLURM_ACCESS_DENIED:
     case ESLURM_USER_ID_MISSING:
       return Code::permission_denied;

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs the Debian packages a group of ./dev commands needs: packages.sh base|demo|slurm24|all.
+# Installs the Debian packages a group of ./dev commands needs: packages.sh base|build|demo|slurm24|all.
 # Fast when nothing is missing (one dpkg-query); starts no daemon of an installed package.
 set -euo pipefail
 
-base=(
+build=( # and run the cluster tests; also installed in the Debian 13 chroot of ./dev slurm24
   # compilers and build
   g++ cmake ninja-build pkg-config ccache mold git ca-certificates
   # libraries
@@ -13,9 +13,9 @@ base=(
   # Slurm and what a cluster on one machine uses
   slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge fuse3 lua5.1 sqlite3
   iproute2 procps psmisc util-linux mount passwd attr acl
-  # tests and lint
-  python3 python3-pytest clang-format clang-tidy mandoc shellcheck
+  python3 python3-pytest
 )
+lint=(clang-format clang-tidy mandoc shellcheck)
 demo=(asterisk-core-sounds-en-wav asterisk-core-sounds-es-wav asterisk-core-sounds-fr-wav asterisk-core-sounds-it-wav
   asterisk-core-sounds-ru-wav)
 slurm24=(debootstrap)
@@ -35,11 +35,12 @@ missing() { # PACKAGE...: prints those that are not installed
 want=()
 for group in "${@:-base}"; do
   case "$group" in
-    base) want+=("${base[@]}") ;;
+    base) want+=("${build[@]}" "${lint[@]}") ;;
+    build) want+=("${build[@]}") ;;
     demo) want+=("${demo[@]}") ;;
     slurm24) want+=("${slurm24[@]}") ;;
-    all) want+=("${base[@]}" "${demo[@]}" "${slurm24[@]}") ;;
-    *) echo "packages: unknown group '$group': base, demo, slurm24 or all" >&2; exit 2 ;;
+    all) want+=("${build[@]}" "${lint[@]}" "${demo[@]}" "${slurm24[@]}") ;;
+    *) echo "packages: unknown group '$group': base, build, demo, slurm24 or all" >&2; exit 2 ;;
   esac
 done
 

@@ -75,7 +75,12 @@ Result<std::unique_ptr<Session>> Session::start(Filesystem& fs, const std::strin
   if (mount(("stand-in-for-lustre:" + source).c_str(), mountpoint.c_str(), "fuse.atlas-slow-origin",
             MS_NOSUID | MS_NODEV, options) != 0)
     return fail_errno(errno, "mount at " + mountpoint);
-  static constexpr fuse_custom_io kIo{write_reply, read_request, nullptr, nullptr};
+  static const fuse_custom_io kIo = [] {
+    fuse_custom_io io{};  // newer versions have more members
+    io.writev = write_reply;
+    io.read = read_request;
+    return io;
+  }();
   if (fuse_session_custom_io(session->session_, &kIo, device) != 0) {
     umount2(mountpoint.c_str(), MNT_DETACH);
     return fail(Code::internal, "libfuse refused the connection");
