@@ -167,8 +167,8 @@ class Cluster:
             "PATH": f"{binaries}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "SLURM_CONF": f"{self.state}/etc/slurm.conf",
             "ATLAS_CONF": f"{self.state}/etc/atlas.toml",
-            "ATLAS_LIBEXEC": binaries,
             "ATLAS_ORIGIN": str(self.origin),
+            "ATLAS_LIBEXEC": binaries,
             "LUA_PATH": f"{lua}/?.lua;{self._inside('etc', 'slurm')}/?.lua;;",
         }
 
@@ -435,6 +435,18 @@ class Cluster:
             raise ClusterError(f"job {job} ended {fields['JobState']}, not {expect}\n{fields}\n{self.job_output(job)}")
         return fields
 
+    def atlasctl(self, *words: str, user: str | None = None) -> Any:
+        """What `atlasctl WORDS --json` answers, parsed."""
+        return json.loads(self.run("atlasctl", *words, "--json", user=user).check().out)
+
+    def receipt(self, job: int | str, timeout: float = 20) -> dict:
+        """What the controller has on record about a job that has ended, its receipt included."""
+        def there() -> dict | None:
+            done = self.run("atlasctl", "job", "show", str(job), "--json")
+            status = json.loads(done.out) if done.code == 0 else {}
+            return status if status.get("receipt") else None
+        return wait_for(there, timeout, f"the receipt of job {job}", 0.2)
+
     def sinfo_R(self) -> str:
         """`sinfo -R` without its header: empty unless a node is down, drained or failing."""
         return self.run("sinfo", "-h", "-R").check().out.strip()
@@ -543,6 +555,10 @@ class Cluster:
             if tail:
                 texts.append(f"--- {file}\n" + "\n".join(tail))
         return "\n".join(texts)
+
+    def node_pids(self) -> list[int]:
+        """The processes that hold the nodes' namespaces, as numbered inside."""
+        return list(world_client.ask(self._socket, {"do": "nodes"})["nodes"].values())
 
     # ---- the slow origin --------------------------------------------------------------------------------------------
 
