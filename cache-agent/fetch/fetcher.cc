@@ -1,7 +1,6 @@
 #include "cache-agent/fetch/fetcher.h"
 
 #include <algorithm>
-#include <atomic>
 
 #include "cache-agent/store/block_map.h"
 #include "common/percent.h"
@@ -59,6 +58,7 @@ struct Fetcher::Flight {
   std::uint64_t begin = 0, end = 0;
   JobKey payer;
   Urgency urgency = Urgency::warm_queued;
+  std::shared_ptr<std::atomic<std::uint64_t>> moved;
   Principal as;                              ///< of the leader
   std::vector<std::shared_ptr<Want>> wants;  ///< the first one leads; guarded by Fetcher::mutex_
   Ticket ticket;
@@ -130,6 +130,7 @@ std::vector<std::shared_ptr<Fetcher::Flight>> Fetcher::join(const FetchRequest& 
       flight->end = to;
       flight->payer = request.payer;
       flight->urgency = request.urgency;
+      flight->moved = request.moved;
       fresh.push_back(flight);
     }
     flight->wants.push_back(want);
@@ -293,6 +294,7 @@ void Fetcher::count(Flight& flight, std::uint64_t bytes, std::uint32_t operation
     flight.bytes += bytes;
     flight.operations += operations;
   }
+  if (flight.moved) flight.moved->fetch_add(bytes, std::memory_order_relaxed);
   const std::lock_guard lock(counters_mutex_);
   for (FetchCounters* counters : {&by_job_[flight.payer.job_id], &by_user_[flight.as.uid]}) {
     counters->bytes += bytes;

@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -25,6 +26,8 @@ struct FetchRequest {
   Principal as;  ///< normalized
   JobKey payer;
   Urgency urgency = Urgency::warm_queued;
+  /// Where the bytes read from the origin are added up; may be empty.
+  std::shared_ptr<std::atomic<std::uint64_t>> moved{};
 };
 
 struct FetchCounters {

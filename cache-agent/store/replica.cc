@@ -119,7 +119,7 @@ Status Replica::commit(const Extent& extent, std::span<const std::byte> data, co
   if (auto written = state_->tree.write(
           *entries, {extent.file, extent.offset.count, data, extent.length.count, zero, meta, entry.blocks == 1});
       !written)
-    return fail(written.error().in(printable(entries->path(extent.file))));
+    return disk_failure(written.error(), printable(entries->path(extent.file)));
   return finish_commit(*entries, extent, sums);
 }
 
@@ -130,10 +130,17 @@ Status Replica::commit_hole(const Extent& extent, const FileMeta* meta) {
   if (auto written = state_->tree.write(
           *entries, {extent.file, extent.offset.count, {}, extent.length.count, {}, meta, entry.blocks == 1});
       !written)
-    return fail(written.error().in(printable(entries->path(extent.file))));
+    return disk_failure(written.error(), printable(entries->path(extent.file)));
   BlockSums sums(std::max<std::uint64_t>(1, blocks_of(extent.length.count)), sum_of_zeros(kBlock.count));
   sums.back() = sum_of_zeros(extent.length.count - (sums.size() - 1) * kBlock.count);
   return finish_commit(*entries, extent, sums);
+}
+
+/// An error of the tier, not of the origin: full, unable to hold an ACL, or (internal) broken.
+tl::unexpected<Error> Replica::disk_failure(Error error, const std::string& path) const {
+  state_->failed(error);
+  if (error.code != Code::resource_exhausted && error.code != Code::unimplemented) error.code = Code::internal;
+  return fail(error.in("tier " + state_->tier + ": " + path));
 }
 
 Status Replica::finish_commit(const Manifest& manifest, const Extent& extent, const BlockSums& sums) {

@@ -57,8 +57,8 @@ class Replica {
   [[nodiscard]] Status prepare();
   /// Writes a piece that begins on a block boundary and ends on one or at the file's end: data first, then the bits.
   /// Blocks of zeros become holes. `sums` are the checksums made where the data was read; `meta` (needed with the first
-  /// block of a file) carries its xattrs and ACL. Blocks. resource_exhausted when the tier is full, unavailable or
-  /// unknown when it fails, unimplemented when it cannot hold the file's ACL.
+  /// block of a file) carries its xattrs and ACL. Blocks. resource_exhausted when the tier is full, internal
+  /// when it fails, unimplemented when it cannot hold the file's ACL.
   [[nodiscard]] Status commit(const Extent& extent, std::span<const std::byte> data, const BlockSums& sums,
                               const FileMeta* meta);
   /// Same for a piece that the origin knows to be a hole.
@@ -91,6 +91,7 @@ class Replica {
 
  private:
   [[nodiscard]] Status finish_commit(const Manifest& manifest, const Extent& extent, const BlockSums& sums);
+  [[nodiscard]] tl::unexpected<Error> disk_failure(Error error, const std::string& path) const;
   std::unique_ptr<State> state_;
 };
 

@@ -37,6 +37,8 @@ struct Replica::State {
   std::atomic<std::uint64_t> charged{0};  ///< bytes of the tier's quota that it holds; changed by the store
   /// Asked for more when data is written beyond what is charged; set by the store.
   std::function<Status(std::uint64_t more)> grow;
+  /// Told of errors of the tier's disk; set by the store.
+  std::function<void(const Error&)> failed;
   [[nodiscard]] Status charge(std::uint64_t more) {
     const std::uint64_t total = written.fetch_add(more, std::memory_order_relaxed) + more;
     const std::uint64_t have = charged.load(std::memory_order_relaxed);

@@ -129,6 +129,7 @@ Result<std::shared_ptr<Replica>> Store::bring_back(const ReplicaRow& row, Tier& 
   state->charged = row.charged;
   state->vouchers.insert(row.vouchers.begin(), row.vouchers.end());
   state->grow = [this, key = Key{row.dataset, row.generation.id}](std::uint64_t more) { return grow(key, more); };
+  state->failed = [this, name = state->tier](const Error& error) { note_failure(name, error); };
   if (row.complete) {
     state->state = ReplicaState::complete;
     state->bytes_resident = row.generation.bytes.count;
@@ -195,6 +196,7 @@ Result<std::shared_ptr<Replica>> Store::make(const DatasetId& dataset, std::shar
   state->manifest = std::move(manifest);
   state->written = overhead_of(summary);
   state->grow = [this, key = Key{dataset, summary.generation}](std::uint64_t more) { return grow(key, more); };
+  state->failed = [this, name = state->tier](const Error& error) { note_failure(name, error); };
   return std::make_shared<Replica>(std::move(state));
 }
 

@@ -1,0 +1,189 @@
+#include "cache-agent/jobs/job_table.h"
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+
+namespace atlas::agent {
+
+JobTable::JobTable(Store& store, PlanSource* ask, std::map<std::string, OriginPlace> origins)
+    : store_(store), ask_(ask), origins_(std::move(origins)) {}
+
+Status JobTable::recover() {
+  ATLAS_ASSIGN(auto rows, store_.database().jobs());
+  for (auto& row : rows) {
+    for (const auto& item : row.datasets)
+      if (const auto replica = item.generation.empty() ? nullptr : store_.find(item.dataset, item.generation))
+        store_.lease(*replica, row.job.job_id);
+    const std::lock_guard lock(mutex_);
+    jobs_[row.job.job_id] = std::move(row);
+  }
+  return {};
+}
+
+Status JobTable::put(const JobRow& row) {
+  {
+    const std::lock_guard lock(mutex_);
+    jobs_[row.job.job_id] = row;
+  }
+  return store_.database().put_job(row);
+}
+
+/// What a job shall read: the generation of its plan, else the newest complete one.
+std::shared_ptr<Replica> JobTable::choose(const JobDatasetRow& wanted) const {
+  if (!wanted.generation.empty()) return store_.find(wanted.dataset, wanted.generation);
+  return store_.newest_complete(wanted.dataset);
+}
+
+Result<std::vector<ReplicaInfo>> JobTable::plan(const JobOrder& order) {
+  JobRow row{order.job, normalize(order.as), order.reason, order.waited, {}, {}};
+  std::vector<ReplicaInfo> here;
+  for (const auto& item : order.datasets) {
+    JobDatasetRow wanted{item.dataset, item.generation, false, ""};
+    const auto replica = choose(wanted);
+    if (replica && replica->state() == ReplicaState::complete) {
+      wanted.generation = replica->generation();
+      store_.lease(*replica, order.job.job_id);
+    }
+    if (replica) {
+      here.push_back(store_.info(*replica));
+    } else {
+      here.push_back({});
+      here.back().dataset = item.dataset;
+      here.back().generation.id = item.generation;
+    }
+    row.datasets.push_back(std::move(wanted));
+  }
+  ATLAS_TRY(put(row));
+  return here;
+}
+
+view::PlannedView JobTable::view_of(const JobRow& job, const JobDatasetRow& wanted) const {
+  view::PlannedView out;
+  out.dataset = wanted.dataset;
+  const auto origin = origins_.find(wanted.dataset.origin);
+  if (origin == origins_.end()) {
+    out.reason = "origin '" + wanted.dataset.origin + "' is not configured on this node";
+    return out;
+  }
+  out.origin_root = origin->second.root;
+  const auto replica = choose(wanted);
+  if (!replica) {
+    out.reason = "it is not on this node";
+    return out;
+  }
+  out.state = replica->state();
+  out.size = Bytes{replica->summary().bytes};
+  out.reason = replica->why_not_mountable_for(job.as);
+  if (!out.reason.empty()) return out;
+  store_.lease(*replica, job.job.job_id);
+  out.mount = [replica, flags = MountFlags{origin->second.noexec}]() -> Result<UniqueFd> {
+    ATLAS_ASSIGN(auto mounts, replica->mounts(1, flags));
+    return std::move(mounts.front());
+  };
+  return out;
+}
+
+Result<view::JobViews> JobTable::views_of(std::uint32_t job_id, const Principal& as, SteadyTime deadline) {
+  JobRow row;
+  bool known = false;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto it = jobs_.find(job_id);
+    known = it != jobs_.end();
+    if (known) row = it->second;
+  }
+  if (!known) {
+    if (ask_ == nullptr) return view::JobViews{};
+    ATLAS_ASSIGN(const auto order, ask_->plan_of(job_id, deadline));
+    if (!order) return view::JobViews{};
+    ATLAS_TRY(plan(*order));
+    const std::lock_guard lock(mutex_);
+    row = jobs_[job_id];
+  }
+  if (row.as.uid != as.uid)
+    return fail(Code::permission_denied, "job " + std::to_string(job_id) + " was planned for " + show(row.as) +
+                                             ", but runs as " + show(as));
+  // slurmstepd knows the groups the job really has.
+  row.as = normalize(as);
+  view::JobViews out;
+  out.known = true;
+  out.job = row.job;
+  out.as = row.as;
+  out.reason = row.reason;
+  out.waited = row.waited;
+  bool changed = false;
+  for (auto& wanted : row.datasets) {
+    out.views.push_back(view_of(row, wanted));
+    if (!out.views.back().mount || !wanted.generation.empty()) continue;
+    if (const auto replica = choose(wanted)) wanted.generation = replica->generation();
+    changed = true;
+  }
+  if (changed) ATLAS_TRY(put(row));
+  return out;
+}
+
+void JobTable::record_attach(std::uint32_t job_id, const std::vector<view::AttachedView>& results) {
+  JobRow row;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto it = jobs_.find(job_id);
+    if (it == jobs_.end()) return;
+    for (const auto& result : results)
+      for (auto& item : it->second.datasets)
+        if (item.dataset == result.dataset) {
+          item.mounted = result.mounted;
+          item.reason = result.reason;
+        }
+    row = it->second;
+  }
+  // What is lost with the record is a line of a receipt.
+  static_cast<void>(store_.database().put_job(row));
+}
+
+std::optional<JobRow> JobTable::release(const JobKey& job, const std::function<void()>& before) {
+  JobRow row;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto it = jobs_.find(job.job_id);
+    if (it == jobs_.end() || it->second.job.restarts > job.restarts) return std::nullopt;
+    row = std::move(it->second);
+    jobs_.erase(it);
+  }
+  before();
+  store_.unlease(job.job_id);
+  // A row that stays behind is released again when the controller sees the job in our next hello.
+  static_cast<void>(store_.database().drop_job(job.job_id));
+  return row;
+}
+
+std::vector<JobKey> JobTable::jobs() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<JobKey> keys;
+  for (const auto& [id, row] : jobs_) keys.push_back(row.job);
+  return keys;
+}
+
+bool JobTable::knows(std::uint32_t job_id) const {
+  const std::lock_guard lock(mutex_);
+  return jobs_.contains(job_id);
+}
+
+bool mounted_noexec(const std::string& path) {
+  std::ifstream mounts("/proc/self/mountinfo");
+  std::string line;
+  std::size_t best = 0;
+  bool noexec = false;
+  while (std::getline(mounts, line)) {
+    std::istringstream fields(line);
+    std::string skip, point, options;
+    fields >> skip >> skip >> skip >> skip >> point >> options;
+    const bool holds = point == "/" || (path.starts_with(point) && (path.size() == point.size() || path[point.size()] == '/'));
+    if (!holds || point.size() < best) continue;  // of equal ones the last is on top
+    best = point.size();
+    noexec = ("," + options + ",").find(",noexec,") != std::string::npos;
+  }
+  return noexec;
+}
+
+}  // namespace atlas::agent

@@ -1,0 +1,58 @@
+#pragma once
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cache-agent/rpc/node.h"
+#include "cache-agent/store/store.h"
+#include "cache-agent/view/view_source.h"
+#include "common/identity.h"
+#include "common/result.h"
+#include "db/node_manifest.h"
+
+namespace atlas::agent {
+
+/// The jobs of this node: what they asked for, which replicas they hold, what they got. On disk before anything is
+/// answered, so that leases survive a restart of the agent. Thread-safe; calls block on the node's database.
+class JobTable final : public view::ViewSource {
+ public:
+  struct OriginPlace {
+    std::string root;
+    bool noexec = false;  ///< mounted so; views of it are, too
+  };
+  /// `ask` may be null: then only jobs that were planned are known. All outlive the table.
+  JobTable(Store& store, PlanSource* ask, std::map<std::string, OriginPlace> origins);
+
+  /// Brings back the jobs of the run before, and their leases. Once, before use.
+  [[nodiscard]] Status recover();
+
+  /// Takes leases on what is complete; says what is here of each dataset, in order.
+  [[nodiscard]] Result<std::vector<ReplicaInfo>> plan(const JobOrder& order);
+  [[nodiscard]] Result<view::JobViews> views_of(std::uint32_t job_id, const Principal& as,
+                                                SteadyTime deadline) override;
+  void record_attach(std::uint32_t job_id, const std::vector<view::AttachedView>& results) override;
+  /// Forgets the job and drops its leases; nullopt when it is unknown, or known as a later attempt. `before` runs, if the
+  /// job is known, before the leases go.
+  [[nodiscard]] std::optional<JobRow> release(const JobKey& job, const std::function<void()>& before);
+  [[nodiscard]] std::vector<JobKey> jobs() const;
+  [[nodiscard]] bool knows(std::uint32_t job_id) const;
+
+ private:
+  [[nodiscard]] std::shared_ptr<Replica> choose(const JobDatasetRow& wanted) const;
+  [[nodiscard]] view::PlannedView view_of(const JobRow& job, const JobDatasetRow& wanted) const;
+  [[nodiscard]] Status put(const JobRow& row);
+
+  Store& store_;
+  PlanSource* ask_;
+  const std::map<std::string, OriginPlace> origins_;
+  mutable std::mutex mutex_;  ///< guards jobs_
+  std::map<std::uint32_t, JobRow> jobs_;
+};
+
+/// Is the file system that holds `path` mounted noexec? Read from /proc/self/mountinfo, so a hung origin does not matter.
+[[nodiscard]] bool mounted_noexec(const std::string& path);
+
+}  // namespace atlas::agent

@@ -1,0 +1,43 @@
+#include "cache-agent/jobs/local_node.h"
+
+namespace atlas::agent {
+
+void LocalNode::warm(const WarmOrder& order, OnProgress progress, OnWarmed done) {
+  warm_.warm({order.dataset, order.as, order.payer, order.cache_limit, order.revalidate}, std::move(progress),
+             std::move(done));
+}
+
+Result<JobOutcome> LocalNode::release(const JobKey& job) {
+  const auto row = jobs_.release(job, [&] { released_(job.job_id); });
+  if (!row) return JobOutcome{};
+  JobOutcome outcome{true, {}};
+  // What was fetched for the job is not kept by dataset: the first one carries it, the receipt adds them up.
+  Bytes fetched{fetcher_.counters_of_job(job.job_id).bytes};
+  for (const auto& item : row->datasets) {
+    DatasetOutcome out;
+    out.dataset = item.dataset;
+    out.generation = item.generation;
+    out.from_node = item.mounted;
+    out.reason = item.reason;
+    out.origin_bytes = std::exchange(fetched, Bytes{});
+    const auto replica = item.generation.empty() ? nullptr : store_.find(item.dataset, item.generation);
+    if (replica) out.resident = replica->bytes_resident();
+    outcome.datasets.push_back(std::move(out));
+  }
+  fetcher_.forget_job(job.job_id);
+  warm_.forget_job(job.job_id);
+  return outcome;
+}
+
+Result<EvictOutcome> LocalNode::evict(const DatasetId& dataset, const std::optional<GenerationId>& generation) {
+  auto evicted = store_.evict(dataset, generation);
+  return EvictOutcome{evicted.bytes, evicted.replicas, std::move(evicted.kept)};
+}
+
+std::vector<TierUse> LocalNode::tiers() const {
+  std::vector<TierUse> out;
+  for (auto& tier : store_.tiers()) out.push_back({tier.name, tier.quota, tier.used, tier.state});
+  return out;
+}
+
+}  // namespace atlas::agent

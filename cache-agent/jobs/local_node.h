@@ -1,0 +1,50 @@
+#pragma once
+#include <functional>
+
+#include "cache-agent/fetch/fetcher.h"
+#include "cache-agent/jobs/job_table.h"
+#include "cache-agent/rpc/node.h"
+#include "cache-agent/store/store.h"
+#include "cache-agent/warm/warm_engine.h"
+
+namespace atlas::agent {
+
+/// The node as the rpc edge sees it: translates between its words and those of store, warm engine and job table.
+class LocalNode final : public Node {
+ public:
+  /// What it is given outlives it.
+  LocalNode(Store& store, WarmEngine& warm, Fetcher& fetcher, JobTable& jobs)
+      : store_(store), warm_(warm), fetcher_(fetcher), jobs_(jobs) {}
+  /// Lets view/ go of what it holds for a job; called before the job's leases are dropped. Set once, before use.
+  void on_release(std::function<void(std::uint32_t job_id)> callback) { released_ = std::move(callback); }
+
+  void warm(const WarmOrder& order, OnProgress progress, OnWarmed done) override;
+  bool cancel_warm(const DatasetId& dataset, const Principal& as) override { return warm_.cancel(dataset, as); }
+  [[nodiscard]] Result<WarmProgress> survey(const DatasetId& dataset, const Principal& as,
+                                            std::chrono::milliseconds limit) override {
+    return warm_.survey(dataset, as, limit);
+  }
+  [[nodiscard]] Result<std::vector<ReplicaInfo>> plan(const JobOrder& order) override { return jobs_.plan(order); }
+  [[nodiscard]] Result<JobOutcome> release(const JobKey& job) override;
+  [[nodiscard]] Result<EvictOutcome> evict(const DatasetId& dataset,
+                                           const std::optional<GenerationId>& generation) override;
+  [[nodiscard]] Result<std::uint32_t> pin(const DatasetId& dataset, bool pinned) override {
+    return store_.pin(dataset, pinned);
+  }
+  [[nodiscard]] std::vector<ReplicaInfo> inventory() const override { return store_.inventory(); }
+  [[nodiscard]] std::vector<TierUse> tiers() const override;
+  [[nodiscard]] std::vector<JobKey> jobs() const override { return jobs_.jobs(); }
+  [[nodiscard]] Activity activity() const override {
+    return {warm_.warming(), static_cast<std::uint32_t>(fetcher_.in_flight())};
+  }
+  void on_change(std::function<void(const ReplicaInfo&)> callback) override { store_.on_change(std::move(callback)); }
+
+ private:
+  Store& store_;
+  WarmEngine& warm_;
+  Fetcher& fetcher_;
+  JobTable& jobs_;
+  std::function<void(std::uint32_t)> released_ = [](std::uint32_t) {};
+};
+
+}  // namespace atlas::agent

@@ -1,0 +1,337 @@
+#include "cache-agent/warm/warm_engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "cache-agent/origin/reader_pool.h"
+#include "cache-agent/warm/warm_up.h"
+#include "common/percent.h"
+
+namespace atlas::agent {
+namespace {
+
+/// A dataset that changes while it is cached is looked at again so often; then the warm-up fails.
+constexpr int kAttempts = 3;
+constexpr unsigned kFrontThreads = 4;
+
+class CountingBuilder final : public EntrySink {
+ public:
+  CountingBuilder(std::string root, std::atomic<std::uint64_t>& seen) : builder_(std::move(root)), seen_(seen) {}
+  std::uint32_t add(std::uint32_t parent, WalkedEntry entry) override {
+    seen_.fetch_add(1, std::memory_order_relaxed);
+    const auto& a = entry.attributes;
+    if (a.type == EntryType::file && (a.flags & kOpaque) == 0) {
+      ++files;
+      bytes += a.size;
+    }
+    return builder_.add(parent, std::move(entry));
+  }
+  [[nodiscard]] Result<std::shared_ptr<const Manifest>> build() {
+    ATLAS_ASSIGN(Manifest manifest, std::move(builder_).build());
+    return std::make_shared<const Manifest>(std::move(manifest));
+  }
+  std::uint64_t files = 0, bytes = 0;
+
+ private:
+  ManifestBuilder builder_;
+  std::atomic<std::uint64_t>& seen_;
+};
+
+}  // namespace
+
+WarmEngine::WarmEngine(const std::vector<Origin*>& origins, Store& store, Fetcher& fetcher, const Clock& clock,
+                       WarmOptions options)
+    : store_(store),
+      fetcher_(fetcher),
+      clock_(clock),
+      options_(std::move(options)),
+      runners_(options_.runners),
+      front_(kFrontThreads) {
+  for (Origin* origin : origins) origins_[origin->name()] = origin;
+}
+
+WarmEngine::~WarmEngine() {
+  std::unique_lock lock(mutex_);
+  stopping_ = true;
+  for (const auto& [key, up] : running_) up->stop.request_stop();
+  idle_.wait(lock, [&] { return active_ == 0; });
+}
+
+std::string WarmEngine::absolute(const DatasetId& dataset) const {
+  const auto it = origins_.find(dataset.origin);
+  const std::string root = it == origins_.end() ? "" : it->second->root();
+  return dataset.path.empty() ? root : root + "/" + dataset.path;
+}
+
+void WarmEngine::warm(WarmRequest request, OnProgress progress, OnDone done) {
+  if (const auto ok = check(request.dataset); !ok) return done(fail(ok.error()));
+  if (!origins_.contains(request.dataset.origin))
+    return done(
+        fail(Code::not_found, "origin '" + request.dataset.origin + "' is not configured on node " + options_.node));
+  // Resolving groups may ask a directory service, so it does not happen on the caller's thread.
+  front_.post([this, request = std::move(request), progress = std::move(progress), done = std::move(done)]() mutable {
+    request.as = with_groups(request.as);
+    admit(request, progress, done);
+  });
+}
+
+void WarmEngine::admit(const WarmRequest& request, const OnProgress& progress, const OnDone& done) {
+  std::shared_ptr<WarmUp> up;
+  bool fresh = false;
+  do {
+    const std::lock_guard lock(mutex_);
+    if (stopping_) return done(fail(Code::unavailable, "the agent of node " + options_.node + " is stopping"));
+    auto& slot = running_[{request.dataset, key_of(request.as)}];
+    fresh = slot == nullptr;
+    if (fresh) {
+      slot = std::make_shared<WarmUp>(request, options_.node);
+      ++active_;
+    }
+    up = slot;
+  } while (!up->listen(progress, done, clock_.now()));
+  if (!fresh) return;
+  if (!request.revalidate) {
+    const auto complete = already_complete(*up);
+    if (!complete || *complete) return finish(up, complete ? Status{} : Status(fail(complete.error())));
+  }
+  tick(up);
+  runners_.post([this, up] { run(up); });
+}
+
+void WarmEngine::tick(const std::weak_ptr<WarmUp>& weak) {
+  const auto up = weak.lock();
+  if (!up) return;
+  up->tell(clock_.now());
+  const std::lock_guard lock(mutex_);
+  up->ticking = front_.post_at(clock_.now() + options_.tick, [this, weak] { tick(weak); });
+}
+
+void WarmEngine::run(const std::shared_ptr<WarmUp>& up) {
+  for (int n = 0; n < kAttempts; ++n) {
+    auto done = attempt(up, n > 0);
+    if (done && !*done) return;  // it follows another
+    if (!done && done.error().code == Code::aborted && n + 1 < kAttempts && !up->stop.stop_requested()) continue;
+    return finish(up, done ? Status{} : Status(fail(done.error())));
+  }
+}
+
+void WarmEngine::finish(const std::shared_ptr<WarmUp>& up, const Status& status) {
+  {
+    const std::lock_guard lock(mutex_);
+    up->ticking.cancel();
+    running_.erase({up->request.dataset, key_of(up->request.as)});
+  }
+  up->end(status, clock_.now());
+  const std::lock_guard lock(mutex_);
+  if (--active_ == 0) idle_.notify_all();
+}
+
+Result<bool> WarmEngine::attempt(const std::shared_ptr<WarmUp>& up, bool fresh_walk) {
+  if (!fresh_walk && !up->request.revalidate) {
+    ATLAS_ASSIGN(const bool complete, already_complete(*up));
+    if (complete) return true;
+  }
+  up->enter(WarmPhase::walking, clock_.now());
+  ATLAS_ASSIGN(const auto manifest, walk(*up, fresh_walk || up->request.revalidate));
+  const auto key = std::pair(up->request.dataset, manifest->summary().generation);
+  {
+    const std::lock_guard lock(mutex_);
+    auto& filling = filling_[key];
+    if (filling) {
+      up->follow(filling);
+      filling->followers.push_back(up);
+      return false;
+    }
+    filling = up;
+  }
+  const Status filled = fill(*up, manifest);
+  std::vector<std::shared_ptr<WarmUp>> followers;
+  {
+    const std::lock_guard lock(mutex_);
+    filling_.erase(key);
+    followers = std::move(up->followers);
+  }
+  for (const auto& follower : followers) {
+    follower->follow(nullptr);
+    runners_.post([this, follower] { run(follower); });
+  }
+  if (!filled) return fail(filled.error());
+  return true;
+}
+
+/// A recent walk of this principal, or of anyone when nothing is hidden from anyone, vouches for a complete replica.
+Result<bool> WarmEngine::already_complete(WarmUp& up) {
+  const auto& request = up.request;
+  std::optional<Vouch> vouch;
+  bool own = false;
+  {
+    const std::lock_guard lock(mutex_);
+    const SteadyTime oldest = clock_.now() - options_.revalidate;
+    std::erase_if(vouches_, [&](const auto& item) { return item.second.when < oldest; });
+    const std::string who = key_of(request.as);
+    for (auto it = vouches_.lower_bound({request.dataset, ""});
+         it != vouches_.end() && it->first.first == request.dataset; ++it) {
+      const bool mine = it->first.second == who;
+      if (!mine && (own || it->second.opaque)) continue;
+      if (!mine && vouch && vouch->when > it->second.when) continue;
+      vouch = it->second;
+      own = mine;
+      if (mine) break;
+    }
+  }
+  if (!vouch) return false;
+  const auto replica = store_.find(request.dataset, vouch->generation);
+  if (!replica || !replica->mountable_for(request.as)) return false;
+  if (!own)
+    ATLAS_TRY(
+        origins_.at(request.dataset.origin)->check_access(request.as, request.dataset.path, options_.access_limit));
+  up.describe(replica->summary(), vouch->wall);
+  store_.touch(*replica);
+  return true;
+}
+
+void WarmEngine::remember(const DatasetId& dataset, const Principal& as,
+                          const std::shared_ptr<const Manifest>& manifest) {
+  const std::lock_guard lock(mutex_);
+  vouches_[{dataset, key_of(as)}] = {manifest->summary().generation, clock_.now(), clock_.wall(),
+                                     manifest->summary().opaque != 0, manifest};
+}
+
+Result<std::shared_ptr<const Manifest>> WarmEngine::walk(WarmUp& up, bool fresh) {
+  const auto& request = up.request;
+  if (!fresh) {
+    const std::lock_guard lock(mutex_);
+    const auto it = vouches_.find({request.dataset, key_of(request.as)});
+    if (it != vouches_.end() && it->second.when >= clock_.now() - options_.revalidate) {
+      up.describe(it->second.manifest->summary(), it->second.wall);
+      return it->second.manifest;
+    }
+  }
+  up.entries_seen = 0;
+  CountingBuilder builder(absolute(request.dataset), up.entries_seen);
+  ATLAS_TRY(origins_.at(request.dataset.origin)->walk(request.as, request.dataset.path, builder, up.stop.get_token()));
+  ATLAS_ASSIGN(auto manifest, builder.build());
+  remember(request.dataset, request.as, manifest);
+  up.describe(manifest->summary(), clock_.wall());
+  return manifest;
+}
+
+Status WarmEngine::check_limit(const WarmUp& up, const ManifestSummary& summary) {
+  const auto& request = up.request;
+  if (request.cache_limit.count == 0) return {};
+  const std::lock_guard lock(mutex_);
+  auto& filled = filled_[request.payer.job_id];
+  std::uint64_t others = 0;
+  for (const auto& [dataset, bytes] : filled)
+    if (dataset != request.dataset) others += bytes;
+  if (others + summary.bytes > request.cache_limit.count)
+    return fail(Code::resource_exhausted,
+                show(request.dataset) + " needs " + format_size(Bytes{summary.bytes}) + " of cache" +
+                    (others == 0 ? "" : " besides " + format_size(Bytes{others}) + " for the job's other datasets") +
+                    ", but --cache allows " + format_size(request.cache_limit) +
+                    "; ask for more, or leave --cache out");
+  filled[request.dataset] = summary.bytes;
+  return {};
+}
+
+void WarmEngine::forget_job(std::uint32_t job_id) {
+  const std::lock_guard lock(mutex_);
+  filled_.erase(job_id);
+}
+
+Status WarmEngine::fill(WarmUp& up, const std::shared_ptr<const Manifest>& manifest) {
+  const auto& request = up.request;
+  const auto& summary = manifest->summary();
+  auto replica = store_.find(request.dataset, summary.generation);
+  if (replica && replica->state() == ReplicaState::complete) {
+    ATLAS_TRY(store_.vouch(*replica, request.as, clock_.wall()));
+    store_.touch(*replica);
+    return {};
+  }
+  ATLAS_TRY(check_limit(up, summary));
+  replica.reset();  // so that making room sees it as it is
+  ATLAS_ASSIGN(auto reservation, store_.reserve(request.dataset, summary));
+  ATLAS_ASSIGN(replica, store_.open(request.dataset, manifest, std::move(reservation)));
+  up.fill_into(replica);
+  up.enter(WarmPhase::fetching, clock_.now());
+  std::map<FileIndex, FileMeta> metas;
+  Status status = replica->prepare();
+  if (status) status = fetch_all(up, replica, *manifest, metas);
+  if (status) {
+    up.enter(WarmPhase::sealing, clock_.now());
+    status = replica->seal(request.as, metas);
+  }
+  if (status) status = store_.vouch(*replica, request.as, clock_.wall());
+  if (status) status = store_.complete(replica);
+  if (status) return {};
+  up.fill_into(nullptr);
+  return settle(request.dataset, std::move(replica), status);
+}
+
+/// What a failed warm-up leaves: on a disk that is full or bad nothing, otherwise what the next one goes on from.
+Status WarmEngine::settle(const DatasetId& dataset, std::shared_ptr<Replica> replica, const Status& status) {
+  store_.note_failure(replica->tier(), status.error());
+  store_.settle(replica);
+  const GenerationId generation = replica->generation();
+  replica.reset();
+  const Code code = status.error().code;
+  if (code == Code::resource_exhausted || code == Code::internal || code == Code::aborted)
+    static_cast<void>(store_.evict(dataset, generation));  // in use after all: it goes with the next eviction
+  return status;
+}
+
+bool WarmEngine::cancel(const DatasetId& dataset, const Principal& as) {
+  const std::string who = key_of(with_groups(as));
+  const std::lock_guard lock(mutex_);
+  const auto it = running_.find({dataset, who});
+  if (it == running_.end()) return false;
+  it->second->stop.request_stop();
+  return true;
+}
+
+Result<WarmProgress> WarmEngine::survey(const DatasetId& dataset, const Principal& as,
+                                        std::chrono::milliseconds limit) {
+  ATLAS_TRY(check(dataset));
+  const auto origin = origins_.find(dataset.origin);
+  if (origin == origins_.end())
+    return fail(Code::not_found, "origin '" + dataset.origin + "' is not configured on node " + options_.node);
+  const Principal who = with_groups(as);
+  WarmUp up({dataset, who, {}, {}, false}, options_.node);
+  WarmProgress out;
+  CountingBuilder builder(absolute(dataset), up.entries_seen);
+  TimerHandle timer;
+  if (limit.count() > 0)
+    timer = front_.post_at(clock_.now() + limit, [stop = up.stop]() mutable { stop.request_stop(); });
+  const Status walked = origin->second->walk(who, dataset.path, builder, up.stop.get_token());
+  if (!walked && walked.error().code != Code::cancelled) return fail(walked.error());
+  if (walked) {
+    ATLAS_ASSIGN(const auto manifest, builder.build());
+    remember(dataset, who, manifest);
+    up.describe(manifest->summary(), clock_.wall());
+    out = up.snapshot(clock_.now());
+    if (const auto replica = store_.find(dataset, manifest->summary().generation)) {
+      out.bytes_done = replica->bytes_resident();
+      out.files_done = replica->files_resident();
+    } else {
+      out.files_done = 0;
+    }
+  } else {
+    out = up.snapshot(clock_.now());
+    out.files_done = 0;
+    out.files_total = builder.files;
+    out.bytes_total = Bytes{builder.bytes};
+    out.generation.bytes = out.bytes_total;
+    out.generation.files = builder.files;
+    out.generation.entries = up.entries_seen;
+    out.message = "an estimate: the walk was not finished within " + format_duration(limit);
+  }
+  out.phase = WarmPhase::complete;
+  return out;
+}
+
+unsigned WarmEngine::warming() const {
+  const std::lock_guard lock(mutex_);
+  return static_cast<unsigned>(running_.size());
+}
+
+}  // namespace atlas::agent

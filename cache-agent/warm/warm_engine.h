@@ -1,0 +1,116 @@
+#pragma once
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "cache-agent/fetch/executor.h"
+#include "cache-agent/fetch/fetcher.h"
+#include "cache-agent/origin/origin.h"
+#include "cache-agent/store/store.h"
+#include "common/identity.h"
+#include "common/result.h"
+#include "common/units.h"
+
+namespace atlas::agent {
+
+/// A warm-up as it is asked for.
+struct WarmRequest {
+  DatasetId dataset;
+  Principal as;
+  JobKey payer;
+  Bytes cache_limit;        ///< bytes the payer may fill here, all datasets together; 0 = as needed
+  bool revalidate = false;  ///< walk even if a recent walk vouches for the generation
+};
+
+struct WarmOptions {
+  std::string node;
+  std::chrono::milliseconds revalidate{60'000};   ///< how long a walk vouches for what it saw
+  std::chrono::milliseconds tick{400};            ///< between progress messages
+  std::chrono::milliseconds access_limit{2'000};  ///< the most a check of the root may take
+  unsigned runners = 32;  ///< warm-ups under way; further ones wait their turn
+  unsigned window = 96;                           ///< fetches asked for ahead, so that the origin's pool never runs dry
+};
+
+class WarmUp;
+
+/// Makes complete replicas: walks the origin, asks the fetcher for all that is missing, seals. A scheduler, not a
+/// copier. One walk per dataset and principal, one fill per generation: whoever comes later joins. Thread-safe.
+class WarmEngine {
+ public:
+  using OnProgress = std::function<void(const WarmProgress&)>;  ///< any thread; must not block
+  using OnDone = std::function<void(Result<WarmProgress>)>;     ///< once; the last state, or why it failed
+
+  /// What it is given outlives it.
+  WarmEngine(const std::vector<Origin*>& origins, Store& store, Fetcher& fetcher, const Clock& clock,
+             WarmOptions options);
+  /// Stops what is under way and waits for it.
+  ~WarmEngine();
+  WarmEngine(const WarmEngine&) = delete;
+  WarmEngine& operator=(const WarmEngine&) = delete;
+
+  /// Starts or joins a warm-up; never blocks. Errors: not_found, permission_denied, invalid_argument about the
+  /// dataset's root; resource_exhausted when it does not fit; unavailable, data_loss and others of origin or tier;
+  /// cancelled.
+  void warm(WarmRequest request, OnProgress progress, OnDone done);
+  /// True if one was running for this dataset and principal.
+  bool cancel(const DatasetId& dataset, const Principal& as);
+  /// Walks without copying for `limit` at most; then the answer is what was seen so far, and its generation has no id.
+  /// Blocks.
+  [[nodiscard]] Result<WarmProgress> survey(const DatasetId& dataset, const Principal& as,
+                                            std::chrono::milliseconds limit);
+  [[nodiscard]] unsigned warming() const;
+  /// The payer's job is over: what it filled is forgotten.
+  void forget_job(std::uint32_t job_id);
+
+ private:
+  friend class WarmUp;
+  struct Vouch {
+    GenerationId generation;
+    SteadyTime when;
+    WallTime wall;
+    bool opaque = false;
+    std::shared_ptr<const Manifest> manifest;
+  };
+  using Walker = std::pair<DatasetId, std::string>;  ///< who walked what
+
+  void admit(const WarmRequest& request, const OnProgress& progress, const OnDone& done);
+  void tick(const std::weak_ptr<WarmUp>& up);
+  void run(const std::shared_ptr<WarmUp>& up);
+  void finish(const std::shared_ptr<WarmUp>& up, const Status& status);
+  /// One attempt; false = it follows another warm-up and will be run again when that one ends.
+  [[nodiscard]] Result<bool> attempt(const std::shared_ptr<WarmUp>& up, bool fresh_walk);
+  [[nodiscard]] Result<bool> already_complete(WarmUp& up);
+  [[nodiscard]] Result<std::shared_ptr<const Manifest>> walk(WarmUp& up, bool fresh);
+  [[nodiscard]] Status fill(WarmUp& up, const std::shared_ptr<const Manifest>& manifest);
+  [[nodiscard]] Status fetch_all(WarmUp& up, const std::shared_ptr<Replica>& replica, const Manifest& manifest,
+                                 std::map<FileIndex, FileMeta>& metas);
+  [[nodiscard]] Status settle(const DatasetId& dataset, std::shared_ptr<Replica> replica, const Status& status);
+  [[nodiscard]] Status check_limit(const WarmUp& up, const ManifestSummary& summary);
+  [[nodiscard]] std::string absolute(const DatasetId& dataset) const;
+  void remember(const DatasetId& dataset, const Principal& as, const std::shared_ptr<const Manifest>& manifest);
+
+  std::map<std::string, Origin*> origins_;
+  Store& store_;
+  Fetcher& fetcher_;
+  const Clock& clock_;
+  const WarmOptions options_;
+
+  mutable std::mutex mutex_;  ///< guards what follows; taken before a WarmUp's own
+  std::condition_variable idle_;
+  bool stopping_ = false;
+  unsigned active_ = 0;  ///< warm-ups that have not told their listeners the end
+  std::map<Walker, std::shared_ptr<WarmUp>> running_;
+  std::map<std::pair<DatasetId, GenerationId>, std::shared_ptr<WarmUp>> filling_;
+  std::map<Walker, Vouch> vouches_;
+  std::map<std::uint32_t, std::map<DatasetId, std::uint64_t>> filled_;  ///< bytes by job
+
+  ThreadExecutor runners_;  ///< each warm-up holds a thread while it walks, fetches or seals
+  ThreadExecutor front_;    ///< what must not wait behind them: joining, quick answers, ticks
+};
+
+}  // namespace atlas::agent
