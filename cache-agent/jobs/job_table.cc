@@ -102,8 +102,8 @@ Result<view::JobViews> JobTable::views_of(std::uint32_t job_id, const Principal&
     row = jobs_[job_id];
   }
   if (row.as.uid != as.uid)
-    return fail(Code::permission_denied, "job " + std::to_string(job_id) + " was planned for " + show(row.as) +
-                                             ", but runs as " + show(as));
+    return fail(Code::permission_denied,
+                "job " + std::to_string(job_id) + " was planned for " + show(row.as) + ", but runs as " + show(as));
   // slurmstepd knows the groups the job really has.
   row.as = normalize(as);
   view::JobViews out;
@@ -178,7 +178,8 @@ bool mounted_noexec(const std::string& path) {
     std::istringstream fields(line);
     std::string skip, point, options;
     fields >> skip >> skip >> skip >> skip >> point >> options;
-    const bool holds = point == "/" || (path.starts_with(point) && (path.size() == point.size() || path[point.size()] == '/'));
+    const bool holds =
+        point == "/" || (path.starts_with(point) && (path.size() == point.size() || path[point.size()] == '/'));
     if (!holds || point.size() < best) continue;  // of equal ones the last is on top
     best = point.size();
     noexec = ("," + options + ",").find(",noexec,") != std::string::npos;

@@ -34,8 +34,8 @@ class JobTable final : public view::ViewSource {
   [[nodiscard]] Result<view::JobViews> views_of(std::uint32_t job_id, const Principal& as,
                                                 SteadyTime deadline) override;
   void record_attach(std::uint32_t job_id, const std::vector<view::AttachedView>& results) override;
-  /// Forgets the job and drops its leases; nullopt when it is unknown, or known as a later attempt. `before` runs, if the
-  /// job is known, before the leases go.
+  /// Forgets the job and drops its leases; nullopt when it is unknown, or known as a later attempt. `before` runs, if
+  /// the job is known, before the leases go.
   [[nodiscard]] std::optional<JobRow> release(const JobKey& job, const std::function<void()>& before);
   [[nodiscard]] std::vector<JobKey> jobs() const;
   [[nodiscard]] bool knows(std::uint32_t job_id) const;
@@ -52,7 +52,8 @@ class JobTable final : public view::ViewSource {
   std::map<std::uint32_t, JobRow> jobs_;
 };
 
-/// Is the file system that holds `path` mounted noexec? Read from /proc/self/mountinfo, so a hung origin does not matter.
+/// Is the file system that holds `path` mounted noexec? Read from /proc/self/mountinfo, so a hung origin does not
+/// matter.
 [[nodiscard]] bool mounted_noexec(const std::string& path);
 
 }  // namespace atlas::agent

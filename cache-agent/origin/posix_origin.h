@@ -26,8 +26,6 @@ class PosixOrigin final : public Origin {
   [[nodiscard]] Result<FileMeta> meta_of(const std::string& path, const EntryAttributes& expected) override;
   void run(const Principal& as, Urgency urgency, std::function<void(Status)> task) override;
   [[nodiscard]] OriginCounters counters() const override;
-  /// See ReaderPool::abandon().
-  void abandon() { pool_.abandon(); }
 
   struct Counters {
     std::atomic<std::uint64_t> operations{0}, bytes{0};

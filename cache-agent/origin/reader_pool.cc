@@ -100,16 +100,6 @@ ReaderPool::~ReaderPool() {
     if (thread.joinable()) thread.join();
 }
 
-void ReaderPool::abandon() {
-  const std::lock_guard lock(shared_->mutex);
-  shared_->stop = true;
-  for (auto& queue : shared_->queues) queue.clear();
-  shared_->queued = 0;
-  shared_->wake.notify_all();
-  for (auto& thread : threads_)
-    if (thread.joinable()) thread.detach();
-}
-
 std::size_t ReaderPool::busy() const {
   const std::lock_guard lock(shared_->mutex);
   return shared_->busy;

@@ -32,9 +32,6 @@ class ReaderPool {
   void post(const Principal& as, Urgency urgency, Task task);
   [[nodiscard]] unsigned most() const { return most_; }
   [[nodiscard]] std::size_t busy() const;
-  /// Forgets what is queued and lets go of threads that do not come back (from a hung storage): for the end of the
-  /// process only.
-  void abandon();
 
  private:
   struct Job {

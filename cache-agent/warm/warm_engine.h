@@ -32,7 +32,7 @@ struct WarmOptions {
   std::chrono::milliseconds revalidate{60'000};   ///< how long a walk vouches for what it saw
   std::chrono::milliseconds tick{400};            ///< between progress messages
   std::chrono::milliseconds access_limit{2'000};  ///< the most a check of the root may take
-  unsigned runners = 32;  ///< warm-ups under way; further ones wait their turn
+  unsigned runners = 32;                          ///< warm-ups under way; further ones wait their turn
   unsigned window = 96;                           ///< fetches asked for ahead, so that the origin's pool never runs dry
 };
 

@@ -36,7 +36,7 @@ DOORS = {
     r"fuse.*\.h": ("cache-agent/view/fuse/",),
     r"toml\+\+/.*": ("common/config.cc", "launcher/"),
     r"CLI/.*": ("launcher/", "controller/main.cc", "cache-agent/main.cc"),
-    r"grpcpp/.*": ("proto/", "controller/rpc/", "controller/main.cc", "cache-agent/rpc/", "cache-agent/main.cc", "launcher/"),
+    r"grpcpp/.*": ("proto/", "controller/rpc/", "controller/main.cc", "cache-agent/rpc/", "cache-agent/agent.", "launcher/"),
     r"nlohmann/.*": ("launcher/",),
 }
 WIRE = re.compile(r"atlas/v1/.*\.pb\.h")

@@ -1,0 +1,124 @@
+#include "cache-agent/agent.h"
+
+#include <spdlog/spdlog.h>
+
+#include <filesystem>
+
+namespace atlas::agent {
+namespace {
+
+/// Writing small files is bound by the file system's journal, not by threads.
+constexpr unsigned kWriters = 4;
+constexpr unsigned kWorkers = 8;
+
+std::vector<Origin*> pointers(const std::vector<std::unique_ptr<PosixOrigin>>& origins) {
+  std::vector<Origin*> out;
+  for (const auto& origin : origins) out.push_back(origin.get());
+  return out;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Agent>> Agent::start(const Config& config, Options options) {
+  std::unique_ptr<Agent> agent(new Agent());
+  ATLAS_ASSIGN(auto auth, Authenticator::from_config(config));
+  agent->auth_ = std::make_unique<Authenticator>(std::move(auth));
+  for (const auto& origin : config.origins)
+    agent->origins_.push_back(
+        std::make_unique<PosixOrigin>(origin.name, origin.root, std::min(origin.operations, config.agent.operations)));
+  ATLAS_TRY(agent->open_store(config, options));
+  agent->make_parts(config, options);
+  ATLAS_TRY(agent->jobs_->recover());
+  ATLAS_TRY(agent->serve(config, options));
+  return agent;
+}
+
+Status Agent::open_store(const Config& config, const Options& options) {
+  StoreOptions store;
+  for (const auto& tier : config.tiers)
+    store.tiers.push_back({tier.name, expand_node(tier.path, options.node), tier.quota});
+  store.boot = options.boot;
+  store.absolute = [origins = config.origins](const DatasetId& dataset) {
+    for (const auto& origin : origins)
+      if (origin.name == dataset.origin) return dataset.path.empty() ? origin.root : origin.root + "/" + dataset.path;
+    return dataset.path;
+  };
+  ATLAS_ASSIGN(store_, Store::open(std::move(store), clock_));
+  for (const auto& tier : store_->tiers())
+    if (tier.state == "ok") {
+      spdlog::info("tier {}: {} of {} in use", tier.name, format_size(tier.used), format_size(tier.quota));
+    } else {
+      spdlog::error("tier {}: out of use; check its disk and restart the agent", tier.name);
+    }
+  return {};
+}
+
+void Agent::make_parts(const Config& config, const Options& options) {
+  writers_ = std::make_unique<ThreadExecutor>(kWriters);
+  FetcherOptions fetch;
+  fetch.chunk = config.warm.chunk;
+  fetcher_ = std::make_unique<Fetcher>(pointers(origins_), governor_, *writers_, fetch);
+  WarmOptions warm;
+  warm.node = options.node;
+  warm.revalidate = config.warm.revalidate;
+  warm.access_limit = config.agent.origin_silence;
+  warm.window = 2 * config.agent.operations;
+  warm_ = std::make_unique<WarmEngine>(pointers(origins_), *store_, *fetcher_, clock_, warm);
+
+  const std::string controller = config.controller.host + ":" + std::to_string(config.controller.port);
+  const std::string peer = "the controller at " + controller;
+  plans_ = std::make_unique<PlanClient>(*auth_, make_channel(controller), peer, options.node);
+  std::map<std::string, JobTable::OriginPlace> places;
+  for (const auto& origin : config.origins) places[origin.name] = {origin.root, mounted_noexec(origin.root)};
+  jobs_ = std::make_unique<JobTable>(*store_, plans_.get(), std::move(places));
+  node_ = std::make_unique<LocalNode>(*store_, *warm_, *fetcher_, *jobs_);
+  workers_ = std::make_unique<Workers>(kWorkers);
+  reporter_ = std::make_unique<Reporter>(
+      *auth_, make_channel(controller), peer,
+      Reporter::Identity{options.node, options.host + ":" + std::to_string(options.port)}, *node_);
+}
+
+Status Agent::serve(const Config& config, const Options& options) {
+  view::ViewServer::Options local;
+  local.socket = expand_node(config.agent.socket, options.node);
+  local.run_dir = expand_node(config.agent.run_dir, options.node);
+  local.limit = config.agent.attach_timeout * 4 / 5;
+  local.warn = [](const std::string& message) { spdlog::warn("{}", message); };
+  for (const auto& directory : {local.run_dir, std::filesystem::path(local.socket).parent_path()}) {
+    std::error_code error;
+    std::filesystem::create_directories(directory, error);
+    if (error) return fail_errno(error.value(), "cannot make " + directory.string());
+  }
+  ATLAS_ASSIGN(views_, view::ViewServer::start(*jobs_, clock_, local));
+  for (const auto& attempt : views_->held())
+    if (!jobs_->knows(attempt.job_id)) views_->release(attempt.job_id);
+  node_->on_release([this](std::uint32_t job_id) { views_->release(job_id); });
+  node_->on_change([this](const ReplicaInfo& replica) { reporter_->replica_changed(replica); });
+
+  service_ = std::make_unique<AgentService>(*auth_, *node_, *workers_);
+  grpc::ServerBuilder builder;
+  const std::string address = config.agent.listen + ":" + std::to_string(options.port);
+  int bound = 0;
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &bound);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a second agent on the port must fail, not share it
+  builder.RegisterService(service_.get());
+  server_ = builder.BuildAndStart();
+  if (!server_ || bound == 0)
+    return fail(Code::unavailable, "cannot listen on " + address + ": is another agent running, or is the port taken?");
+  reporter_->start();
+  spdlog::info("node {} serves on {} and {}", options.node, address, local.socket);
+  return {};
+}
+
+Agent::~Agent() {
+  if (server_) server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(500));
+  server_.reset();
+  // What still calls goes before what is called.
+  workers_.reset();
+  views_.reset();
+  warm_.reset();
+  fetcher_.reset();
+  reporter_.reset();
+}
+
+}  // namespace atlas::agent

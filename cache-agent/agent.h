@@ -1,0 +1,65 @@
+#pragma once
+#include <grpcpp/grpcpp.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cache-agent/fetch/fetcher.h"
+#include "cache-agent/jobs/job_table.h"
+#include "cache-agent/jobs/local_node.h"
+#include "cache-agent/origin/posix_origin.h"
+#include "cache-agent/rpc/agent_service.h"
+#include "cache-agent/rpc/plan_client.h"
+#include "cache-agent/rpc/reporter.h"
+#include "cache-agent/rpc/workers.h"
+#include "cache-agent/store/store.h"
+#include "cache-agent/view/local_handlers.h"
+#include "cache-agent/warm/warm_engine.h"
+#include "common/config.h"
+#include "common/result.h"
+#include "proto/auth.h"
+
+namespace atlas::agent {
+
+/// All parts of one node's agent, in the order in which they need each other. Owned by main().
+class Agent {
+ public:
+  struct Options {
+    std::string node;
+    std::uint16_t port = 0;
+    std::string boot;  ///< this boot's id
+    std::string host;  ///< as the controller reaches us
+  };
+  /// Takes the tiers, brings back replicas, jobs and leases, starts the services. Blocks.
+  [[nodiscard]] static Result<std::unique_ptr<Agent>> start(const Config& config, Options options);
+  /// Refuses new calls and ends what is under way.
+  ~Agent();
+  Agent(const Agent&) = delete;
+  Agent& operator=(const Agent&) = delete;
+
+ private:
+  Agent() = default;
+  [[nodiscard]] Status open_store(const Config& config, const Options& options);
+  void make_parts(const Config& config, const Options& options);
+  [[nodiscard]] Status serve(const Config& config, const Options& options);
+
+  SystemClock clock_;
+  std::vector<std::unique_ptr<PosixOrigin>> origins_;
+  std::unique_ptr<Store> store_;
+  UnlimitedGovernor governor_;
+  std::unique_ptr<ThreadExecutor> writers_;
+  std::unique_ptr<Fetcher> fetcher_;
+  std::unique_ptr<WarmEngine> warm_;
+  std::unique_ptr<Authenticator> auth_;
+  std::unique_ptr<PlanClient> plans_;
+  std::unique_ptr<JobTable> jobs_;
+  std::unique_ptr<LocalNode> node_;
+  std::unique_ptr<Workers> workers_;
+  std::unique_ptr<view::ViewServer> views_;
+  std::unique_ptr<Reporter> reporter_;
+  std::unique_ptr<AgentService> service_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace atlas::agent
