@@ -119,11 +119,11 @@ Result<QueueSnapshot> LibslurmPort::load() {
     snapshot.nodes.clear();
     snapshot.partitions.clear();
     for (const auto& node : std::span(cache.nodes->node_array, cache.nodes->record_count)) {
-      auto& record = snapshot.nodes.emplace_back(slurm::to_node(node));
       std::uint16_t busy = 0;
-      if (node.name != nullptr &&
-          slurm_get_select_nodeinfo(node.select_nodeinfo, SELECT_NODEDATA_SUBCNT, NODE_STATE_ALLOCATED, &busy) == 0)
-        record.cpus_busy = busy;
+      if (node.name == nullptr ||
+          slurm_get_select_nodeinfo(node.select_nodeinfo, SELECT_NODEDATA_SUBCNT, NODE_STATE_ALLOCATED, &busy) != 0)
+        busy = 0;
+      snapshot.nodes.push_back(slurm::to_node(node, busy));
     }
     for (const auto& partition : std::span(cache.partitions->partition_array, cache.partitions->record_count)) {
       snapshot.partitions.push_back(slurm::to_partition(partition));

@@ -217,12 +217,17 @@ std::string node_state_name(std::uint32_t state) {
   return name;
 }
 
-NodeRecord to_node(const node_info_t& node) {
+NodeRecord to_node(const node_info_t& node, std::uint32_t cpus_busy) {
   NodeRecord out;
   out.name = text(node.name);
-  out.usable = node_usable(node.node_state);
-  out.state = node_state_name(node.node_state);
+  std::uint32_t state = node.node_state;
+  // slurmctld knows no "mixed": its clients see it in the numbers.
+  if ((state & NODE_STATE_BASE) == NODE_STATE_ALLOCATED && cpus_busy != 0 && cpus_busy < node.cpus)
+    state = (state & NODE_STATE_FLAGS) | NODE_STATE_MIXED;
+  out.usable = node_usable(state);
+  out.state = node_state_name(state);
   out.cpus = node.cpus;
+  out.cpus_busy = cpus_busy;
   return out;
 }
 

@@ -14,8 +14,8 @@
 namespace atlas::slurm {
 
 [[nodiscard]] JobRecord to_job(const slurm_job_info_t& job);
-/// Without cpus_busy and partitions, which other records tell.
-[[nodiscard]] NodeRecord to_node(const node_info_t& node);
+/// Without partitions, whose own records name their nodes. `cpus_busy` comes from the node's select plugin data.
+[[nodiscard]] NodeRecord to_node(const node_info_t& node, std::uint32_t cpus_busy);
 [[nodiscard]] PartitionRecord to_partition(const partition_info_t& partition);
 /// Adds the partition's name to each of its nodes; `nodes` are in the order of slurm_load_node().
 void add_to_nodes(const partition_info_t& partition, std::span<NodeRecord> nodes);

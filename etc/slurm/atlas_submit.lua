@@ -13,14 +13,16 @@
 --   * a job: a burst buffer directive, "#BB_LUA atlas pool=atlas capacity=1 req=...", in front of whatever directive
 --     the user or the site gave. The hooks of burst_buffer.lua then act on the job (see atlas_stage.lua);
 --   * a job array (each task would be staged on its own), a heterogeneous job (its components would be staged one after
---     the other), --immediate, and every job where burst_buffer.lua cannot be used: no directive. The request goes into
---     admin_comment, "atlas:...", where the controller finds it; an array that wants to wait gets a begin time.
+--     the other), --immediate, a request too long for Slurm's field, and every job where burst_buffer.lua cannot be
+--     used: no directive. The request goes into admin_comment, "atlas:...", where the controller finds it, and what
+--     wants to wait gets a begin time.
 --
 -- Settings, to be changed after require() if need be:
 --   atlas.burst_buffer   false: never write a directive (for sites whose BurstBufferType is another one)
 local M = { burst_buffer = true }
 
 local MAX_REQUEST = 8 * 1024 -- common/request.h: kMaxEncodedRequest
+local MAX_BURST_BUFFER = 8 * 1024 -- what slurmctld accepts in that field; admin_comment has no limit
 local MAX_FILE = 4 * 1024 * 1024
 local DEFAULT_MAX_WAIT = 30 * 60 -- common/config.h: warm.max_wait
 local NOT_HET = 4294967294 -- NO_VAL
@@ -51,8 +53,13 @@ local function request_of(job_desc)
   return nil
 end
 
--- "30m" -> 1800; nil for what is not a duration of atlas.toml's simple forms.
+-- "30m" -> 1800, "1:30:00" -> 5400; nil for what is not a duration.
 local function seconds_of(text)
+  local head, last = text:match("^([%d:]+):(%d+)$")
+  if head then
+    local hours, minutes = head:match("^(%d+):(%d+)$")
+    return (hours or 0) * 3600 + (minutes or tonumber(head) or 0) * 60 + last
+  end
   local number, unit = text:match("^(%d+)(%a*)$")
   local scale = ({ ms = 0.001, s = 1, m = 60, h = 3600, d = 86400, [""] = 60 })[unit or "?"]
   return number and scale and math.ceil(tonumber(number) * scale)
@@ -94,7 +101,7 @@ local function directive_trouble(paths)
   local script = paths.slurm_conf:gsub("[^/]*$", "") .. "burst_buffer.lua"
   local text = read(script)
   if text == nil then return script .. " cannot be read" end
-  if not text:find("atlas_stage", 1, true) then return script .. " does not load atlas_stage" end
+  if not text:gsub("%-%-[^\n]*", ""):find("atlas_stage", 1, true) then return script .. " does not load atlas_stage" end
   local ok, problem = loadstring(text, "@" .. script)
   if not ok then return problem end
   for path in package.path:gmatch("[^;]+") do
@@ -125,11 +132,14 @@ local function by_record(job_desc, request, wait)
   job_desc.admin_comment = append(job_desc.admin_comment, mark)
 end
 
+-- Whether it fitted.
 local function by_directive(job_desc, request)
   local directive = "#BB_LUA atlas pool=atlas capacity=1 req=" .. request
   local given = job_desc.burst_buffer
   if given ~= nil and given ~= "" then directive = directive .. "\n" .. given end
+  if #directive > MAX_BURST_BUFFER then return false end
   job_desc.burst_buffer = directive
+  return true
 end
 
 local function submit(job_desc)
@@ -158,9 +168,10 @@ local function submit(job_desc)
   local trouble = directive_trouble(paths)
   if trouble then
     log(trouble .. "; staging by the queue, without hooks")
-    return by_record(job_desc, request, longest_wait(request, paths.config))
+  elseif by_directive(job_desc, request) then
+    return
   end
-  by_directive(job_desc, request)
+  by_record(job_desc, request, longest_wait(request, paths.config))
 end
 
 -- Call it from slurm_job_submit. Returns slurm.SUCCESS, always.

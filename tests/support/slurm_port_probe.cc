@@ -33,6 +33,7 @@ json show(const atlas::JobRecord& job) {
           {"cpus_wanted", job.cpus_wanted},
           {"submitted", job.submitted.time_since_epoch().count()},
           {"begin", job.begin.time_since_epoch().count()},
+          {"own_begin", job.own_begin ? json(job.own_begin->time_since_epoch().count()) : json()},
           {"start", job.start.time_since_epoch().count()},
           {"time_limit", job.time_limit.count()},
           {"nodes", job.nodes},
