@@ -17,6 +17,8 @@ constexpr std::string_view kSelect =
     "SELECT parent, leader, name, target, type, flags, mode, uid, gid, size, rdev, mtime, ctime FROM entry ORDER BY id";
 
 Status write_rows(SqliteDb& db, std::uint32_t count, const std::function<ManifestFile::Row(std::uint32_t)>& row) {
+  // The store syncs the whole replica at once, when it is sealed.
+  ATLAS_TRY(db.execute("PRAGMA synchronous = OFF"));
   ATLAS_TRY(db.migrate(kMigrations, "manifest"));
   ATLAS_ASSIGN(auto transaction, Transaction::begin(db));
   ATLAS_ASSIGN(auto insert, db.prepare(kInsert));

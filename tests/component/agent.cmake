@@ -1,0 +1,6 @@
+if(NOT TARGET atlas_node_parts)
+  add_library(atlas_node_parts STATIC ${CMAKE_SOURCE_DIR}/tests/support/node_parts.cc)
+  find_package(GTest REQUIRED)
+  target_link_libraries(atlas_node_parts PUBLIC atlas_agent_warm GTest::gtest PRIVATE atlas_options)
+endif()
+atlas_test(agent_warm_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/warm_test.cc DEPS atlas_node_parts)

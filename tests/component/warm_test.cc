@@ -1,0 +1,356 @@
+// Warm-ups of real files by real users: run as root, skipped (and said so) otherwise.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/xattr.h>
+
+#include <fstream>
+
+#include "tests/support/node_parts.h"
+
+namespace atlas::agent {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAreArray;
+using ::testing::HasSubstr;
+
+constexpr std::uint32_t kAlice = 30001, kBob = 30002;
+
+class Warm : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root: it reads files as other users";
+    std::filesystem::create_directory(origin());
+    std::filesystem::permissions(origin(), std::filesystem::perms(0755));
+  }
+  [[nodiscard]] std::string origin(const std::string& name = "") const {
+    return temp_.path("origin") + (name.empty() ? "" : "/" + name);
+  }
+  [[nodiscard]] NodeParts::Options options(Bytes quota = kGiB) const {
+    NodeParts::Options o;
+    o.origin = origin();
+    o.tiers = {{"nvme", temp_.path("tier"), quota}};
+    return o;
+  }
+  void directory(const std::string& name, std::uint32_t owner, unsigned mode) const {
+    std::filesystem::create_directories(origin(name));
+    ASSERT_EQ(chown(origin(name).c_str(), owner, owner), 0);
+    ASSERT_EQ(chmod(origin(name).c_str(), mode), 0);
+  }
+  void file(const std::string& name, std::string_view content, std::uint32_t owner = kAlice,
+            unsigned mode = 0644) const {
+    write_file(origin(name), content);
+    ASSERT_EQ(chown(origin(name).c_str(), owner, owner), 0);
+    ASSERT_EQ(chmod(origin(name).c_str(), mode), 0);
+  }
+  static void set_times(const std::string& path, std::int64_t seconds, std::int64_t nanoseconds) {
+    const timespec times[2] = {{seconds, nanoseconds}, {seconds, nanoseconds}};
+    ASSERT_EQ(utimensat(AT_FDCWD, path.c_str(), times, AT_SYMLINK_NOFOLLOW), 0);
+  }
+  /// An access ACL that gives a named user read.
+  static void give_read(const std::string& path, std::uint32_t uid) {
+    const std::uint32_t undefined = 0xffffffff;
+    struct Entry {
+      std::uint16_t tag, permissions;
+      std::uint32_t id;
+    };
+    struct {
+      std::uint32_t version = 2;
+      Entry entries[5];
+    } acl{2, {{0x01, 6, undefined}, {0x02, 4, uid}, {0x04, 0, undefined}, {0x10, 4, undefined}, {0x20, 0, undefined}}};
+    ASSERT_EQ(setxattr(path.c_str(), "system.posix_acl_access", &acl, sizeof acl, 0), 0) << strerror(errno);
+  }
+
+  /// One of everything that has ever broken a copy.
+  void nasty_tree() const {
+    directory("ds", kAlice, 0755);
+    directory("ds/a dir", kAlice, 0750);
+    directory("ds/closed", kBob, 0700);
+    file("ds/closed/secret", "not for alice", kBob, 0600);
+    directory("ds/enter only", kAlice, 0755);
+    file("ds/plain", "hello\n");
+    file("ds/empty", "");
+    file("ds/new\nline", "x");
+    file("ds/not utf8 \xff\xfe", "y");
+    file("ds/" + std::string(255, 'n'), "long name");
+    file("ds/mode000", "hidden", kBob, 0000);
+    file("ds/mode600", "private", kBob, 0600);
+    file("ds/mode4755", "#!setuid", 0, 04755);
+    file("ds/a dir/big", random_bytes((5 << 20) + 12345, 1));
+    file("ds/a dir/exact", random_bytes(2 << 20, 2));
+    file("ds/shared", "with bob", kAlice, 0640);
+    give_read(origin("ds/shared"), kBob);
+    file("ds/bobs", "alice may read by ACL only", kBob, 0600);
+    give_read(origin("ds/bobs"), kAlice);
+    ASSERT_EQ(setxattr(origin("ds/plain").c_str(), "user.note", "a\0b", 3, 0), 0);
+    ASSERT_EQ(setxattr(origin("ds/a dir").c_str(), "user.dir", "d", 1, 0), 0);
+    ASSERT_EQ(setxattr(origin("ds/plain").c_str(), "trusted.not", "x", 1, 0), 0);
+    std::filesystem::create_hard_link(origin("ds/a dir/big"), origin("ds/big too"));
+    std::filesystem::create_hard_link(origin("ds/a dir/big"), origin("ds/a dir/big three"));
+    std::filesystem::create_symlink("plain", origin("ds/link"));
+    std::filesystem::create_symlink("/etc/passwd", origin("ds/outward"));
+    std::filesystem::create_symlink("nowhere", origin("ds/dangling"));
+    ASSERT_EQ(lchown(origin("ds/link").c_str(), kAlice, kAlice), 0);
+    ASSERT_EQ(mkfifo(origin("ds/fifo").c_str(), 0644), 0);
+    ASSERT_EQ(mknod(origin("ds/device").c_str(), S_IFCHR | 0666, makedev_null()), 0);
+    sparse("ds/sparse");
+    deep_directory("ds", 40);
+    set_times(origin("ds/plain"), 1'000'000'000, 123'456'789);
+    set_times(origin("ds/link"), 1, 1);
+    set_times(origin("ds/closed"), 1'600'000'000, 42);
+    set_times(origin("ds/a dir"), 1'500'000'000, 999'999'999);
+    set_times(origin("ds/mode000"), 7, 7);
+    set_times(origin("ds"), 1'400'000'000, 1);
+  }
+  /// Far longer than PATH_MAX, so it is made step by step; a file lies at the bottom.
+  void deep_directory(const std::string& below, int levels) const {
+    UniqueFd at(open(origin(below).c_str(), O_PATH | O_DIRECTORY));
+    for (int i = 0; i < levels; ++i) {
+      const std::string name(200, static_cast<char>('a' + i % 26));
+      ASSERT_EQ(mkdirat(at.get(), name.c_str(), 0755), 0);
+      ASSERT_EQ(fchownat(at.get(), name.c_str(), kAlice, kAlice, 0), 0);
+      at = UniqueFd(openat(at.get(), name.c_str(), O_PATH | O_DIRECTORY));
+    }
+    const UniqueFd fd(openat(at.get(), "bottom", O_WRONLY | O_CREAT, 0644));
+    ASSERT_EQ(write(fd.get(), "deep", 4), 4);
+  }
+  static dev_t makedev_null() { return (1U << 8U) | 3U; }
+  void sparse(const std::string& name) const {
+    const UniqueFd fd(open(origin(name).c_str(), O_RDWR | O_CREAT, 0644));
+    ASSERT_EQ(ftruncate(fd.get(), 3LL << 30), 0);
+    ASSERT_EQ(pwrite(fd.get(), "middle", 6, (1LL << 30) + 5), 6);
+    ASSERT_EQ(pwrite(fd.get(), "end", 3, (3LL << 30) - 3), 3);
+    ASSERT_EQ(fchown(fd.get(), kAlice, kAlice), 0);
+  }
+  static std::vector<std::string> through(const Replica& replica, const Principal* as) {
+    const auto mounts = replica.mounts(1, {});
+    EXPECT_TRUE(mounts) << mounts.error().message;
+    return look("/proc/self/fd/" + std::to_string(mounts->front().get()), as);
+  }
+
+  TempDir temp_;
+};
+
+TEST_F(Warm, WhatAJobSeesEqualsTheOrigin) {
+  nasty_tree();
+  NodeParts node(options(Bytes{64 * kMiB.count}));
+  const auto before = std::chrono::steady_clock::now();
+  const auto done = node.warm("ds", user(kAlice));
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(10)) << "holes must not be read";
+  EXPECT_EQ(done->phase, WarmPhase::complete);
+  EXPECT_EQ(done->bytes_done, done->bytes_total);
+  EXPECT_EQ(done->generation.outward_links, 1U);
+  const auto replica = node.replica("ds", *done);
+  ASSERT_TRUE(replica->mountable_for(user(kAlice))) << replica->why_not_mountable_for(user(kAlice));
+  const Principal alice = user(kAlice);
+  EXPECT_EQ(difference(through(*replica, &alice), look(origin("ds"), &alice)), "");
+  EXPECT_THAT(through(*replica, &alice), Contains(HasSubstr("mode600")));
+  const Principal bob = user(kBob);
+  EXPECT_FALSE(replica->mountable_for(bob)) << "it holds entries that only a walk by bob can judge";
+
+  struct stat st {};
+  const auto mounts = replica->mounts(1, {}).value();
+  ASSERT_EQ(fstatat(mounts[0].get(), "sparse", &st, 0), 0);
+  EXPECT_LT(st.st_blocks * 512, 4 << 20) << "it must stay sparse";
+  EXPECT_LT(done->origin_bytes.count, 20U << 20);
+}
+
+TEST_F(Warm, AMountCannotBeWrittenAndHonoursNoSetuidNoDevices) {
+  nasty_tree();
+  NodeParts node(options());
+  const auto done = node.warm("ds", user(kAlice));
+  ASSERT_TRUE(done) << done.error().message;
+  const auto mounts = node.replica("ds", *done)->mounts(2, {});
+  ASSERT_TRUE(mounts) << mounts.error().message;
+  EXPECT_EQ(mounts->size(), 2U);
+  EXPECT_LT(openat((*mounts)[0].get(), "plain", O_WRONLY), 0);
+  EXPECT_EQ(errno, EROFS);
+  EXPECT_LT(openat((*mounts)[0].get(), "device", O_RDONLY), 0);
+  EXPECT_EQ(errno, EACCES);
+}
+
+TEST_F(Warm, NobodyReadsThroughTheAgentWhatTheOriginRefuses) {
+  nasty_tree();
+  NodeParts node(options());
+  const auto done = node.warm("ds", user(kBob));
+  ASSERT_TRUE(done) << done.error().message;
+  const auto replica = node.replica("ds", *done);
+  // Bob may not enter "a dir" (0750 of alice): nothing in it is known, nothing of it was read.
+  const auto manifest = replica->manifest().value();
+  const auto closed = manifest->find("a dir");
+  ASSERT_TRUE(closed);
+  EXPECT_TRUE(manifest->at(*closed).opaque());
+  EXPECT_FALSE(manifest->find("a dir/big"));
+  const Principal bob = user(kBob), alice = user(kAlice);
+  EXPECT_EQ(difference(through(*replica, &bob), look(origin("ds"), &bob)), "");
+  EXPECT_TRUE(replica->mountable_for(bob));
+  EXPECT_FALSE(replica->mountable_for(alice));
+  EXPECT_THAT(replica->why_not_mountable_for(alice), HasSubstr("cached for other users"));
+}
+
+TEST_F(Warm, ADatasetTheUserMayNotEnterIsRefusedWithPathAndUser) {
+  directory("ds", kAlice, 0700);
+  file("ds/f", "x");
+  NodeParts node(options());
+  ASSERT_TRUE(node.warm("ds", user(kAlice)));
+  const auto refused = node.warm("ds", user(kBob));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::permission_denied);
+  EXPECT_THAT(refused.error().message, HasSubstr(origin("ds")));
+  EXPECT_THAT(refused.error().message, HasSubstr(std::to_string(kBob)));
+}
+
+TEST_F(Warm, WhatIsNotADatasetIsNamed) {
+  directory("ds", kAlice, 0755);
+  std::filesystem::create_directory_symlink("ds", origin("link"));
+  ASSERT_EQ(mkfifo(origin("fifo").c_str(), 0644), 0);
+  NodeParts node(options());
+  EXPECT_EQ(node.warm("nowhere", user(kAlice)).error().code, Code::not_found);
+  EXPECT_EQ(node.warm("link", user(kAlice)).error().code, Code::invalid_argument);
+  EXPECT_EQ(node.warm("link/x", user(kAlice)).error().code, Code::invalid_argument);
+  EXPECT_EQ(node.warm("fifo", user(kAlice)).error().code, Code::invalid_argument);
+  EXPECT_EQ(node.warm("../ds", user(kAlice)).error().code, Code::invalid_argument);
+  EXPECT_EQ(node.start({{"other", "ds"}, user(kAlice), {}, {}, false}).get().error().code, Code::not_found);
+}
+
+TEST_F(Warm, ASecondWarmUpReadsNothing) {
+  nasty_tree();
+  NodeParts node(options());
+  const auto first = node.warm("ds", user(kAlice));
+  ASSERT_TRUE(first) << first.error().message;
+  const auto after = node.origin.counters();
+  const auto vouched = node.warm("ds", user(kAlice));
+  ASSERT_TRUE(vouched) << vouched.error().message;
+  EXPECT_EQ(vouched->phase, WarmPhase::complete);
+  EXPECT_EQ(vouched->generation.id, first->generation.id);
+  EXPECT_EQ(node.origin.counters().operations, after.operations) << "a recent walk vouches";
+  const auto walked = node.warm("ds", user(kAlice), true);
+  ASSERT_TRUE(walked) << walked.error().message;
+  EXPECT_EQ(walked->generation.id, first->generation.id);
+  EXPECT_GT(node.origin.counters().operations, after.operations);
+  EXPECT_EQ(node.origin.counters().bytes, after.bytes) << "nothing changed, so no data is read";
+}
+
+TEST_F(Warm, AnyonesWalkVouchesWhenNothingIsHidden) {
+  directory("ds", kAlice, 0755);
+  file("ds/f", "x");
+  directory("ds2", kAlice, 0755);
+  directory("closed", kAlice, 0755);
+  file("closed/f", "x");
+  NodeParts node(options());
+  ASSERT_TRUE(node.warm("ds", user(kAlice)));
+  const auto operations = node.origin.counters().operations;
+  ASSERT_TRUE(node.warm("ds", user(kBob)));
+  EXPECT_LE(node.origin.counters().operations, operations + 4) << "only the root is checked";
+  ASSERT_TRUE(node.warm("closed", user(kAlice)));
+  ASSERT_EQ(chmod(origin("closed").c_str(), 0700), 0);
+  EXPECT_EQ(node.warm("closed", user(kBob)).error().code, Code::permission_denied);
+}
+
+TEST_F(Warm, AChangedFileMakesANewGenerationAndLeavesTheOldOneAlone) {
+  directory("ds", kAlice, 0755);
+  file("ds/f", "old");
+  NodeParts node(options());
+  const auto old = node.warm("ds", user(kAlice));
+  ASSERT_TRUE(old) << old.error().message;
+  file("ds/f", "new");
+  const auto fresh = node.warm("ds", user(kAlice), true);
+  ASSERT_TRUE(fresh) << fresh.error().message;
+  EXPECT_NE(fresh->generation.id, old->generation.id);
+  EXPECT_EQ(node.store->newest_complete({"o", "ds"}), node.replica("ds", *fresh));
+  const Principal alice = user(kAlice);
+  EXPECT_EQ(difference(through(*node.replica("ds", *fresh), &alice), look(origin("ds"), &alice)), "");
+  const auto mounts = node.replica("ds", *old)->mounts(1, {}).value();
+  const UniqueFd fd(openat(mounts[0].get(), "f", O_RDONLY));
+  char text[4] = {};
+  EXPECT_EQ(read(fd.get(), text, 3), 3);
+  EXPECT_STREQ(text, "old");
+}
+
+TEST_F(Warm, ADatasetOfOneFile) {
+  directory("d", kAlice, 0755);
+  const std::string content = random_bytes((3 << 20) + 7, 9);
+  file("d/data.lmdb", content);
+  NodeParts node(options());
+  const auto done = node.warm("d/data.lmdb", user(kAlice));
+  ASSERT_TRUE(done) << done.error().message;
+  const auto replica = node.replica("d/data.lmdb", *done);
+  EXPECT_TRUE(replica->is_file());
+  const Principal alice = user(kAlice);
+  EXPECT_EQ(difference(through(*replica, &alice), look(origin("d/data.lmdb"), &alice)), "");
+}
+
+TEST_F(Warm, ManyWhoWaitShareOneTransfer) {
+  directory("ds", kAlice, 0755);
+  for (int i = 0; i < 200; ++i) file("ds/f" + std::to_string(i), random_bytes(50'000, static_cast<unsigned>(i)));
+  NodeParts node(options());
+  std::vector<std::future<Result<WarmProgress>>> waiting;
+  for (std::uint32_t job = 1; job <= 50; ++job)
+    waiting.push_back(node.start({{"o", "ds"}, user(job % 2 == 0 ? kAlice : kBob), {"test", job, 0, {}}, {}, false}));
+  for (auto& one : waiting) {
+    const auto done = one.get();
+    ASSERT_TRUE(done) << done.error().message;
+  }
+  EXPECT_EQ(node.origin.counters().bytes, 200U * 50'000U);
+  EXPECT_EQ(node.store->inventory().size(), 1U);
+}
+
+TEST_F(Warm, ProgressComesAtOnceAndAtEveryPhase) {
+  directory("ds", kAlice, 0755);
+  file("ds/f", random_bytes(3 << 20, 1));
+  NodeParts node(options());
+  std::mutex mutex;
+  std::vector<WarmPhase> phases;
+  const auto done = node.start({{"o", "ds"}, user(kAlice), {}, {}, false},
+                               [&](const WarmProgress& p) {
+                                 const std::lock_guard lock(mutex);
+                                 EXPECT_EQ(p.node, "n1");
+                                 if (phases.empty() || phases.back() != p.phase) phases.push_back(p.phase);
+                               })
+                        .get();
+  ASSERT_TRUE(done) << done.error().message;
+  const std::lock_guard lock(mutex);
+  EXPECT_THAT(phases, ElementsAreArray({WarmPhase::walking, WarmPhase::fetching, WarmPhase::sealing}));
+  EXPECT_EQ(done->origin_bytes.count, 3U << 20);
+}
+
+TEST_F(Warm, AJobFillsNoMoreThanItsCacheLimit) {
+  directory("a", kAlice, 0755);
+  directory("b", kAlice, 0755);
+  file("a/f", random_bytes(3 << 20, 1));
+  file("b/f", random_bytes(3 << 20, 2));
+  NodeParts node(options());
+  EXPECT_EQ(node.warm("a", user(kAlice), false, Bytes{2 << 20}).error().code, Code::resource_exhausted);
+  EXPECT_TRUE(node.warm("a", user(kAlice), false, Bytes{4 << 20}));
+  const auto both = node.warm("b", user(kAlice), false, Bytes{4 << 20});
+  ASSERT_FALSE(both);
+  EXPECT_THAT(both.error().message, HasSubstr("--cache allows 4M"));
+  EXPECT_TRUE(node.warm("b", user(kAlice), false, Bytes{4 << 20}, 2)) << "another job has a limit of its own";
+}
+
+TEST_F(Warm, ASurveyCountsWithoutCopying) {
+  directory("ds", kAlice, 0755);
+  file("ds/f", random_bytes(3 << 20, 1));
+  file("ds/g", "x");
+  NodeParts node(options());
+  const auto seen = node.engine->survey({"o", "ds"}, user(kAlice), std::chrono::seconds(10));
+  ASSERT_TRUE(seen) << seen.error().message;
+  EXPECT_EQ(seen->bytes_total.count, (3U << 20) + 1);
+  EXPECT_EQ(seen->files_total, 2U);
+  EXPECT_EQ(seen->bytes_done.count, 0U);
+  EXPECT_EQ(node.origin.counters().bytes, 0U);
+  const auto walked = node.origin.counters().operations;
+  const auto done = node.warm("ds", user(kAlice));
+  ASSERT_TRUE(done);
+  EXPECT_EQ(done->generation.id, seen->generation.id);
+  EXPECT_LE(node.origin.counters().operations, walked + 12) << "the survey's walk is not done again";
+  EXPECT_EQ(node.engine->survey({"o", "ds"}, user(kAlice), std::chrono::seconds(10))->bytes_done, seen->bytes_total);
+}
+
+}  // namespace
+}  // namespace atlas::agent
