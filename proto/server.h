@@ -11,6 +11,18 @@
 
 namespace atlas {
 
+/// Settings every server of Atlas needs: clients ping long quiet streams (make_channel), a dead client is noticed
+/// within 30 s, a second process on the same port is refused.
+inline void tune_server(grpc::ServerBuilder& builder) {
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 20000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  builder.SetMaxReceiveMessageSize(64 * 1024 * 1024);
+}
+
 /// Answers exactly once, from any thread.
 template <class Reply>
 using Respond = std::function<void(Result<Reply>)>;

@@ -1,0 +1,58 @@
+#pragma once
+#include "atlas/v1/controller.grpc.pb.h"
+#include "controller/rpc/parts.h"
+#include "proto/auth.h"
+
+namespace atlas {
+
+/// The Controller service. Handlers check who calls, post to the strand and return.
+class ControllerService final : public v1::Controller::CallbackService {
+ public:
+  ControllerService(const Authenticator& auth, const ControllerParts& parts) : auth_(auth), parts_(parts) {}
+
+  grpc::ServerBidiReactor<v1::AgentReport, v1::ControllerNote>* Report(grpc::CallbackServerContext* ctx) override;
+  grpc::ServerUnaryReactor* JobPlan(grpc::CallbackServerContext* ctx, const v1::JobPlanRequest* request,
+                                    v1::JobPlanReply* reply) override;
+  grpc::ServerUnaryReactor* Hook(grpc::CallbackServerContext* ctx, const v1::HookRequest* request,
+                                 v1::HookReply* reply) override;
+  grpc::ServerWriteReactor<v1::JobStatus>* WatchJob(grpc::CallbackServerContext* ctx,
+                                                    const v1::WatchJobRequest* request) override;
+  grpc::ServerUnaryReactor* Explain(grpc::CallbackServerContext* ctx, const v1::ExplainRequest* request,
+                                    v1::ExplainReply* reply) override;
+  grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* ctx, const v1::ListJobsRequest* request,
+                                     v1::ListJobsReply* reply) override;
+  grpc::ServerUnaryReactor* ListDatasets(grpc::CallbackServerContext* ctx, const v1::ListDatasetsRequest* request,
+                                         v1::ListDatasetsReply* reply) override;
+  grpc::ServerUnaryReactor* CreateDataset(grpc::CallbackServerContext* ctx, const v1::CreateDatasetRequest* request,
+                                          v1::CreateDatasetReply* reply) override;
+  grpc::ServerUnaryReactor* DeleteDataset(grpc::CallbackServerContext* ctx, const v1::DeleteDatasetRequest* request,
+                                          v1::DeleteDatasetReply* reply) override;
+  grpc::ServerWriteReactor<v1::Progress>* WarmDataset(grpc::CallbackServerContext* ctx,
+                                                      const v1::WarmDatasetRequest* request) override;
+  grpc::ServerUnaryReactor* Placement(grpc::CallbackServerContext* ctx, const v1::PlacementRequest* request,
+                                      v1::PlacementReply* reply) override;
+  grpc::ServerUnaryReactor* ListNodes(grpc::CallbackServerContext* ctx, const v1::ListNodesRequest* request,
+                                      v1::ListNodesReply* reply) override;
+  grpc::ServerUnaryReactor* DrainNode(grpc::CallbackServerContext* ctx, const v1::DrainNodeRequest* request,
+                                      v1::DrainNodeReply* reply) override;
+  grpc::ServerUnaryReactor* PinDataset(grpc::CallbackServerContext* ctx, const v1::PinDatasetRequest* request,
+                                       v1::PinDatasetReply* reply) override;
+  grpc::ServerUnaryReactor* EvictDataset(grpc::CallbackServerContext* ctx, const v1::EvictDatasetRequest* request,
+                                         v1::EvictDatasetReply* reply) override;
+  grpc::ServerUnaryReactor* Doctor(grpc::CallbackServerContext* ctx, const v1::DoctorRequest* request,
+                                   v1::DoctorReply* reply) override;
+
+ private:
+  [[nodiscard]] Person person(Caller caller) const {
+    return {caller, parts_.users.name_of(caller.uid), parts_.users.is_operator(caller.uid)};
+  }
+  /// A call whose answer is made on the strand from (person, request).
+  template <class Request, class Reply, class Answer>
+  grpc::ServerUnaryReactor* on_strand(grpc::CallbackServerContext* ctx, std::string_view name, const Request* request,
+                                      Reply* reply, Answer answer);
+
+  const Authenticator& auth_;
+  const ControllerParts parts_;
+};
+
+}  // namespace atlas

@@ -1,0 +1,36 @@
+#pragma once
+#include "controller/staging/agent_port.h"
+#include "controller/staging/datasets.h"
+#include "controller/staging/registry.h"
+#include "controller/staging/staging.h"
+#include "controller/staging/users.h"
+#include "proto/munge.h"
+
+namespace atlas {
+
+/// What the rpc edge answers from. All but users and strand belong to the strand.
+struct ControllerParts {
+  Executor& strand;
+  Staging& staging;
+  Registry& registry;
+  Datasets& datasets;
+  Catalog& catalog;
+  Users& users;
+  AgentPort& agents;
+  const Clock& clock;
+  const Config& config;
+  const Log& log;
+};
+
+/// Who calls and what he may: root, SlurmUser and site.operators see and may everything.
+struct Person {
+  Caller caller;
+  std::string name;
+  bool is_operator = false;
+};
+
+/// A user may know of a dataset that has a site-wide name or one of his own, and of what he has read with success:
+/// first version; that an origin's path is readable for him is found out on the nodes only.
+[[nodiscard]] bool may_see(const ControllerParts& parts, const Person& person, const DatasetId& dataset);
+
+}  // namespace atlas

@@ -1,0 +1,330 @@
+#include "controller/rpc/queries.h"
+
+#include <algorithm>
+#include <set>
+
+#include "common/hostlist.h"
+#include "common/percent.h"
+#include "proto/convert.h"
+
+namespace atlas {
+namespace {
+
+constexpr std::size_t kEndedShown = 500;
+
+std::int64_t seconds_count(WallTime time) {
+  return std::chrono::floor<std::chrono::seconds>(time).time_since_epoch().count();
+}
+
+v1::JobStatus::Phase to_wire(JobPhase phase) {
+  switch (phase) {
+    case JobPhase::queued:
+      return v1::JobStatus::PHASE_QUEUED;
+    case JobPhase::surveying:
+      return v1::JobStatus::PHASE_SURVEYING;
+    case JobPhase::waiting:
+      return v1::JobStatus::PHASE_WAITING;
+    case JobPhase::warming:
+      return v1::JobStatus::PHASE_WARMING;
+    case JobPhase::ready:
+      return v1::JobStatus::PHASE_READY;
+    case JobPhase::running:
+      return v1::JobStatus::PHASE_RUNNING;
+    case JobPhase::ended:
+      return v1::JobStatus::PHASE_ENDED;
+  }
+  return v1::JobStatus::PHASE_UNSPECIFIED;
+}
+
+v1::Receipt to_wire(const Receipt& receipt) {
+  v1::Receipt out;
+  out.set_nodes(compress_hostlist(receipt.nodes));
+  out.set_resident_bytes(receipt.resident.count);
+  out.set_origin_bytes(receipt.origin.count);
+  out.set_waited(receipt.waited.count());
+  out.set_outcome(receipt.outcome);
+  out.set_reason(printable(receipt.reason));
+  out.set_started(receipt.started.time_since_epoch().count());
+  out.set_ended(receipt.ended.time_since_epoch().count());
+  return out;
+}
+
+/// The names a hostlist stands for; empty text = none named.
+Result<std::set<std::string>> host_set(const std::string& text) {
+  ATLAS_ASSIGN(const auto names, expand_hostlist(text));
+  return std::set<std::string>(names.begin(), names.end());
+}
+
+/// Every dataset the controller has heard of.
+std::set<DatasetId> all_datasets(const ControllerParts& parts) {
+  std::set<DatasetId> out = parts.datasets.pins();
+  for (const auto& [name, entry] : parts.datasets.names()) out.insert(entry.dataset);
+  for (const auto& [dataset, generation] : parts.registry.generations()) out.insert(dataset);
+  for (const auto& view : parts.staging.warmups().all()) out.insert(view.progress.dataset);
+  return out;
+}
+
+}  // namespace
+
+bool may_see(const ControllerParts& parts, const Person& person, const DatasetId& dataset) {
+  if (person.is_operator || parts.registry.has_read(dataset, person.caller.uid)) return true;
+  for (const auto& [name, entry] : parts.datasets.names())
+    if (entry.dataset == dataset && (name[0] != '~' || name.starts_with("~" + person.name + "/"))) return true;
+  return false;
+}
+
+std::string_view state_of(const AgentInfo* agent) {
+  if (agent == nullptr) return "unknown";
+  if (agent->drained) return "drained";
+  return agent->connected ? "up" : agent->last_seen == WallTime{} ? "unknown" : "lost";
+}
+
+v1::JobStatus job_status(const ControllerParts& parts, const JobView& view) {
+  v1::JobStatus out;
+  *out.mutable_job() = to_wire(view.row.key);
+  out.set_user(printable(view.row.user));
+  out.set_name(printable(view.row.name));
+  out.set_phase(to_wire(view.row.phase));
+  out.set_request(view.row.request);
+  for (const auto& dataset : view.datasets) *out.add_datasets() = to_wire(dataset);
+  out.set_nodes(compress_hostlist(view.row.nodes));
+  out.set_reason(printable(view.row.reason));
+  out.set_deadline(view.row.deadline.time_since_epoch().count());
+  for (const auto& progress : view.warming) *out.add_warming() = to_wire(progress);
+  if (view.receipt) *out.mutable_receipt() = to_wire(*view.receipt);
+  out.set_slurm_state(view.slurm_state);
+  out.set_waited(view.row.waited.count());
+  static_cast<void>(parts);
+  return out;
+}
+
+Result<v1::ExplainReply> explain(const ControllerParts& parts, const v1::ExplainRequest& request) {
+  Staging::Question question;
+  ATLAS_ASSIGN(question.request, decode_request(request.request()));
+  question.nodes = std::max<std::uint32_t>(1, request.nodes());
+  question.partition = request.partition();
+  question.node_list = request.node_list();
+  question.exclude = request.exclude();
+  ATLAS_ASSIGN(const auto decision, parts.staging.explain(question));
+  v1::ExplainReply out;
+  for (const auto& candidate : decision.candidates) {
+    auto* row = out.add_candidates();
+    row->set_nodes(candidate.node);
+    row->set_resident_bytes(candidate.resident.count);
+    row->set_total_bytes(candidate.total.count);
+    row->set_free_now(candidate.free_now);
+    row->set_note(printable(candidate.note));
+    row->set_chosen(candidate.chosen);
+  }
+  const auto nodes = compress_hostlist(decision.nodes);
+  switch (decision.action) {
+    case Action::go:
+      out.set_decision("start now on " + nodes);
+      break;
+    case Action::wait:
+      out.set_decision("wait for " + nodes);
+      break;
+    case Action::warm:
+      out.set_decision(question.request.warm == WarmMode::overlap ? "start now on " + nodes + " and warm it meanwhile"
+                                                                  : "warm " + nodes + ", then start there");
+      break;
+    case Action::cold:
+      out.set_decision("start anywhere, on the origin");
+      break;
+  }
+  out.set_reason(printable(decision.reason));
+  return out;
+}
+
+Result<v1::ListJobsReply> list_jobs(const ControllerParts& parts, const Person& person,
+                                    const v1::ListJobsRequest& request) {
+  v1::ListJobsReply out;
+  const auto mine = [&](const JobRow& row) { return person.is_operator || row.uid == person.caller.uid; };
+  for (const auto& view : parts.staging.jobs())
+    if (mine(view.row)) *out.add_jobs() = job_status(parts, view);
+  if (!request.all()) return out;
+  ATLAS_ASSIGN(const auto ended, parts.catalog.ended_jobs(kEndedShown));
+  for (const auto& job : ended) {
+    if (!mine(job.job)) continue;
+    JobView view{job.job, {}, {}, job.receipt, ""};
+    if (const auto asked = decode_request(job.job.request))
+      for (const auto& name : asked->datasets)
+        if (auto dataset = parts.datasets.resolve(name)) view.datasets.push_back(std::move(*dataset));
+    *out.add_jobs() = job_status(parts, view);
+  }
+  return out;
+}
+
+v1::Dataset dataset_row(const ControllerParts& parts, const DatasetId& dataset) {
+  v1::Dataset out;
+  *out.mutable_id() = to_wire(dataset);
+  out.set_name(parts.datasets.name_of(dataset));
+  out.set_path(printable(parts.datasets.path_of(dataset)));
+  out.set_owner(printable(parts.datasets.owner_of(dataset)));
+  out.set_pinned(parts.datasets.pinned(dataset));
+  const auto newest = parts.registry.newest(dataset);
+  if (newest) *out.mutable_generation() = to_wire(*newest);
+  // Distinct bytes: which parts a partial replica holds is known on its node only, so the fullest replica speaks.
+  Bytes cached;
+  std::vector<std::string> holders;
+  bool warming = false;
+  for (const auto& [node, agent] : parts.registry.agents()) {
+    warming = warming || parts.staging.warmups().warming(node, dataset);
+    if (!newest || !agent.in_service()) continue;
+    const auto at = agent.replicas.find({dataset, newest->id});
+    if (at == agent.replicas.end()) continue;
+    cached = std::max(cached, at->second.bytes_resident);
+    if (at->second.state == ReplicaState::complete) holders.push_back(node);
+  }
+  out.set_cached(newest ? std::min(cached, newest->bytes).count : 0);
+  out.set_nodes(compress_hostlist(holders));
+  out.set_state(warming ? "warming" : !holders.empty() ? "complete" : cached.count > 0 ? "partial" : "absent");
+  return out;
+}
+
+Result<v1::ListDatasetsReply> list_datasets(const ControllerParts& parts, const Person& person,
+                                            const v1::ListDatasetsRequest& request) {
+  v1::ListDatasetsReply out;
+  if (!request.which().empty()) {
+    ATLAS_ASSIGN(const auto dataset, parts.datasets.resolve(request.which()));
+    if (!may_see(parts, person, dataset))
+      return fail(Code::not_found,
+                  "'" + printable(request.which()) +
+                      "' is no dataset that you have used or that has a name: it is one from the first "
+                      "job that reads it, or after atlasctl dataset warm");
+    *out.add_datasets() = dataset_row(parts, dataset);
+    return out;
+  }
+  for (const auto& dataset : all_datasets(parts))
+    if (may_see(parts, person, dataset)) *out.add_datasets() = dataset_row(parts, dataset);
+  return out;
+}
+
+Result<v1::PlacementReply> placement(const ControllerParts& parts, const Person& person,
+                                     const v1::PlacementRequest& request) {
+  ATLAS_ASSIGN(const auto wanted, host_set(request.nodes()));
+  std::optional<DatasetId> only;
+  if (!request.dataset().empty()) {
+    ATLAS_ASSIGN(only, parts.datasets.resolve(request.dataset()));
+  }
+  v1::PlacementReply out;
+  for (const auto& [node, agent] : parts.registry.agents()) {
+    if (!wanted.empty() && !wanted.contains(node)) continue;
+    for (const auto& [key, replica] : agent.replicas) {
+      if ((only && replica.dataset != *only) || !may_see(parts, person, replica.dataset)) continue;
+      auto* row = out.add_rows();
+      row->set_node(node);
+      row->set_node_state(std::string(state_of(&agent)));
+      *row->mutable_replica() = to_wire(replica);
+      row->set_name(parts.datasets.name_of(replica.dataset));
+      row->set_path(printable(parts.datasets.path_of(replica.dataset)));
+    }
+  }
+  return out;
+}
+
+Result<v1::ListNodesReply> list_nodes(const ControllerParts& parts, const v1::ListNodesRequest& request) {
+  ATLAS_ASSIGN(const auto wanted, host_set(request.nodes()));
+  const auto* cluster = parts.staging.cluster();
+  std::set<std::string> names;
+  for (const auto& [node, agent] : parts.registry.agents()) names.insert(node);
+  if (cluster != nullptr)
+    for (const auto& [node, record] : cluster->nodes) names.insert(node);
+  for (const auto& name : wanted)
+    if (!names.contains(name)) return fail(Code::not_found, "there is no node '" + name + "' (atlasctl node list)");
+  std::vector<std::string> order(names.begin(), names.end());
+  sort_hosts(order);
+  v1::ListNodesReply out;
+  for (const auto& name : order) {
+    if (!wanted.empty() && !wanted.contains(name)) continue;
+    const auto* agent = parts.registry.find(name);
+    auto* row = out.add_nodes();
+    row->set_name(name);
+    row->set_state(std::string(state_of(agent)));
+    if (cluster != nullptr)
+      if (const auto at = cluster->nodes.find(name); at != cluster->nodes.end())
+        row->set_slurm_state(at->second->state);
+    row->set_jobs(static_cast<std::uint32_t>(parts.staging.leases().count_on(name)));
+    if (agent == nullptr) continue;
+    for (const auto& tier : agent->tiers) {
+      auto* t = row->add_tiers();
+      t->set_name(tier.name);
+      t->set_quota(tier.quota.count);
+      t->set_used(tier.used.count);
+      t->set_state(tier.state);
+    }
+    row->set_replicas(static_cast<std::uint32_t>(agent->replicas.size()));
+    row->set_warming(agent->warming);
+    row->set_last_seen(agent->last_seen == WallTime{} ? 0 : seconds_count(agent->last_seen));
+    row->set_version(agent->version);
+  }
+  return out;
+}
+
+namespace {
+
+void add_check(v1::DoctorReply& out, const std::string& what, const std::string& state, const std::string& detail,
+               const std::string& next_step = "") {
+  auto* check = out.add_checks();
+  check->set_what(what);
+  check->set_state(state);
+  check->set_detail(printable(detail));
+  check->set_next_step(next_step);
+}
+
+void check_agents(const ControllerParts& parts, v1::DoctorReply& out) {
+  std::vector<std::string> up, missing, drained, full;
+  for (const auto& [node, agent] : parts.registry.agents()) {
+    if (agent.drained) drained.push_back(node);
+    if (agent.connected) up.push_back(node);
+    for (const auto& tier : agent.tiers)
+      if (tier.state != "ok") full.push_back(node);
+  }
+  if (const auto* cluster = parts.staging.cluster(); cluster != nullptr)
+    for (const auto& [node, record] : cluster->nodes)
+      if (const auto* agent = parts.registry.find(node); agent == nullptr || !agent->connected) missing.push_back(node);
+  add_check(
+      out, "cache agents",
+      missing.empty() && !up.empty() ? "ok"
+      : up.empty()                   ? "failed"
+                                     : "warning",
+      std::to_string(up.size()) + " connected" + (missing.empty() ? "" : "; none on " + compress_hostlist(missing)),
+      missing.empty() ? ""
+                      : "on those nodes: systemctl status atlas-cache-agent, and atlas-cache-agent --check-config");
+  if (!drained.empty())
+    add_check(out, "drained nodes", "warning", compress_hostlist(drained) + " take no new replicas",
+              "atlasctl node resume " + compress_hostlist(drained));
+  if (!full.empty())
+    add_check(out, "tiers", "warning", "a tier is not in order on " + compress_hostlist(full),
+              "atlasctl node show " + compress_hostlist(full));
+}
+
+}  // namespace
+
+v1::DoctorReply doctor(const ControllerParts& parts) {
+  v1::DoctorReply out;
+  add_check(out, "controller", "ok",
+            "cluster " + parts.staging.cluster_name() + ", catalogue " + parts.config.controller.database +
+                " (schema version " + std::to_string(parts.catalog.schema_version()) + ")");
+  if (const auto& trouble = parts.staging.slurm_trouble()) {
+    add_check(out, "slurmctld", "failed", trouble->message, "systemctl status slurmctld; scontrol ping");
+  } else if (parts.staging.cluster() == nullptr) {
+    add_check(out, "slurmctld", "warning", "has not answered yet", "scontrol ping");
+  } else {
+    add_check(out, "slurmctld", "ok",
+              std::to_string(parts.staging.cluster()->queue->jobs.size()) + " jobs in the queue, " +
+                  std::to_string(parts.staging.cluster()->nodes.size()) + " nodes");
+  }
+  check_agents(parts, out);
+  std::string origins;
+  for (const auto& origin : parts.config.origins)
+    origins += (origins.empty() ? "" : ", ") + origin.name + " at " + origin.root;
+  add_check(out, "origins", origins.empty() ? "failed" : "ok", origins.empty() ? "none is configured" : origins,
+            origins.empty() ? "add an [[origin]] to " + parts.config.source.string() : "");
+  for (const auto& name : parts.users.unknown_operators())
+    add_check(out, "site.operators", "warning", "there is no account '" + name + "' on the controller's host",
+              "correct site.operators in " + parts.config.source.string());
+  return out;
+}
+
+}  // namespace atlas

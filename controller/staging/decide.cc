@@ -1,0 +1,285 @@
+#include <algorithm>
+
+#include "common/hostlist.h"
+#include "controller/staging/staging.h"
+
+namespace atlas {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Data that is there is checked against the origin before the job goes to it, if that takes no longer.
+constexpr auto kBriefCheck = 1500ms;
+// A rate says something after so long.
+constexpr auto kRateKnown = 5s;
+// Slurm has had the time to start what it was given (batch_sched_delay is 3 s).
+constexpr auto kSlurmsTurn = 4s;
+
+std::string seconds_of(std::chrono::nanoseconds time) {
+  return format_duration(std::chrono::duration_cast<std::chrono::milliseconds>(time));
+}
+
+/// The reasons for which a pinned job would wait for good.
+bool pin_is_in_the_way(const std::string& reason) {
+  for (const std::string_view word :
+       {"BadConstraints", "ReqNodeNotAvail", "NodeDown", "PartitionNodeLimit", "PartitionConfig", "NodesUnavailable"})
+    if (reason.find(word) != std::string::npos) return true;
+  return false;
+}
+
+/// What another node would answer too.
+bool final_everywhere(Code code) {
+  return code == Code::permission_denied || code == Code::not_found || code == Code::invalid_argument;
+}
+
+}  // namespace
+
+void Staging::advance(StagedJob& job) {
+  if (!job.pending() || job.record.id == 0 || !cluster_) return;
+  const auto now = parts_.clock.wall();
+  if (job.released) {
+    recheck_pin(job);
+    return releaser_.bring(job);
+  }
+  if (job.hopeless) return start_cold(job, job.row.reason);
+  if (job.wait.count() > 0 && !job.may_wait(now)) {
+    std::string what = "its data was not there after " + seconds_of(job.wait);
+    if (!job.plan_reason.empty()) what += " (" + job.plan_reason + ")";
+    return start_cold(job, what);
+  }
+  if (!job.parts.empty()) {
+    const bool all_usable = std::all_of(job.parts.begin(), job.parts.end(),
+                                        [&](const StagedJob::Part& part) { return cluster_->usable(part.node); });
+    if (all_usable) return;
+    drop_parts(job, true);
+  }
+  if (job.wait.count() > 0 && !agents_settled()) return;
+  act_on(job, decide(job));
+}
+
+Decision Staging::decide(const StagedJob& job) const {
+  auto request = placement_request(*cluster_, parts_.registry, job.request, job.datasets, job.record,
+                                   job.user_nodes ? job.record.req_nodes : "");
+  request.may_wait = job.may_wait(parts_.clock.wall());
+  request.failed = job.failed;
+  if (job.row.array) request.nodes = std::max<std::uint32_t>(1, job.record.nodes_wanted);
+  return place(cluster_view(*cluster_, parts_.registry, warmups_, job.datasets, promised_cpus(jobs_, &job)), request);
+}
+
+void Staging::act_on(StagedJob& job, const Decision& decision) {
+  const bool waits = job.request.warm == WarmMode::wait && job.may_wait(parts_.clock.wall());
+  switch (decision.action) {
+    case Action::go:
+      if (waits) return begin_warm(job, decision.nodes, decision.reason);
+      return check_briefly(job, decision.nodes, decision.reason);
+    case Action::wait:
+      if (waits) return begin_warm(job, decision.nodes, decision.reason);
+      return ready(job, decision.nodes, job.row.array ? JobPhase::ready : JobPhase::waiting, decision.reason);
+    case Action::warm:
+      if (waits) {
+        begin_warm(job, decision.nodes, decision.reason);
+        return answer_hook(job.row.key.job_id, false, decision.reason);
+      }
+      prefetch(job, decision.nodes);
+      job.row.cold = true;
+      return ready(job, decision.nodes, JobPhase::ready, decision.reason);
+    case Action::cold:
+      if (job.request.warm != WarmMode::none) return start_cold(job, decision.reason);
+      job.row.cold = true;
+      return ready(job, {}, JobPhase::ready, decision.reason);
+  }
+}
+
+void Staging::begin_warm(StagedJob& job, const std::vector<std::string>& nodes, const std::string& reason) {
+  job.row.nodes = nodes;
+  job.row.reason = job.plan_reason = reason;
+  const bool seen = std::all_of(job.datasets.begin(), job.datasets.end(),
+                                [&](const DatasetId& id) { return parts_.registry.newest(id).has_value(); });
+  job.row.phase = seen ? JobPhase::warming : JobPhase::surveying;
+  for (const auto& node : nodes) {
+    for (std::size_t i = 0; i < job.datasets.size(); ++i) {
+      const std::size_t part = job.parts.size();
+      const WarmOrder order{job.datasets[i], job.principal(), job.row.key, job.request.cache.value_or(Bytes{}), false};
+      const auto ticket = warmups_.want(
+          node, order,
+          {[this, key = job.row.key](const WarmProgress& progress) { part_progress(key, progress); },
+           [this, key = job.row.key, part](const Result<Generation>& result) { part_done(key, part, result); }});
+      job.parts.push_back({node, i, ticket, false});
+    }
+  }
+  parts_.log.info("job " + std::to_string(job.row.key.job_id) + " (" + job.row.user + "): " + reason);
+  touch(job);
+}
+
+void Staging::part_progress(const JobKey& key, const WarmProgress& progress) {
+  auto* job = find(key);
+  if (job == nullptr || job->parts.empty()) return;
+  if (progress.phase == WarmPhase::fetching && job->row.phase != JobPhase::warming) {
+    job->row.phase = JobPhase::warming;
+    touch(*job);
+    answer_hook(key.job_id, false, job->row.reason);
+  }
+  const bool waits = job->request.warm == WarmMode::wait && !job->row.array;
+  if (!waits || progress.phase != WarmPhase::fetching || progress.eta <= parts_.config.warm.max_idle) return;
+  if (warmups_.running_for(progress.node, progress.dataset) < kRateKnown) return;
+  if (!cluster_ || !free_now(*job, job->row.nodes)) return;
+  // Nobody else could use the nodes meanwhile without the job losing its place: better it starts than they idle.
+  const auto nodes = job->row.nodes;
+  job->row.cold = true;
+  ready(*job, nodes, JobPhase::ready,
+        progress.node + " would stay idle for " + format_duration(progress.eta) +
+            " more until the data is there: the job starts on the origin meanwhile");
+}
+
+void Staging::part_done(const JobKey& key, std::size_t part, const Result<Generation>& result) {
+  auto* job = find(key);
+  if (job == nullptr || part >= job->parts.size()) return;
+  auto& mine = job->parts[part];
+  const auto node = mine.node;
+  if (result) {
+    mine.done = true;
+    job->row.generations.resize(job->datasets.size());
+    job->row.generations[mine.dataset] = result->id;
+    if (std::all_of(job->parts.begin(), job->parts.end(), [](const auto& p) { return p.done; })) warmed(*job);
+    return;
+  }
+  const auto label = parts_.datasets.label_of(job->datasets[mine.dataset]);
+  const auto& error = result.error();
+  const bool brief = std::exchange(job->give_up, 0) != 0;
+  job->failed[node] = label + ": " + error.message;
+  if (final_everywhere(error.code)) job->hopeless = true;
+  drop_parts(*job, false);
+  job->row.nodes.clear();
+  job->row.generations.clear();
+  if (job->hopeless || brief) return start_cold(*job, job->failed[node]);
+  parts_.log.warn("job " + std::to_string(key.job_id) + ": warm-up on " + node + " failed: " + error.message);
+  if (cluster_) act_on(*job, decide(*job));
+}
+
+/// All of it is there, as the origin has it now.
+void Staging::warmed(StagedJob& job) {
+  job.give_up = 0;
+  const auto nodes = job.row.nodes;
+  job.parts.clear();
+  Bytes bytes;
+  for (const auto& dataset : job.datasets)
+    if (const auto newest = parts_.registry.newest(dataset)) bytes += newest->bytes;
+  const auto took = parts_.clock.wall() - job.row.first_seen;
+  const bool free = free_now(job, nodes);
+  const bool waits = job.may_wait(parts_.clock.wall()) && !job.row.array;
+  std::string reason =
+      compress_hostlist(nodes) + (nodes.size() == 1 ? " holds" : " hold") + " the data (" + format_size(bytes) + ")";
+  if (took > 2s) reason += ", after " + seconds_of(took);
+  if (!free && waits)
+    reason += (nodes.size() == 1 ? "; it is busy: waiting for it" : "; they are busy: waiting for them");
+  ready(job, nodes, free || !waits ? JobPhase::ready : JobPhase::waiting, reason);
+}
+
+void Staging::drop_parts(StagedJob& job, bool cancel) {
+  const auto parts = std::exchange(job.parts, {});
+  for (const auto& part : parts)
+    if (!part.done) warmups_.drop(part.ticket, cancel);
+}
+
+void Staging::check_briefly(StagedJob& job, const std::vector<std::string>& nodes, const std::string& reason) {
+  begin_warm(job, nodes, reason);
+  job.give_up = next_id_++;
+  parts_.strand.post_after(kBriefCheck, [this, key = job.row.key, mine = job.give_up, nodes, reason] {
+    auto* same = find(key);
+    if (same == nullptr || same->give_up != mine) return;
+    same->give_up = 0;
+    if (same->pending() && !same->released) ready(*same, nodes, JobPhase::ready, reason);
+  });
+}
+
+void Staging::ready(StagedJob& job, const std::vector<std::string>& nodes, JobPhase phase, const std::string& reason) {
+  drop_parts(job, false);
+  job.released = true;
+  job.give_up = 0;
+  job.row.phase = phase;
+  job.row.reason = reason;
+  job.row.nodes = nodes;
+  const auto held = std::chrono::duration_cast<std::chrono::milliseconds>(parts_.clock.wall() - job.row.first_seen);
+  if (job.wait.count() > 0) job.row.waited = held;
+  if (!job.user_nodes && !job.row.array) {
+    const bool anywhere = nodes.empty() || (cluster_ && decide(job).all_hold);
+    if (!anywhere) {
+      job.pin = compress_hostlist(nodes);
+    } else {
+      job.row.nodes.clear();
+      if (job.row.wrote_req_nodes && !job.row.wrote_req_nodes->empty()) job.pin = "";
+    }
+  }
+  if (job.row.array) job.row.nodes.clear();
+  plan_on(job, job.row.nodes, false);
+  parts_.log.info("job " + std::to_string(job.row.key.job_id) + " (" + job.row.user + ") " +
+                  std::string(name_of(phase)) + ": " + reason);
+  touch(job);
+  releaser_.bring(job, [this, id = job.row.key.job_id, reason] { answer_hook(id, true, reason); });
+}
+
+void Staging::start_cold(StagedJob& job, const std::string& reason) {
+  job.row.cold = true;
+  const std::string prefix = "started cold: ";
+  ready(job, {}, JobPhase::ready, reason.starts_with(prefix) ? reason : prefix + reason);
+}
+
+bool Staging::free_now(const StagedJob& job, const std::vector<std::string>& nodes) const {
+  if (!cluster_) return false;
+  const auto promised = promised_cpus(jobs_, &job);
+  const auto count = std::max<std::uint32_t>(1, job.record.nodes_wanted);
+  const auto need = std::max<std::uint32_t>(1, (job.record.cpus_wanted + count - 1) / count);
+  return std::all_of(nodes.begin(), nodes.end(), [&](const std::string& name) {
+    const auto at = cluster_->nodes.find(name);
+    if (at == cluster_->nodes.end() || !at->second->usable) return false;
+    const auto also = promised.find(name);
+    const auto taken = at->second->cpus_busy + (also == promised.end() ? 0 : also->second);
+    return job.record.exclusive ? taken == 0 : taken + need <= at->second->cpus;
+  });
+}
+
+/// A job that waits in Slurm's queue for the nodes it was given: are they still the right ones?
+void Staging::recheck_pin(StagedJob& job) {
+  if (job.user_nodes || !job.pin || job.pin->empty() || job.patching) return;
+  const auto nodes = hosts_of(*job.pin);
+  const auto now = parts_.clock.wall();
+  const bool usable = std::all_of(nodes.begin(), nodes.end(), [&](const auto& name) { return cluster_->usable(name); });
+  const bool refused = now - job.patched > kSlurmsTurn && pin_is_in_the_way(job.record.state_reason);
+  const bool waiting = job.row.phase == JobPhase::waiting;
+  if (waiting && !job.may_wait(now) && usable)
+    return start_cold(job, compress_hostlist(nodes) + " stayed busy for " + seconds_of(job.wait));
+  if (usable && !refused && (free_now(job, nodes) || now - job.patched < kSlurmsTurn)) return;
+  const auto better = decide(job);
+  if (better.action == Action::go && better.nodes != nodes && !refused)
+    return ready(job, better.nodes, JobPhase::ready, better.reason);
+  if (!usable || refused) {
+    if (better.action == Action::wait && !refused && better.nodes != nodes)
+      return ready(job, better.nodes, JobPhase::waiting, better.reason);
+    return start_cold(
+        job, compress_hostlist(nodes) +
+                 (usable ? " was refused by Slurm (" + job.record.state_reason + ")" : " went out of service"));
+  }
+  if (waiting) return;
+  if (job.may_wait(now)) {
+    job.row.phase = JobPhase::waiting;
+    job.row.reason = compress_hostlist(nodes) + " holds the data and was taken by another job: waiting for it";
+    return touch(job);
+  }
+  start_cold(job, compress_hostlist(nodes) + " was taken by another job");
+}
+
+/// Warms while the job starts; nobody waits for it.
+void Staging::prefetch(StagedJob& job, const std::vector<std::string>& nodes) {
+  for (const auto& node : nodes) {
+    job.filled.insert(node);
+    for (const auto& dataset : job.datasets) {
+      const auto key = std::tuple(node, dataset, job.row.uid);
+      const WarmOrder order{dataset, job.principal(), job.row.key, job.request.cache.value_or(Bytes{}), false};
+      static_cast<void>(warmups_.want(node, order, {{}, [this, key](const Result<Generation>& result) {
+                                                      if (!result) fill_failed_[key] = parts_.clock.now();
+                                                    }}));
+    }
+  }
+}
+
+}  // namespace atlas

@@ -1,0 +1,78 @@
+#pragma once
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/request.h"
+#include "controller/slurm/slurm_port.h"
+#include "controller/staging/agent_port.h"
+#include "controller/staging/warmups.h"
+#include "db/catalog.h"
+
+namespace atlas {
+
+/// One attempt of a job, from the first sight of it until its receipt is written. `row` is what the catalogue keeps.
+struct StagedJob {
+  JobRow row;
+  Request request;
+  std::vector<DatasetId> datasets;    ///< parallel to request.datasets
+  JobRecord record;                   ///< as Slurm last showed it
+  std::chrono::milliseconds wait{0};  ///< the most it waits, from first_seen
+
+  // What Slurm's record shall say, once decided.
+  bool released = false;           ///< it need not be held back by begin_time any more
+  std::optional<std::string> pin;  ///< req_nodes; "" = none; nullopt = leave alone
+  bool user_nodes = false;         ///< req_nodes are the user's
+  bool user_begin = false;         ///< the start time is the user's
+  bool was_eligible = false;       ///< released, and seen with a start time that has passed
+  bool patching = false;
+  WallTime patched{};        ///< when Slurm confirmed the last update
+  std::string nodes_before;  ///< req_nodes before Atlas wrote there
+
+  // The warm-up it waits for.
+  struct Part {
+    std::string node;
+    std::size_t dataset;
+    WarmUps::Ticket ticket;
+    bool done;
+  };
+  std::vector<Part> parts;
+  std::string plan_reason;                    ///< why these nodes
+  std::uint64_t give_up = 0;                  ///< the timer that ends a brief check of data that is there
+  std::map<std::string, std::string> failed;  ///< nodes where it failed, and why
+  bool hopeless = false;                      ///< it would fail on every node
+
+  // The end.
+  std::set<std::string> filled;  ///< nodes where the cache fills, or has filled, while it runs
+  bool ending = false;
+  SteadyTime ending_since{};
+  std::set<std::string> releasing;  ///< nodes whose answer the receipt waits for
+  Receipt receipt;
+  std::uint32_t attached = 0, not_attached = 0;
+
+  [[nodiscard]] bool pending() const {
+    return !ending && row.phase != JobPhase::running && row.phase != JobPhase::ended;
+  }
+  [[nodiscard]] Principal principal() const { return {row.uid, row.gid, {}}; }
+  /// It waits at most so long: counted from when it could have started.
+  [[nodiscard]] WallTime deadline() const {
+    const WallTime own = record.own_begin.value_or(WallSeconds{});
+    return (own > row.first_seen ? own : row.first_seen) + wait;
+  }
+  [[nodiscard]] bool may_wait(WallTime now) const { return wait.count() > 0 && now < deadline(); }
+  [[nodiscard]] PlanOrder plan_order() const {
+    PlanOrder order{row.key, principal(), {}, row.reason, row.waited};
+    for (std::size_t i = 0; i < datasets.size(); ++i)
+      order.datasets.emplace_back(datasets[i], i < row.generations.size() ? row.generations[i] : GenerationId{});
+    return order;
+  }
+};
+
+/// How long a job may be held back for its data: --warm=wait and --locality F@TIME, the larger, capped by the site;
+/// nothing for a requeued job.
+[[nodiscard]] std::chrono::milliseconds wait_of(const Request& request, std::uint32_t restarts,
+                                                std::chrono::milliseconds max_wait);
+
+}  // namespace atlas

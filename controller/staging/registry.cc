@@ -1,0 +1,174 @@
+#include "controller/staging/registry.h"
+
+#include <algorithm>
+
+namespace atlas {
+
+Registry::Registry(Catalog& catalog, const Clock& clock, std::function<void(const Error&)> complain)
+    : catalog_(catalog), clock_(clock), complain_(std::move(complain)) {}
+
+Status Registry::load() {
+  ATLAS_ASSIGN(newest_, catalog_.newest_generations());
+  ATLAS_ASSIGN(const auto replicas, catalog_.replicas());
+  for (const auto& [node, replica] : replicas) {
+    auto& agent = agents_[node];
+    agent.node = node;
+    agent.replicas[{replica.dataset, replica.generation.id}] = replica;
+  }
+  ATLAS_ASSIGN(const auto drained, catalog_.drained());
+  for (const auto& node : drained) {
+    agents_[node].node = node;
+    agents_[node].drained = true;
+  }
+  ATLAS_ASSIGN(const auto readers, catalog_.readers());
+  readers_.insert(readers.begin(), readers.end());
+  return {};
+}
+
+void Registry::check(const Status& status) {
+  if (!status) complain_(status.error());
+}
+
+AgentInfo* Registry::current(std::uint64_t stream, const std::string& node) {
+  const auto at = agents_.find(node);
+  return at != agents_.end() && at->second.connected && at->second.stream == stream ? &at->second : nullptr;
+}
+
+void Registry::hello(std::uint64_t stream, const Greeting& greeting) {
+  auto& agent = agents_[greeting.node];
+  agent.node = greeting.node;
+  agent.address = greeting.address;
+  agent.version = greeting.version;
+  agent.tiers = greeting.tiers;
+  agent.connected = true;
+  agent.stream = stream;
+  agent.last_seen = clock_.wall();
+}
+
+void Registry::inventory(std::uint64_t stream, const std::string& node, const std::vector<ReplicaInfo>& replicas) {
+  auto* agent = current(stream, node);
+  if (agent == nullptr) return;
+  agent->last_seen = clock_.wall();
+  agent->replicas.clear();
+  for (const auto& replica : replicas) {
+    if (replica.state == ReplicaState::absent) continue;
+    agent->replicas[{replica.dataset, replica.generation.id}] = replica;
+    observe(replica.dataset, replica.generation);
+  }
+  check(catalog_.replace_replicas(node, replicas));
+}
+
+void Registry::change(std::uint64_t stream, const std::string& node, const ReplicaInfo& replica) {
+  auto* agent = current(stream, node);
+  if (agent == nullptr) return;
+  agent->last_seen = clock_.wall();
+  if (replica.state == ReplicaState::absent) {
+    agent->replicas.erase({replica.dataset, replica.generation.id});
+  } else {
+    agent->replicas[{replica.dataset, replica.generation.id}] = replica;
+    observe(replica.dataset, replica.generation);
+  }
+  check(catalog_.put_replica(node, replica));
+}
+
+void Registry::heartbeat(std::uint64_t stream, const std::string& node, std::vector<TierInfo> tiers,
+                         std::uint32_t warming, std::uint32_t in_flight) {
+  auto* agent = current(stream, node);
+  if (agent == nullptr) return;
+  agent->last_seen = clock_.wall();
+  if (!tiers.empty()) agent->tiers = std::move(tiers);
+  agent->warming = warming;
+  agent->in_flight = in_flight;
+}
+
+bool Registry::lost(std::uint64_t stream, const std::string& node) {
+  auto* agent = current(stream, node);
+  if (agent == nullptr) return false;
+  agent->connected = false;
+  agent->warming = agent->in_flight = 0;
+  return true;
+}
+
+void Registry::observe(const DatasetId& dataset, const Generation& generation) {
+  if (generation.id.empty()) return;
+  const auto [at, added] = newest_.try_emplace(dataset, generation);
+  if (!added && at->second.observed <= generation.observed) at->second = generation;
+}
+
+void Registry::note_generation(const DatasetId& dataset, const Generation& generation) {
+  if (generation.id.empty()) return;
+  const auto known = newest(dataset);
+  observe(dataset, generation);
+  if (!known || known->id != generation.id) check(catalog_.note_generation(dataset, generation));
+}
+
+void Registry::note_complete(const std::string& node, const DatasetId& dataset, const Generation& generation) {
+  const auto at = agents_.find(node);
+  if (at == agents_.end() || generation.id.empty()) return;
+  observe(dataset, generation);
+  auto& replica = at->second.replicas[{dataset, generation.id}];
+  replica.dataset = dataset;
+  replica.generation = generation;
+  replica.state = ReplicaState::complete;
+  replica.bytes_resident = generation.bytes;
+  replica.files_resident = generation.files;
+  replica.last_used = clock_.wall();
+  check(catalog_.put_replica(node, replica));
+}
+
+Status Registry::set_drained(const std::string& node, bool drained, const std::string& by) {
+  ATLAS_TRY(catalog_.set_drained(node, drained, by, clock_.wall()));
+  agents_[node].node = node;
+  agents_[node].drained = drained;
+  return {};
+}
+
+const AgentInfo* Registry::find(const std::string& node) const {
+  const auto at = agents_.find(node);
+  return at == agents_.end() ? nullptr : &at->second;
+}
+
+std::optional<Generation> Registry::newest(const DatasetId& dataset) const {
+  const auto at = newest_.find(dataset);
+  return at == newest_.end() ? std::nullopt : std::optional(at->second);
+}
+
+Holding Registry::holding(const AgentInfo& agent, const DatasetId& dataset) const {
+  Holding out;
+  const auto newest_at = newest_.find(dataset);
+  for (auto at = agent.replicas.lower_bound({dataset, GenerationId{}});
+       at != agent.replicas.end() && at->first.first == dataset; ++at) {
+    // An older version's bytes still count for the choice of a node: what has not changed is taken over, not fetched.
+    out.resident = std::max(out.resident, at->second.bytes_resident);
+    if (newest_at != newest_.end() && at->first.second == newest_at->second.id)
+      out.complete = at->second.state == ReplicaState::complete;
+  }
+  return out;
+}
+
+bool Registry::complete_on(const std::string& node, const DatasetId& dataset) const {
+  const auto* agent = find(node);
+  return agent != nullptr && holding(*agent, dataset).complete;
+}
+
+Bytes Registry::room_on(const AgentInfo& agent) {
+  Bytes best;
+  for (const auto& tier : agent.tiers) {
+    if (tier.state == "out") continue;
+    Bytes kept;
+    for (const auto& [key, replica] : agent.replicas)
+      if (replica.tier == tier.name && (replica.pinned || !replica.leases.empty())) kept += replica.bytes_resident;
+    if (tier.quota > kept) best = std::max(best, tier.quota - kept);
+  }
+  return best;
+}
+
+void Registry::note_reader(const DatasetId& dataset, std::uint32_t uid) {
+  if (readers_.emplace(dataset, uid).second) check(catalog_.note_reader(dataset, uid));
+}
+
+bool Registry::has_read(const DatasetId& dataset, std::uint32_t uid) const {
+  return readers_.contains({dataset, uid});
+}
+
+}  // namespace atlas

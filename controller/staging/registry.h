@@ -1,0 +1,92 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/identity.h"
+#include "controller/placement/placement.h"
+#include "db/catalog.h"
+
+namespace atlas {
+
+struct TierInfo {
+  std::string name;
+  Bytes quota, used;
+  std::string state;  ///< ok | suspect | out
+};
+
+/// What the controller knows of one node's agent.
+struct AgentInfo {
+  std::string node;
+  std::string address;  ///< empty: never seen since this controller started
+  std::string version;
+  bool connected = false;
+  bool drained = false;  ///< by an operator, in Atlas
+  std::uint64_t stream = 0;
+  std::vector<TierInfo> tiers;
+  std::uint32_t warming = 0, in_flight = 0;
+  WallTime last_seen{};
+  std::map<std::pair<DatasetId, GenerationId>, ReplicaInfo> replicas;
+
+  [[nodiscard]] bool in_service() const { return connected && !drained; }
+};
+
+/// The nodes' agents and what they hold, as they report it, written through to the catalogue. Lives on the strand.
+class Registry {
+ public:
+  /// Catalogue errors are handed to `complain` (the daemon's log) and do not stop the registry.
+  Registry(Catalog& catalog, const Clock& clock, std::function<void(const Error&)> complain);
+  /// What the catalogue remembers: nodes that have not connected yet, with what they held.
+  [[nodiscard]] Status load();
+
+  struct Greeting {
+    std::string node, address, version;
+    std::vector<TierInfo> tiers;
+  };
+  /// A later stream of the same node replaces an earlier one; what the earlier one still says is ignored.
+  void hello(std::uint64_t stream, const Greeting& greeting);
+  void inventory(std::uint64_t stream, const std::string& node, const std::vector<ReplicaInfo>& replicas);
+  void change(std::uint64_t stream, const std::string& node, const ReplicaInfo& replica);
+  void heartbeat(std::uint64_t stream, const std::string& node, std::vector<TierInfo> tiers, std::uint32_t warming,
+                 std::uint32_t in_flight);
+  /// True if this stream was the node's current one: the node is lost.
+  bool lost(std::uint64_t stream, const std::string& node);
+
+  /// A walk of the origin has just found this version.
+  void note_generation(const DatasetId& dataset, const Generation& generation);
+  /// A warm-up has just made this replica complete; its agent's own report may come later.
+  void note_complete(const std::string& node, const DatasetId& dataset, const Generation& generation);
+  [[nodiscard]] Status set_drained(const std::string& node, bool drained, const std::string& by);
+
+  [[nodiscard]] const AgentInfo* find(const std::string& node) const;
+  [[nodiscard]] const std::map<std::string, AgentInfo>& agents() const { return agents_; }
+  /// The version observed last, on any node.
+  [[nodiscard]] std::optional<Generation> newest(const DatasetId& dataset) const;
+  [[nodiscard]] const std::map<DatasetId, Generation>& generations() const { return newest_; }
+  /// What the node has of the newest version.
+  [[nodiscard]] Holding holding(const AgentInfo& agent, const DatasetId& dataset) const;
+  [[nodiscard]] bool complete_on(const std::string& node, const DatasetId& dataset) const;
+  /// The most a tier of the node could take in: what is free, and what neither lease nor pin protects.
+  [[nodiscard]] static Bytes room_on(const AgentInfo& agent);
+
+  void note_reader(const DatasetId& dataset, std::uint32_t uid);
+  [[nodiscard]] bool has_read(const DatasetId& dataset, std::uint32_t uid) const;
+
+ private:
+  [[nodiscard]] AgentInfo* current(std::uint64_t stream, const std::string& node);
+  void observe(const DatasetId& dataset, const Generation& generation);
+  void check(const Status& status);
+
+  Catalog& catalog_;
+  const Clock& clock_;
+  std::function<void(const Error&)> complain_;
+  std::map<std::string, AgentInfo> agents_;
+  std::map<DatasetId, Generation> newest_;
+  std::set<std::pair<DatasetId, std::uint32_t>> readers_;
+};
+
+}  // namespace atlas

@@ -1,0 +1,129 @@
+#include <algorithm>
+
+#include "controller/staging/staging.h"
+
+namespace atlas {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kReceiptWaits = 5s;
+constexpr auto kFillAgainAfter = 60s;
+
+}  // namespace
+
+void Staging::runs(StagedJob& job, const JobRecord& record) {
+  const auto nodes = hosts_of(record.nodes);
+  if (job.ending || nodes.empty()) return;
+  if (job.row.phase != JobPhase::running || job.row.nodes != nodes) {
+    drop_parts(job, false);
+    if (job.row.phase == JobPhase::waiting && job.wait.count() > 0)
+      job.row.waited = std::chrono::duration_cast<std::chrono::milliseconds>(parts_.clock.wall() - job.row.first_seen);
+    job.row.phase = JobPhase::running;
+    job.row.nodes = nodes;
+    job.row.array = false;
+    job.row.cold = !std::all_of(nodes.begin(), nodes.end(), [&](const std::string& node) {
+      return std::all_of(job.datasets.begin(), job.datasets.end(),
+                         [&](const DatasetId& id) { return parts_.registry.complete_on(node, id); });
+    });
+    touch(job);
+    answer_hook(job.row.key.job_id, true, job.row.reason);
+    for (const auto& node : leases_.nodes_of(job.row.key.job_id))
+      if (std::find(nodes.begin(), nodes.end(), node) == nodes.end()) leases_.release(node, job.row.key);
+  }
+  plan_on(job, nodes, true);
+  if (record.state == JobState::running) fill(job);
+}
+
+void Staging::plan_on(StagedJob& job, const std::vector<std::string>& nodes, bool hard) {
+  if (job.hopeless || job.datasets.empty()) return;
+  for (const auto& node : nodes)
+    if (parts_.registry.find(node) != nullptr) leases_.plan(node, job.plan_order(), hard);
+}
+
+/// The cache fills while the job runs, on the nodes that do not hold the data yet.
+void Staging::fill(StagedJob& job) {
+  if (job.hopeless) return;
+  const auto now = parts_.clock.now();
+  for (const auto& node : job.row.nodes) {
+    const auto* agent = parts_.registry.find(node);
+    if (agent == nullptr || !agent->in_service() || !job.filled.insert(node).second) continue;
+    const bool missing = std::any_of(job.datasets.begin(), job.datasets.end(),
+                                     [&](const DatasetId& id) { return !parts_.registry.complete_on(node, id); });
+    const bool failed = std::any_of(job.datasets.begin(), job.datasets.end(), [&](const DatasetId& id) {
+      const auto at = fill_failed_.find({node, id, job.row.uid});
+      return at != fill_failed_.end() && now - at->second < kFillAgainAfter;
+    });
+    if (missing && !failed) prefetch(job, {node});
+  }
+}
+
+void Staging::end(StagedJob& job, const std::string& reason) {
+  if (job.ending) return;
+  const bool ran = job.row.phase == JobPhase::running;
+  drop_parts(job, !ran);
+  job.ending = true;
+  job.ending_since = parts_.clock.now();
+  if (ran) {
+    job.receipt.nodes = job.row.nodes;
+    job.receipt.started = job.record.start;
+  }
+  const auto now = std::chrono::floor<std::chrono::seconds>(parts_.clock.wall());
+  job.receipt.ended = job.record.state == JobState::ended && job.record.end.time_since_epoch().count() > 0
+                          ? std::min(job.record.end, now)
+                          : now;
+  if (!reason.empty() && job.row.reason.empty()) job.row.reason = reason;
+  answer_hook(job.row.key.job_id, true, "the job has ended");
+  for (const auto& node : leases_.nodes_of(job.row.key.job_id)) {
+    job.releasing.insert(node);
+    leases_.release(node, job.row.key, [this, key = job.row.key, node](const ReleaseOutcome& outcome) {
+      released_on(key, node, outcome);
+    });
+  }
+  if (job.releasing.empty()) return finish(job);
+  parts_.strand.post_after(kReceiptWaits, [this] { finish_endings(); });
+}
+
+void Staging::released_on(const JobKey& key, const std::string& node, const ReleaseOutcome& outcome) {
+  auto* job = find(key);
+  if (job == nullptr || !job->ending) return;  // the receipt has been written without it
+  job->releasing.erase(node);
+  for (const auto& dataset : outcome.datasets) {
+    ++(dataset.attached == ReplicaState::complete ? job->attached : job->not_attached);
+    if (dataset.attached == ReplicaState::complete) job->receipt.resident += dataset.resident;
+    job->receipt.origin += dataset.origin;
+    if (!dataset.reason.empty() && job->receipt.reason.empty()) job->receipt.reason = node + ": " + dataset.reason;
+  }
+  if (job->releasing.empty()) finish(*job);
+}
+
+void Staging::finish_endings() {
+  std::vector<JobKey> over;
+  for (const auto& [id, job] : jobs_)
+    if (job->ending && parts_.clock.now() - job->ending_since >= kReceiptWaits) over.push_back(job->row.key);
+  for (const auto& key : over)
+    if (auto* job = find(key); job != nullptr) finish(*job);
+}
+
+void Staging::finish(StagedJob& job) {
+  auto& receipt = job.receipt;
+  receipt.waited = job.row.waited;
+  const bool ran = !receipt.nodes.empty();
+  if (ran && job.attached + job.not_attached > 0) {
+    receipt.outcome = job.not_attached == 0 ? "warm" : job.attached == 0 ? "cold" : "mixed";
+  } else if (ran) {
+    receipt.outcome = job.row.cold ? "cold" : "warm";
+  }
+  if (receipt.outcome == "warm" || receipt.reason.empty()) receipt.reason = job.row.reason;
+  if (!ran) receipt.reason = "it never started" + (receipt.reason.empty() ? "" : "; " + receipt.reason);
+  job.row.phase = JobPhase::ended;
+  save(job);
+  if (auto ok = parts_.catalog.put_receipt(job.row.key, receipt); !ok) parts_.log.warn(ok.error().message);
+  parts_.log.info("job " + std::to_string(job.row.key.job_id) + " (" + job.row.user +
+                  ") ended: " + (receipt.outcome.empty() ? "not started" : receipt.outcome) + ", " +
+                  format_size(receipt.resident) + " resident, " + format_size(receipt.origin) + " from the origin");
+  watchers_.finish(view_of(job));
+  jobs_.erase(job.row.key.job_id);
+}
+
+}  // namespace atlas

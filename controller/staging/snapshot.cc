@@ -1,0 +1,105 @@
+#include "controller/staging/snapshot.h"
+
+#include <algorithm>
+
+#include "common/hostlist.h"
+
+namespace atlas {
+
+std::chrono::milliseconds wait_of(const Request& request, std::uint32_t restarts, std::chrono::milliseconds max_wait) {
+  if (restarts > 0) return {};
+  std::chrono::milliseconds wait{0};
+  if (request.warm == WarmMode::wait) wait = max_wait;
+  if (request.locality) wait = std::max<std::chrono::milliseconds>(wait, request.locality->max_wait);
+  return std::min(wait, max_wait);
+}
+
+std::vector<std::string> hosts_of(const std::string& hostlist) {
+  auto names = expand_hostlist(hostlist);
+  return names ? std::move(*names) : std::vector<std::string>();
+}
+
+Cluster Cluster::of(std::shared_ptr<const QueueSnapshot> queue) {
+  Cluster cluster;
+  cluster.queue = std::move(queue);
+  for (const auto& partition : cluster.queue->partitions) {
+    cluster.partitions[partition.name] = hosts_of(partition.nodes);
+    if (partition.is_default) cluster.default_partition = partition.name;
+  }
+  for (const auto& node : cluster.queue->nodes) cluster.nodes[node.name] = &node;
+  return cluster;
+}
+
+bool Cluster::usable(const std::string& node) const {
+  const auto at = nodes.find(node);
+  return at != nodes.end() && at->second->usable;
+}
+
+std::map<std::string, std::uint32_t> promised_cpus(const std::map<std::uint32_t, std::unique_ptr<StagedJob>>& jobs,
+                                                   const StagedJob* except) {
+  std::map<std::string, std::uint32_t> promised;
+  for (const auto& [id, job] : jobs) {
+    if (job.get() == except || !job->pending() || job->row.array || job->row.nodes.empty()) continue;
+    if (job->record.held || job->record.state_reason == "Dependency") continue;
+    const auto nodes = std::max<std::uint32_t>(1, job->record.nodes_wanted);
+    const auto each = std::max<std::uint32_t>(1, (job->record.cpus_wanted + nodes - 1) / nodes);
+    for (const auto& node : job->row.nodes) promised[node] += each;
+  }
+  return promised;
+}
+
+ClusterSnapshot cluster_view(const Cluster& cluster, const Registry& registry, const WarmUps& warmups,
+                             const std::vector<DatasetId>& datasets,
+                             const std::map<std::string, std::uint32_t>& promised) {
+  ClusterSnapshot view;
+  for (const auto& record : cluster.queue->nodes) {
+    NodeView node;
+    node.name = record.name;
+    node.usable = record.usable;
+    node.state = record.state;
+    node.cpus = record.cpus;
+    node.cpus_busy = record.cpus_busy;
+    if (const auto at = promised.find(record.name); at != promised.end()) node.cpus_promised = at->second;
+    if (const auto* agent = registry.find(record.name); agent != nullptr) {
+      node.cache = agent->in_service();
+      node.room = Registry::room_on(*agent);
+      for (const auto& dataset : datasets) {
+        auto holding = registry.holding(*agent, dataset);
+        holding.warming = warmups.warming(record.name, dataset);
+        if (holding.resident.count > 0 || holding.complete || holding.warming) node.holdings[dataset] = holding;
+      }
+    }
+    view.nodes.push_back(std::move(node));
+  }
+  return view;
+}
+
+PlacementRequest placement_request(const Cluster& cluster, const Registry& registry, const Request& request,
+                                   const std::vector<DatasetId>& datasets, const JobRecord& record,
+                                   const std::string& user_nodes) {
+  PlacementRequest out;
+  for (const auto& dataset : datasets) {
+    const auto newest = registry.newest(dataset);
+    out.datasets.push_back({dataset, newest ? std::optional(newest->bytes) : std::nullopt});
+  }
+  out.nodes = std::max<std::uint32_t>(1, record.nodes_wanted);
+  out.cpus = std::max<std::uint32_t>(1, record.cpus_wanted);
+  out.exclusive = record.exclusive;
+  out.partition = record.partition.empty() ? cluster.default_partition : record.partition;
+  // A job may name several partitions: "gpu,cpu".
+  for (std::size_t from = 0; from <= out.partition.size();) {
+    const auto comma = std::min(out.partition.find(',', from), out.partition.size());
+    if (const auto at = cluster.partitions.find(out.partition.substr(from, comma - from));
+        at != cluster.partitions.end())
+      out.partition_nodes.insert(out.partition_nodes.end(), at->second.begin(), at->second.end());
+    from = comma + 1;
+  }
+  out.required = hosts_of(user_nodes);
+  out.excluded = hosts_of(record.exc_nodes);
+  out.cache = request.cache;
+  out.warm = request.warm;
+  out.locality = request.locality;
+  return out;
+}
+
+}  // namespace atlas

@@ -1,0 +1,42 @@
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "controller/placement/placement.h"
+#include "controller/slurm/slurm_port.h"
+#include "controller/staging/job.h"
+#include "controller/staging/registry.h"
+#include "controller/staging/warmups.h"
+
+namespace atlas {
+
+/// Slurm's queue with its hostlists expanded once.
+struct Cluster {
+  std::shared_ptr<const QueueSnapshot> queue;
+  std::map<std::string, std::vector<std::string>> partitions;
+  std::string default_partition;
+  std::map<std::string, const NodeRecord*> nodes;
+
+  [[nodiscard]] static Cluster of(std::shared_ptr<const QueueSnapshot> queue);
+  /// Whether Slurm could start something there, now or later.
+  [[nodiscard]] bool usable(const std::string& node) const;
+};
+
+/// A hostlist's names; what cannot be read is empty (Slurm's own fields are well formed).
+[[nodiscard]] std::vector<std::string> hosts_of(const std::string& hostlist);
+
+/// CPUs per node that pending jobs will take where they are planned; `except` is left out.
+[[nodiscard]] std::map<std::string, std::uint32_t> promised_cpus(
+    const std::map<std::uint32_t, std::unique_ptr<StagedJob>>& jobs, const StagedJob* except);
+
+/// What place() is shown.
+[[nodiscard]] ClusterSnapshot cluster_view(const Cluster& cluster, const Registry& registry, const WarmUps& warmups,
+                                           const std::vector<DatasetId>& datasets,
+                                           const std::map<std::string, std::uint32_t>& promised);
+[[nodiscard]] PlacementRequest placement_request(const Cluster& cluster, const Registry& registry,
+                                                 const Request& request, const std::vector<DatasetId>& datasets,
+                                                 const JobRecord& record, const std::string& user_nodes);
+
+}  // namespace atlas

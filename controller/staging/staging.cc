@@ -1,0 +1,262 @@
+#include "controller/staging/staging.h"
+
+#include <set>
+
+#include "common/percent.h"
+
+namespace atlas {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Agents reconnect within 2 s of a controller's start (proto/auth.cc, make_channel): nothing is decided before they had
+// the time, or every job would be told that no node has a cache.
+constexpr auto kAgentsComeBack = 5s;
+constexpr int kSlowPolls = 5;
+constexpr std::size_t kKeptJobs = 10000;
+
+}  // namespace
+
+Staging::Staging(const Parts& parts)
+    : parts_(parts),
+      slurm_(parts.strand, parts.slurm_thread, parts.slurm),
+      warmups_(parts.strand, parts.agents, parts.registry, parts.clock),
+      leases_(parts.strand, parts.agents, parts.registry, parts.catalog,
+              [warn = parts.log.warn](const Error& error) { warn(error.message); }),
+      releaser_(
+          slurm_, parts.catalog, parts.clock, [this](const JobKey& key) { return find(key); },
+          [warn = parts.log.warn](const Error& error) { warn(error.message); }) {}
+
+Status Staging::load() {
+  ATLAS_TRY(leases_.load());
+  ATLAS_TRY(parts_.catalog.prune_jobs(kKeptJobs));
+  ATLAS_ASSIGN(auto rows, parts_.catalog.open_jobs());
+  for (auto& row : rows) {
+    auto job = std::make_unique<StagedJob>();
+    auto request = decode_request(row.request);
+    if (!request) continue;  // written by a newer version; it runs without us
+    job->request = std::move(*request);
+    for (const auto& name : job->request.datasets) {
+      auto dataset = parts_.datasets.resolve(name);
+      if (!dataset) {
+        job->hopeless = true;
+        break;
+      }
+      job->datasets.push_back(std::move(*dataset));
+    }
+    job->wait = wait_of(job->request, row.key.restarts, parts_.config.warm.max_wait);
+    job->released = row.phase == JobPhase::ready;
+    if (job->released) job->pin = row.wrote_req_nodes;
+    if (row.phase != JobPhase::ready && row.phase != JobPhase::running) row.phase = JobPhase::queued;
+    job->row = std::move(row);
+    jobs_[job->row.key.job_id] = std::move(job);
+  }
+  return {};
+}
+
+void Staging::start() {
+  started_ = parts_.clock.now();
+  slurm_.cluster_name([this](const Result<std::string>& name) {
+    if (!name) {
+      parts_.log.warn("Slurm's cluster name: " + name.error().message + "; asking again");
+      parts_.strand.post_after(1s, [this] { start(); });
+      return;
+    }
+    cluster_name_ = *name;
+    poll();
+  });
+}
+
+bool Staging::agents_settled() const {
+  if (parts_.clock.now() - started_ >= kAgentsComeBack) return true;
+  bool any = false;
+  for (const auto& [name, agent] : parts_.registry.agents()) {
+    if (!agent.connected) return false;
+    any = true;
+  }
+  return any;
+}
+
+bool Staging::anything_staged() const {
+  if (!strangers_.empty() || !hook_waiters_.empty()) return true;
+  for (const auto& [id, job] : jobs_)  // tasks of an array have no hooks: their end is seen here only
+    if (job->pending() || job->ending || job->record.array_task_id) return true;
+  return false;
+}
+
+void Staging::poll() {
+  if (polling_) return;
+  polling_ = true;
+  ++poll_generation_;
+  slurm_.load([this](const Result<SlurmCalls::Queue>& queue) {
+    polling_ = false;
+    loaded(queue);
+    schedule_poll();
+  });
+}
+
+void Staging::schedule_poll() {
+  const auto interval = parts_.config.controller.poll * (anything_staged() ? 1 : kSlowPolls);
+  parts_.strand.post_after(interval, [this, generation = poll_generation_] {
+    if (generation == poll_generation_) poll();
+  });
+}
+
+void Staging::loaded(const Result<SlurmCalls::Queue>& queue) {
+  if (!queue) {
+    if (!slurm_trouble_) parts_.log.warn("Slurm: " + queue.error().message + "; asking again");
+    slurm_trouble_ = queue.error();
+    return;
+  }
+  const auto taken = (*queue)->taken;
+  if (slurm_trouble_) {
+    parts_.log.info("Slurm answers again");
+    releaser_.slurm_came_back(parts_.clock.wall());
+    slurm_trouble_.reset();
+  }
+  cluster_ = Cluster::of(*queue);
+  std::set<std::uint32_t> seen;
+  for (const auto& record : cluster_->queue->jobs) {
+    seen.insert(record.id);
+    see(record, taken);
+  }
+  std::vector<std::uint32_t> ids;
+  for (const auto& [id, job] : jobs_) ids.push_back(id);
+  for (const auto id : ids) {
+    const auto at = jobs_.find(id);
+    if (at == jobs_.end()) continue;
+    auto& job = *at->second;
+    if (!seen.contains(id) && job.row.first_seen < taken) {
+      end(job, "Slurm no longer knows it");
+    } else if (job.pending()) {
+      advance(job);
+    }
+  }
+  release_strangers();
+  leases_.reconcile();
+  finish_endings();
+}
+
+void Staging::see(const JobRecord& record, WallTime taken) {
+  if (record.uid == 0) return;  // root's jobs cannot use burst buffers and are not staged
+  if (record.array_task_id && !record.array_waiting && record.state == JobState::pending &&
+      record.id != record.array_job_id)
+    return see_array_task(record);
+  auto at = jobs_.find(record.id);
+  if (at != jobs_.end() &&
+      (at->second->row.key.restarts != record.restarts || at->second->row.key.submitted != record.submitted)) {
+    if (record.submitted < at->second->row.key.submitted) return;  // an older attempt of a reused id
+    end(*at->second, "requeued");
+    if (at = jobs_.find(record.id); at != jobs_.end()) finish(*at->second);
+    at = jobs_.end();
+  }
+  StagedJob* job = at == jobs_.end() ? nullptr : at->second.get();
+  if (job == nullptr) {
+    if (record.state == JobState::ended || record.state == JobState::completing) return;
+    job = adopt(record);
+    if (job == nullptr) return;
+  }
+  releaser_.observe(*job, record, taken);
+  switch (record.state) {
+    case JobState::pending:
+      if (job->row.phase == JobPhase::running && taken > job->patched) job->row.phase = JobPhase::ready;
+      return;  // advanced once the whole queue has been seen
+    case JobState::ended:
+      return end(*job, "");
+    case JobState::completing:
+      return;
+    default:
+      return runs(*job, record);
+  }
+}
+
+/// A task split out of an array that waits as a whole: staged with the array, and let go with it.
+void Staging::see_array_task(const JobRecord& record) {
+  const auto at = jobs_.find(record.array_job_id);
+  if (at != jobs_.end() && at->second->released && at->second->row.key.submitted == record.submitted)
+    releaser_.release_task(*at->second, record);
+}
+
+StagedJob* Staging::find(const JobKey& key) {
+  const auto at = jobs_.find(key.job_id);
+  return at != jobs_.end() && at->second->row.key == key ? at->second.get() : nullptr;
+}
+
+std::optional<Request> Staging::request_of(const JobRecord& record, std::string& trouble) const {
+  const auto text = find_request(record.burst_buffer, record.admin_comment);
+  if (!text || record.uid == 0) return std::nullopt;
+  auto request = decode_request(*text);
+  if (!request) {
+    trouble = request.error().message;
+    return std::nullopt;
+  }
+  return std::move(*request);
+}
+
+StagedJob* Staging::adopt(const JobRecord& record) {
+  std::string trouble;
+  auto request = request_of(record, trouble);
+  if (!request) {
+    if (!trouble.empty()) parts_.log.warn("job " + std::to_string(record.id) + ": " + trouble + "; left to Slurm");
+    return nullptr;
+  }
+  auto job = std::make_unique<StagedJob>();
+  job->request = std::move(*request);
+  job->record = record;
+  auto& row = job->row;
+  row.key = {cluster_name_, record.id, record.restarts, record.submitted};
+  row.uid = record.uid;
+  row.gid = record.gid;
+  row.user = parts_.users.name_of(record.uid);
+  row.name = record.name;
+  row.request = *find_request(record.burst_buffer, record.admin_comment);
+  row.first_seen = parts_.clock.wall();
+  row.array = record.array_waiting;
+  job->wait = wait_of(job->request, record.restarts, parts_.config.warm.max_wait);
+  if (job->wait.count() > 0) row.deadline = std::chrono::ceil<std::chrono::seconds>(job->deadline());
+  job->nodes_before = record.req_nodes;
+  job->user_nodes = !record.req_nodes.empty();
+  for (const auto& name : job->request.datasets) {
+    auto dataset = parts_.datasets.resolve(name);
+    if (!dataset) {
+      job->hopeless = true;
+      row.reason = dataset.error().message;
+      break;
+    }
+    job->datasets.push_back(std::move(*dataset));
+  }
+  auto* out = job.get();
+  jobs_[record.id] = std::move(job);
+  save(*out);
+  return out;
+}
+
+void Staging::release_strangers() {
+  auto strangers = std::exchange(strangers_, {});
+  for (const auto& [node, key] : strangers) {
+    const auto at = jobs_.find(key.job_id);
+    const bool runs_there = at != jobs_.end() && !at->second->ending && at->second->row.phase == JobPhase::running;
+    if (!runs_there) leases_.release(node, key);
+  }
+}
+
+void Staging::agent_came(const std::string& node, const std::vector<JobKey>& jobs) {
+  for (const auto& key : leases_.agent_knows(node, jobs)) strangers_.emplace_back(node, key);
+  poll();
+}
+
+void Staging::agent_lost(const std::string& node) {
+  parts_.log.warn("the cache agent of " + node + " is gone; its warm-ups are tried again when it is back");
+}
+
+void Staging::save(const StagedJob& job) {
+  if (auto ok = parts_.catalog.put_job(job.row); !ok) parts_.log.warn(ok.error().message);
+}
+
+/// What changed is kept and shown.
+void Staging::touch(StagedJob& job) {
+  save(job);
+  if (watchers_.any(job.row.key.job_id)) watchers_.show(view_of(job));
+}
+
+}  // namespace atlas

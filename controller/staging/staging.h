@@ -1,0 +1,167 @@
+#pragma once
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/config.h"
+#include "controller/placement/placement.h"
+#include "controller/staging/datasets.h"
+#include "controller/staging/job.h"
+#include "controller/staging/leases.h"
+#include "controller/staging/registry.h"
+#include "controller/staging/releaser.h"
+#include "controller/staging/slurm_calls.h"
+#include "controller/staging/snapshot.h"
+#include "controller/staging/users.h"
+#include "controller/staging/warmups.h"
+#include "controller/staging/watchers.h"
+
+namespace atlas {
+
+/// The daemon's log, as the parts below main() see it.
+struct Log {
+  std::function<void(const std::string&)> info;
+  std::function<void(const std::string&)> warn;
+};
+
+/// Stages jobs: a loop that compares what jobs asked for with what Slurm shows and what nodes hold, and does the next
+/// thing about the difference. Every effect is idempotent and its intent is in the catalogue first, so that slurmctld,
+/// agents and the controller itself may restart at any point. All calls are made on the strand; none blocks.
+class Staging {
+ public:
+  struct Parts {
+    Executor& strand;
+    Executor& slurm_thread;
+    SlurmPort& slurm;
+    AgentPort& agents;
+    Registry& registry;
+    Datasets& datasets;
+    Catalog& catalog;
+    Users& users;
+    const Clock& clock;
+    const Config& config;
+    Log log;
+  };
+  explicit Staging(const Parts& parts);
+
+  /// What the catalogue remembers. Before start().
+  [[nodiscard]] Status load();
+  /// Asks Slurm for the cluster's name and polls from then on.
+  void start();
+
+  enum class Hook { data_in, pre_run, teardown };
+  struct HookAnswer {
+    bool ready = true;
+    std::string message;
+  };
+  /// A burst buffer hook of a job. Answers within 2 s (data_in), 5 s (pre_run); an error means that Slurm could not be
+  /// asked about the job.
+  void hook(Hook which, std::uint32_t job_id, std::function<void(Result<HookAnswer>)> done);
+  /// What a job that starts on `node` asked for; nullopt = nothing. Answers within 2 s.
+  void job_plan(std::uint32_t job_id, const std::string& node,
+                std::function<void(Result<std::optional<PlanOrder>>)> done);
+
+  void agent_came(const std::string& node, const std::vector<JobKey>& jobs);
+  void agent_lost(const std::string& node);
+
+  struct Question {
+    Request request;
+    std::uint32_t nodes = 1;
+    std::string partition, node_list, exclude;
+  };
+  /// What would be done with such a job now.
+  [[nodiscard]] Result<Decision> explain(const Question& question) const;
+
+  [[nodiscard]] std::vector<JobView> jobs() const;
+  /// The newest attempt, from memory or from Slurm (a job that has just been submitted). not_found: Atlas knows of no
+  /// such job.
+  void find_job(std::uint32_t job_id, std::function<void(Result<JobView>)> done);
+  void watch(std::uint32_t job_id, Watchers::Watcher watcher);
+
+  [[nodiscard]] const Cluster* cluster() const { return cluster_ ? &*cluster_ : nullptr; }
+  [[nodiscard]] const std::optional<Error>& slurm_trouble() const { return slurm_trouble_; }
+  [[nodiscard]] const std::string& cluster_name() const { return cluster_name_; }
+  [[nodiscard]] WarmUps& warmups() { return warmups_; }
+  [[nodiscard]] Leases& leases() { return leases_; }
+  /// Whether a job of another user than `uid` runs on, or is about to run on, the dataset.
+  [[nodiscard]] bool used_by_other(const DatasetId& dataset, std::uint32_t uid) const;
+
+ private:
+  using Jobs = std::map<std::uint32_t, std::unique_ptr<StagedJob>>;
+  struct HookWaiter {
+    std::uint64_t id;
+    std::function<void(Result<HookAnswer>)> done;
+  };
+
+  // staging.cc: the loop
+  void poll();
+  void schedule_poll();
+  void loaded(const Result<SlurmCalls::Queue>& queue);
+  void see(const JobRecord& record, WallTime taken);
+  void see_array_task(const JobRecord& record);
+  void release_strangers();
+  [[nodiscard]] bool anything_staged() const;
+  [[nodiscard]] StagedJob* find(const JobKey& key);
+  [[nodiscard]] StagedJob* adopt(const JobRecord& record);
+  [[nodiscard]] std::optional<Request> request_of(const JobRecord& record, std::string& trouble) const;
+  void save(const StagedJob& job);
+  void touch(StagedJob& job);
+  [[nodiscard]] bool agents_settled() const;
+
+  // hooks.cc
+  void data_in(std::uint32_t job_id, const JobRecord& record);
+  void answer_hook(std::uint32_t job_id, bool ready, const std::string& message);
+  void pre_run(const JobRecord& record, const std::function<void(Result<HookAnswer>)>& done);
+  void with_deadline(std::chrono::milliseconds limit, std::function<void()> late, std::shared_ptr<bool> answered);
+
+  // decide.cc
+  void advance(StagedJob& job);
+  [[nodiscard]] Decision decide(const StagedJob& job) const;
+  void act_on(StagedJob& job, const Decision& decision);
+  void begin_warm(StagedJob& job, const std::vector<std::string>& nodes, const std::string& reason);
+  void part_progress(const JobKey& key, const WarmProgress& progress);
+  void part_done(const JobKey& key, std::size_t part, const Result<Generation>& result);
+  void warmed(StagedJob& job);
+  void drop_parts(StagedJob& job, bool cancel);
+  void check_briefly(StagedJob& job, const std::vector<std::string>& nodes, const std::string& reason);
+  void ready(StagedJob& job, const std::vector<std::string>& nodes, JobPhase phase, const std::string& reason);
+  void start_cold(StagedJob& job, const std::string& reason);
+  void recheck_pin(StagedJob& job);
+  void prefetch(StagedJob& job, const std::vector<std::string>& nodes);
+  [[nodiscard]] bool free_now(const StagedJob& job, const std::vector<std::string>& nodes) const;
+
+  // running.cc
+  void runs(StagedJob& job, const JobRecord& record);
+  void plan_on(StagedJob& job, const std::vector<std::string>& nodes, bool hard);
+  void fill(StagedJob& job);
+  void end(StagedJob& job, const std::string& reason);
+  void released_on(const JobKey& key, const std::string& node, const ReleaseOutcome& outcome);
+  void finish_endings();
+  void finish(StagedJob& job);
+
+  // views.cc
+  [[nodiscard]] JobView view_of(const StagedJob& job) const;
+  void tick_watchers();
+
+  Parts parts_;
+  SlurmCalls slurm_;
+  WarmUps warmups_;
+  Leases leases_;
+  Releaser releaser_;
+  Watchers watchers_;
+  Jobs jobs_;
+  std::optional<Cluster> cluster_;
+  std::optional<Error> slurm_trouble_;
+  std::string cluster_name_;
+  SteadyTime started_{};
+  bool polling_ = false, ticking_ = false;
+  std::uint64_t poll_generation_ = 0, next_id_ = 1;
+  std::map<std::uint32_t, HookWaiter> hook_waiters_;
+  std::map<std::tuple<std::string, DatasetId, std::uint32_t>, SteadyTime> fill_failed_;
+  std::vector<std::pair<std::string, JobKey>> strangers_;
+};
+
+}  // namespace atlas

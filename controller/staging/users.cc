@@ -1,0 +1,50 @@
+#include "controller/staging/users.h"
+
+#include <pwd.h>
+#include <unistd.h>
+
+#include <vector>
+
+namespace atlas {
+namespace {
+
+constexpr std::chrono::seconds kRemembered{60};
+
+std::optional<uid_t> uid_of(const std::string& name) {
+  std::vector<char> buffer(16384);
+  passwd entry{};
+  passwd* found = nullptr;
+  getpwnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  return found == nullptr ? std::nullopt : std::optional(found->pw_uid);
+}
+
+}  // namespace
+
+Users::Users(const Config& config) : operators_{0, ::getuid()} {
+  if (const auto uid = uid_of(config.site.slurm_user)) operators_.insert(*uid);
+  for (const auto& name : config.site.operators) {
+    if (const auto uid = uid_of(name)) {
+      operators_.insert(*uid);
+    } else {
+      unknown_.push_back(name);
+    }
+  }
+}
+
+std::string Users::name_of(uid_t uid) {
+  const auto now = std::chrono::steady_clock::now();
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto at = names_.find(uid); at != names_.end() && at->second.until > now) return at->second.name;
+  }
+  std::vector<char> buffer(16384);
+  passwd entry{};
+  passwd* found = nullptr;
+  getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found);
+  std::string name = found == nullptr ? "uid " + std::to_string(uid) : found->pw_name;
+  const std::lock_guard lock(mutex_);
+  names_[uid] = {name, now + kRemembered};
+  return name;
+}
+
+}  // namespace atlas

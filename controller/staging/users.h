@@ -1,0 +1,39 @@
+#pragma once
+#include <sys/types.h>
+
+#include <map>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "common/config.h"
+
+namespace atlas {
+
+/// Accounts of this host, and who is what. Thread-safe; a look-up may block on the name service and is remembered for a
+/// minute.
+class Users {
+ public:
+  /// root, site.slurm_user, the account this process runs under, and site.operators are operators.
+  explicit Users(const Config& config);
+  virtual ~Users() = default;
+
+  /// The account's name; "uid 1234" when there is none.
+  [[nodiscard]] std::string name_of(uid_t uid);
+  [[nodiscard]] bool is_operator(uid_t uid) const { return operators_.contains(uid); }
+  /// Names in site.operators that are no accounts here.
+  [[nodiscard]] const std::vector<std::string>& unknown_operators() const { return unknown_; }
+
+ private:
+  std::set<uid_t> operators_;
+  std::vector<std::string> unknown_;
+  std::mutex mutex_;  ///< guards what follows
+  struct Entry {
+    std::string name;
+    std::chrono::steady_clock::time_point until;
+  };
+  std::map<uid_t, Entry> names_;
+};
+
+}  // namespace atlas

@@ -1,0 +1,129 @@
+#include "controller/staging/warmups.h"
+
+#include <utility>
+
+namespace atlas {
+namespace {
+
+// An agent that restarts is back within a few seconds.
+constexpr int kRetries = 5;
+constexpr std::chrono::milliseconds kRetryAfter{1000};
+
+}  // namespace
+
+WarmUps::WarmUps(Executor& strand, AgentPort& agents, Registry& registry, const Clock& clock)
+    : strand_(strand), agents_(agents), registry_(registry), clock_(clock) {}
+
+WarmUps::Ticket WarmUps::want(const std::string& node, const WarmOrder& order, Waiter waiter) {
+  const Key key{node, order.dataset, order.as.uid};
+  const Ticket ticket = next_ticket_++;
+  const auto [at, added] = running_.try_emplace(key);
+  at->second.waiters.emplace(ticket, std::move(waiter));
+  tickets_.emplace(ticket, key);
+  if (added) {
+    at->second.order = order;
+    at->second.since = clock_.now();
+    at->second.last.dataset = order.dataset;
+    at->second.last.node = node;
+    strand_.post([this, key] { start(key); });
+  }
+  return ticket;
+}
+
+void WarmUps::drop(Ticket ticket, bool cancel) {
+  const auto found = tickets_.find(ticket);
+  if (found == tickets_.end()) return;
+  const Key key = found->second;
+  tickets_.erase(found);
+  const auto at = running_.find(key);
+  if (at == running_.end()) return;
+  at->second.waiters.erase(ticket);
+  if (!cancel || !at->second.waiters.empty()) return;
+  if (const auto* agent = registry_.find(std::get<0>(key)); agent != nullptr && agent->connected)
+    agents_.cancel_warm(agent->address, at->second.order.dataset, at->second.order.as);
+  running_.erase(at);
+}
+
+void WarmUps::start(const Key& key) {
+  const auto at = running_.find(key);
+  if (at == running_.end()) return;
+  const auto* agent = registry_.find(std::get<0>(key));
+  const std::uint64_t call = next_call_++;
+  at->second.call = call;
+  if (agent == nullptr || !agent->connected) {
+    on_done(key, call, fail(Code::unavailable, "the cache agent of " + std::get<0>(key) + " is not connected"));
+    return;
+  }
+  agents_.warm(
+      agent->address, at->second.order,
+      [this, key, call](const WarmProgress& progress) {
+        strand_.post([this, key, call, progress] { on_progress(key, call, progress); });
+      },
+      [this, key, call](const Status& status) {
+        strand_.post([this, key, call, status] { on_done(key, call, status); });
+      });
+}
+
+void WarmUps::on_progress(const Key& key, std::uint64_t call, const WarmProgress& progress) {
+  const auto at = running_.find(key);
+  if (at == running_.end() || at->second.call != call) return;
+  at->second.last = progress;
+  at->second.last.dataset = std::get<1>(key);
+  at->second.last.node = std::get<0>(key);
+  at->second.retries = 0;
+  registry_.note_generation(std::get<1>(key), progress.generation);
+  const auto waiters = at->second.waiters;  // a waiter may come or go while it is told
+  const auto last = at->second.last;
+  for (const auto& [ticket, waiter] : waiters)
+    if (waiter.progress && tickets_.contains(ticket)) waiter.progress(last);
+}
+
+void WarmUps::on_done(const Key& key, std::uint64_t call, const Status& status) {
+  const auto at = running_.find(key);
+  if (at == running_.end() || at->second.call != call) return;
+  auto& running = at->second;
+  if (!status && status.error().code == Code::unavailable && running.retries < kRetries) {
+    ++running.retries;
+    running.call = 0;
+    strand_.post_after(kRetryAfter, [this, key] { start(key); });
+    return;
+  }
+  if (!status) return finish(key, fail(status.error()));
+  if (running.last.phase != WarmPhase::complete)
+    return finish(key, fail(Code::aborted, running.last.message.empty() ? "the warm-up ended before it was complete"
+                                                                        : running.last.message));
+  registry_.note_complete(std::get<0>(key), std::get<1>(key), running.last.generation);
+  registry_.note_reader(std::get<1>(key), std::get<2>(key));
+  finish(key, running.last.generation);
+}
+
+void WarmUps::finish(const Key& key, const Result<Generation>& result) {
+  auto node = running_.extract(key);
+  for (auto& [ticket, waiter] : node.mapped().waiters)
+    if (tickets_.erase(ticket) > 0) waiter.done(result);
+}
+
+bool WarmUps::warming(const std::string& node, const DatasetId& dataset) const {
+  const auto at = running_.lower_bound({node, dataset, 0});
+  return at != running_.end() && std::get<0>(at->first) == node && std::get<1>(at->first) == dataset;
+}
+
+const WarmProgress* WarmUps::progress(const std::string& node, const DatasetId& dataset) const {
+  const auto at = running_.lower_bound({node, dataset, 0});
+  if (at == running_.end() || std::get<0>(at->first) != node || std::get<1>(at->first) != dataset) return nullptr;
+  return &at->second.last;
+}
+
+std::chrono::milliseconds WarmUps::running_for(const std::string& node, const DatasetId& dataset) const {
+  const auto at = running_.lower_bound({node, dataset, 0});
+  if (at == running_.end() || std::get<0>(at->first) != node || std::get<1>(at->first) != dataset) return {};
+  return std::chrono::duration_cast<std::chrono::milliseconds>(clock_.now() - at->second.since);
+}
+
+std::vector<WarmUps::View> WarmUps::all() const {
+  std::vector<View> out;
+  for (const auto& [key, running] : running_) out.push_back({std::get<0>(key), std::get<2>(key), running.last});
+  return out;
+}
+
+}  // namespace atlas

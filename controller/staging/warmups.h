@@ -1,0 +1,68 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "controller/staging/agent_port.h"
+#include "controller/staging/executor.h"
+#include "controller/staging/registry.h"
+
+namespace atlas {
+
+/// Warm-ups under way: one per node, dataset and user, however many wait for it. Lives on the strand. A stream that
+/// breaks while its agent is in service is taken up again: the agent goes on where it was.
+class WarmUps {
+ public:
+  WarmUps(Executor& strand, AgentPort& agents, Registry& registry, const Clock& clock);
+
+  struct Waiter {
+    std::function<void(const WarmProgress&)> progress;  ///< may be empty
+    std::function<void(const Result<Generation>&)> done;
+  };
+  using Ticket = std::uint64_t;
+  /// Joins or starts. `done` is called once, from a later task, unless drop() came first.
+  [[nodiscard]] Ticket want(const std::string& node, const WarmOrder& order, Waiter waiter);
+  /// Stops waiting; with `cancel`, ends the warm-up on the node too if nobody else waits for it.
+  void drop(Ticket ticket, bool cancel);
+
+  [[nodiscard]] bool warming(const std::string& node, const DatasetId& dataset) const;
+  [[nodiscard]] const WarmProgress* progress(const std::string& node, const DatasetId& dataset) const;
+  struct View {
+    std::string node;
+    std::uint32_t uid;
+    WarmProgress progress;
+  };
+  [[nodiscard]] std::vector<View> all() const;
+  /// Since when the warm-up has been reporting bytes.
+  [[nodiscard]] std::chrono::milliseconds running_for(const std::string& node, const DatasetId& dataset) const;
+
+ private:
+  using Key = std::tuple<std::string, DatasetId, std::uint32_t>;
+  struct Running {
+    WarmOrder order;
+    WarmProgress last;
+    std::map<Ticket, Waiter> waiters;
+    SteadyTime since{};
+    int retries = 0;
+    std::uint64_t call = 0;  ///< the call whose answers count
+  };
+  void start(const Key& key);
+  void on_progress(const Key& key, std::uint64_t call, const WarmProgress& progress);
+  void on_done(const Key& key, std::uint64_t call, const Status& status);
+  void finish(const Key& key, const Result<Generation>& result);
+
+  Executor& strand_;
+  AgentPort& agents_;
+  Registry& registry_;
+  const Clock& clock_;
+  std::map<Key, Running> running_;
+  std::map<Ticket, Key> tickets_;
+  Ticket next_ticket_ = 1;
+  std::uint64_t next_call_ = 1;
+};
+
+}  // namespace atlas
