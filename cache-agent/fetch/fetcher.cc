@@ -270,7 +270,11 @@ void Fetcher::land(const std::shared_ptr<Flight>& flight) {
     if (!again) flights_.erase(flight->key);
     if (flights_.empty()) idle_.notify_all();
   }
-  if (again) launch(flight);
+  if (again) {
+    launch(flight);
+  } else {
+    flight->into.reset();  // who is told below may want to evict it
+  }
   for (const auto& want : through) arrive(want, status);
 }
 

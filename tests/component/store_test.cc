@@ -1,0 +1,283 @@
+// The store on a real directory: what is evicted, what is not, what a restart brings back.
+#include "cache-agent/store/store.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <csignal>
+#include <fstream>
+
+#include "tests/support/node_parts.h"
+
+namespace atlas::agent {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class StoreOnDisk : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root: replicas keep their owners";
+    std::filesystem::create_directory(temp_.path("origin"));
+  }
+  /// A dataset of one directory with a few files of a MiB each.
+  void dataset(const std::string& name, int mebibytes) {
+    std::filesystem::create_directory(temp_.path("origin/" + name));
+    for (int i = 0; i < mebibytes; ++i)
+      write_file(temp_.path("origin/" + name + "/" + std::to_string(i)), random_bytes(1 << 20, ++seed_));
+  }
+  [[nodiscard]] NodeParts::Options options(Bytes quota) const {
+    NodeParts::Options o;
+    o.origin = temp_.path("origin");
+    o.tiers = {{"nvme", temp_.path("tier"), quota}};
+    return o;
+  }
+  static GenerationId warm(NodeParts& node, const std::string& name) {
+    const auto done = node.warm(name, user(0), true);
+    EXPECT_TRUE(done) << done.error().message;
+    return done ? done->generation.id : GenerationId{};
+  }
+  static bool has(const NodeParts& node, const std::string& name) {
+    return node.store->newest_complete({"o", name}) != nullptr;
+  }
+  [[nodiscard]] std::vector<std::string> directories() const {
+    std::vector<std::string> found;
+    for (const auto& dataset : std::filesystem::directory_iterator(temp_.path("tier/replicas")))
+      for (const auto& generation : std::filesystem::directory_iterator(dataset)) found.push_back(generation.path());
+    for (const auto& trash : std::filesystem::directory_iterator(temp_.path("tier/trash")))
+      found.push_back(trash.path());
+    return found;
+  }
+
+  TempDir temp_;
+  unsigned seed_ = 0;
+};
+
+TEST_F(StoreOnDisk, TheLeastRecentlyUsedGivesWay) {
+  for (const char* name : {"a", "b", "c"}) dataset(name, 3);
+  NodeParts node(options(Bytes{8 * kMiB.count}));
+  warm(node, "a");
+  warm(node, "b");
+  node.store->touch(*node.store->newest_complete({"o", "a"}));
+  warm(node, "c");
+  EXPECT_TRUE(has(node, "a"));
+  EXPECT_FALSE(has(node, "b"));
+  EXPECT_TRUE(has(node, "c"));
+  EXPECT_EQ(directories().size(), 2U) << "what was evicted is gone from the disk";
+  EXPECT_LE(node.store->tiers()[0].used.count, 8 * kMiB.count);
+}
+
+TEST_F(StoreOnDisk, LeasedPinnedAndHeldReplicasStay) {
+  for (const char* name : {"a", "b", "c", "d"}) dataset(name, 2);
+  NodeParts node(options(Bytes{7 * kMiB.count}));
+  warm(node, "a");
+  warm(node, "b");
+  warm(node, "c");
+  node.store->lease(*node.store->newest_complete({"o", "a"}), 7);
+  ASSERT_TRUE(node.store->pin({"o", "b"}, true));
+  {
+    const auto held = node.store->newest_complete({"o", "c"});
+    const auto refused = node.warm("d", user(0));
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Code::resource_exhausted);
+    EXPECT_THAT(refused.error().message, HasSubstr("3 replicas there are in use or pinned"));
+  }
+  const auto kept = node.store->evict({"o", "a"}, std::nullopt);
+  EXPECT_EQ(kept.replicas, 0U);
+  EXPECT_THAT(kept.kept, Contains(HasSubstr("job 7 holds it")));
+  node.store->unlease(7);
+  ASSERT_TRUE(node.warm("d", user(0))) << "c or a could go";
+  EXPECT_TRUE(has(node, "b"));
+  EXPECT_EQ(node.store->evict({"o", "b"}, std::nullopt).replicas, 1U) << "who asks for it may evict what is pinned";
+}
+
+TEST_F(StoreOnDisk, AMountedReplicaStaysEvenWithoutALease) {
+  dataset("a", 1);
+  NodeParts node(options(Bytes{8 * kMiB.count}));
+  warm(node, "a");
+  // As in a job: a namespace of its own in which the replica is mounted, kept by a process.
+  auto mounts = node.store->newest_complete({"o", "a"})->mounts(1, {});
+  ASSERT_TRUE(mounts) << mounts.error().message;
+  std::filesystem::create_directory(temp_.path("mnt"));
+  int ready[2];
+  ASSERT_EQ(pipe2(ready, O_CLOEXEC), 0);
+  const std::string point = temp_.path("mnt");
+  const pid_t job = fork();
+  if (job == 0) {  // system calls only: other threads of the test may hold locks
+    const bool ok =
+        unshare(CLONE_NEWNS) == 0 && mount("", "/", nullptr, MS_REC | MS_SLAVE, nullptr) == 0 &&
+        syscall(SYS_move_mount, mounts->front().get(), "", AT_FDCWD, point.c_str(), MOVE_MOUNT_F_EMPTY_PATH) == 0;
+    const char answer = ok ? 'y' : 'n';
+    if (write(ready[1], &answer, 1) == 1) pause();
+    _exit(0);
+  }
+  char answer = 0;
+  ASSERT_EQ(read(ready[0], &answer, 1), 1);
+  ASSERT_EQ(answer, 'y');
+  mounts->clear();
+  const auto kept = node.store->evict({"o", "a"}, std::nullopt);
+  kill(job, SIGKILL);
+  ASSERT_EQ(waitpid(job, nullptr, 0), job);
+  EXPECT_THAT(kept.kept, Contains(HasSubstr("it is mounted")));
+  EXPECT_EQ(node.store->evict({"o", "a"}, std::nullopt).replicas, 1U);
+}
+
+TEST_F(StoreOnDisk, ADatasetLargerThanTheQuotaIsRefusedAtOnce) {
+  dataset("a", 4);
+  NodeParts node(options(Bytes{2 * kMiB.count}));
+  const auto refused = node.warm("a", user(0));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::resource_exhausted);
+  EXPECT_THAT(refused.error().message, HasSubstr("a quota of 2M"));
+  EXPECT_EQ(node.origin.counters().bytes, 0U);
+  EXPECT_EQ(node.store->tiers()[0].used.count, 0U);
+  EXPECT_THAT(directories(), IsEmpty());
+}
+
+TEST_F(StoreOnDisk, TheSecondTierTakesWhatTheFirstCannot) {
+  dataset("a", 2);
+  dataset("b", 2);
+  auto both = options(Bytes{3 * kMiB.count});
+  both.tiers.push_back({"disk", temp_.path("tier2"), Bytes{8 * kMiB.count}});
+  NodeParts node(both);
+  warm(node, "a");
+  warm(node, "b");
+  EXPECT_EQ(node.store->newest_complete({"o", "a"})->tier(), "nvme");
+  EXPECT_EQ(node.store->newest_complete({"o", "b"})->tier(), "disk");
+}
+
+TEST_F(StoreOnDisk, ARestartBringsBackReplicasPinsAndWhoMayMount) {
+  dataset("a", 2);
+  write_file(temp_.path("origin/a/secret"), "x");
+  chmod(temp_.path("origin/a/secret").c_str(), 0600);
+  GenerationId generation;
+  {
+    NodeParts node(options(Bytes{8 * kMiB.count}));
+    const auto done = node.warm("a", user(4711));
+    ASSERT_TRUE(done) << done.error().message;
+    generation = done->generation.id;
+    ASSERT_TRUE(node.store->pin({"o", "a"}, true));
+  }
+  for (const char* boot : {"boot-1", "boot-2"}) {
+    auto again = options(Bytes{8 * kMiB.count});
+    again.boot = boot;
+    NodeParts node(again);
+    const auto replica = node.store->find({"o", "a"}, generation);
+    ASSERT_TRUE(replica) << boot;
+    EXPECT_EQ(replica->state(), ReplicaState::complete);
+    EXPECT_TRUE(replica->mountable_for(user(4711)));
+    EXPECT_FALSE(replica->mountable_for(user(4712)));
+    EXPECT_TRUE(node.store->info(*replica).pinned);
+    EXPECT_GT(node.store->tiers()[0].used.count, 2 * kMiB.count);
+    EXPECT_TRUE(node.store->verify(replica));
+    EXPECT_EQ(replica->state(), ReplicaState::complete);
+  }
+}
+
+TEST_F(StoreOnDisk, TwoAgentsCannotShareATier) {
+  NodeParts node(options(Bytes{8 * kMiB.count}));
+  StoreOptions second;
+  second.tiers = {{"nvme", temp_.path("tier"), kMiB}};
+  const auto refused = Store::open(second, node.clock);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::failed_precondition);
+}
+
+TEST_F(StoreOnDisk, ATierThatCannotBeOpenedIsOutAndTheOthersWork) {
+  dataset("a", 1);
+  write_file(temp_.path("a file"), "in the way");
+  auto both = options(Bytes{8 * kMiB.count});
+  both.tiers.insert(both.tiers.begin(), {"broken", temp_.path("a file"), Bytes{8 * kMiB.count}});
+  NodeParts node(both);
+  EXPECT_EQ(node.store->tiers()[0].state, "out");
+  warm(node, "a");
+  EXPECT_EQ(node.store->newest_complete({"o", "a"})->tier(), "nvme");
+}
+
+TEST_F(StoreOnDisk, AFlippedBitIsFoundAndOnlyThatBlockIsFetchedAgain) {
+  std::filesystem::create_directory(temp_.path("origin/a"));
+  write_file(temp_.path("origin/a/big"), random_bytes(40 << 20, 1));
+  write_file(temp_.path("origin/a/small"), "small");
+  NodeParts node(options(kGiB));
+  const GenerationId generation = warm(node, "a");
+  auto replica = node.store->find({"o", "a"}, generation);
+  {
+    const std::string file = directories().at(0) + "/tree/big";
+    const UniqueFd fd(open(file.c_str(), O_RDWR));
+    char byte = 0;
+    ASSERT_EQ(pread(fd.get(), &byte, 1, 12'345'678), 1);
+    byte ^= 1;
+    ASSERT_EQ(pwrite(fd.get(), &byte, 1, 12'345'678), 1);
+  }
+  std::vector<std::byte> data(1000);
+  const auto manifest = replica->manifest().value();
+  const FileIndex big = *manifest->find("big");
+  EXPECT_TRUE(replica->read({big, Bytes{0}, Bytes{1000}}, data, Verify::yes));
+  const auto verified = node.store->verify(replica);
+  ASSERT_TRUE(verified) << verified.error().message;
+  EXPECT_EQ(verified->bad, 1U);
+  EXPECT_EQ(verified->checked, 41U);
+  EXPECT_EQ(replica->state(), ReplicaState::partial);
+  EXPECT_EQ(replica->read({big, Bytes{12'345'000}, Bytes{1000}}, data, Verify::yes).error().code, Code::not_found);
+  replica.reset();
+  const auto before = node.origin.counters().bytes;
+  warm(node, "a");
+  EXPECT_LE(node.origin.counters().bytes - before, 4 * kMiB.count) << "not the whole file again";
+  replica = node.store->find({"o", "a"}, generation);
+  EXPECT_EQ(replica->state(), ReplicaState::complete);
+  EXPECT_EQ(node.store->verify(replica)->bad, 0U);
+}
+
+TEST_F(StoreOnDisk, AfterACrashOfTheMachineAPartialReplicaKeepsOnlyWhatMatches) {
+  std::filesystem::create_directory(temp_.path("origin/a"));
+  for (int i = 0; i < 20; ++i)
+    write_file(temp_.path("origin/a/" + std::to_string(i)), random_bytes(100'000, static_cast<unsigned>(i)));
+  GenerationId generation;
+  {
+    NodeParts node(options(kGiB));
+    generation = warm(node, "a");
+    // As if the machine had gone down before it was sealed: one file lost its data, one is missing.
+    const std::string tree = directories().at(0) + "/tree";
+    const UniqueFd fd(open((tree + "/3").c_str(), O_WRONLY));
+    ASSERT_EQ(ftruncate(fd.get(), 0), 0);
+    std::filesystem::remove(tree + "/4");
+    ReplicaRow row = node.store->database().replicas()->at(0);
+    row.complete = false;
+    ASSERT_TRUE(node.store->database().put_replica(row));
+  }
+  auto again = options(kGiB);
+  again.boot = "boot-2";
+  NodeParts node(again);
+  EXPECT_EQ(node.store->find({"o", "a"}, generation)->state(), ReplicaState::partial);
+  warm(node, "a");
+  EXPECT_EQ(node.origin.counters().bytes, 200'000U);
+  EXPECT_EQ(difference(look(directories().at(0) + "/tree", nullptr), look(temp_.path("origin/a"), nullptr)), "");
+}
+
+TEST_F(StoreOnDisk, ADamagedManifestCostsTheReplicaNotTheAgent) {
+  dataset("a", 1);
+  {
+    NodeParts node(options(kGiB));
+    warm(node, "a");
+    ReplicaRow row = node.store->database().replicas()->at(0);
+    row.complete = false;
+    ASSERT_TRUE(node.store->database().put_replica(row));
+    write_file(directories().at(0) + "/manifest.db", "this is no database, it is only called so by its name....");
+  }
+  NodeParts node(options(kGiB));
+  EXPECT_THAT(node.store->inventory(), IsEmpty());
+  EXPECT_THAT(directories(), IsEmpty());
+  warm(node, "a");
+  EXPECT_TRUE(has(node, "a"));
+}
+
+}  // namespace
+}  // namespace atlas::agent

@@ -1,0 +1,25 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+
+namespace atlas {
+
+/// atlas-slow-origin as a process of its own, in front of a directory; unmounted and ended with the object.
+class SlowOrigin {
+ public:
+  /// Throws when it does not come up within 10 s.
+  SlowOrigin(const std::string& directory, const std::string& mountpoint, const std::vector<std::string>& arguments);
+  ~SlowOrigin();
+  SlowOrigin(const SlowOrigin&) = delete;
+  SlowOrigin& operator=(const SlowOrigin&) = delete;
+  /// "fail", "hang", "resume", ...: see atlas-slow-origin ctl --help. Throws when it refuses.
+  std::string tell(const std::vector<std::string>& words) const;
+
+ private:
+  std::string mountpoint_, socket_;
+  int pid_ = -1;
+};
+
+}  // namespace atlas
