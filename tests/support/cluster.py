@@ -468,6 +468,8 @@ class Cluster:
         for node in self._nodes():
             self.start(f"slurmd {node}")
         self.wait_nodes()
+        if settings.atlas and self.has("controller"):
+            self.wait_agents()
 
     def wait_nodes(self, timeout: float = 60) -> None:
         """Until Slurm calls every node idle, mixed or allocated."""
@@ -477,6 +479,14 @@ class Cluster:
             return len(set(done.out.split())) == self.settings.nodes
         wait_for(ready, timeout, "all nodes idle; see " + str(self.log_dir), 0.05)
 
+    def wait_agents(self, timeout: float = 30) -> None:
+        """Until the controller answers and hears from every node's agent."""
+        def ready() -> bool:
+            self._report_dead()
+            done = self.run("atlasctl", "node", "list", "--json")
+            return done.code == 0 and [n["state"] for n in json.loads(done.out)].count("up") == self.settings.nodes
+        wait_for(ready, timeout, "the controller hears from all agents; see " + str(self.log_dir), 0.1)
+
     def _report_dead(self) -> None:
         for name, daemon in self.daemons().items():
             if "exit" in daemon:
@@ -484,8 +494,8 @@ class Cluster:
 
     def has(self, name: str) -> bool:
         """Whether the program of a daemon has been built."""
-        program = self._daemon(name)["argv"][0]
-        return not program.startswith(self._inside()) or (ROOT / program.removeprefix(self._inside() + "/")).exists()
+        programs = [word for word in self._daemon(name)["argv"] if word.startswith(self._inside())]
+        return all((ROOT / program.removeprefix(self._inside() + "/")).exists() for program in programs)
 
     def _daemon(self, name: str) -> dict:
         kind, _, node = name.partition(" ")
@@ -501,12 +511,14 @@ class Cluster:
                             *self.settings.origin_options],
             "slurmctld": ["slurmctld", "-D"],
             "slurmd": ["slurmd", "-D", "-N", node],
-            "controller": [f"{binaries}/atlas-controller", "--config", config],
+            # As its unit does it: SlurmUser, with the one capability that its port below 1024 needs.
+            "controller": ["setpriv", "--reuid=slurm", "--regid=slurm", "--init-groups", "--inh-caps=+net_bind_service",
+                           "--ambient-caps=+net_bind_service", f"{binaries}/atlas-controller", "--config", config],
             "agent": [f"{binaries}/atlas-cache-agent", "--config", config, "--node", node],
         }.get(kind)
         if argv is None:
             raise ClusterError(f"no daemon '{name}'")
-        return {"argv": argv, "node": node or None, "user": "slurm" if kind == "controller" else None}
+        return {"argv": argv, "node": node or None}
 
     def start(self, name: str, extra: list[str] | None = None, env: dict[str, str] | None = None) -> int:
         """Starts a daemon and returns its pid inside; for the slow origin, once it serves."""

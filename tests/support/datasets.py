@@ -12,6 +12,14 @@ from cluster import GROUP, USERS
 CHUNK = 1 << 20
 
 
+STATE = 'echo "$ATLAS_CACHE_STATE"'  # for a job script
+
+
+def warm(root: Path) -> tuple[str, str]:
+    """The options of a job that waits for a dataset."""
+    return f"--atlas-dataset={root}", "--atlas-warm"
+
+
 def uid(user: str) -> int:
     return pwd.getpwnam(user).pw_uid
 

@@ -62,8 +62,8 @@ def command(line: str) -> None:
     print(f"   {paint('33', '$ ' + line)}", flush=True)
 
 
-def mega(count: float) -> str:
-    return f"{count / 1e6:.1f} MB" if count else "0"
+def mega(count: int) -> str:
+    return f"{count / 2**20:.1f}M" if count else "0"
 
 
 class Demo:
