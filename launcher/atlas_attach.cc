@@ -124,7 +124,7 @@ Result<std::vector<PlannedMount>> planned_mounts(AgentAnswer& answer) {
 Result<AgentAnswer> make_namespace(const Arguments& args, AgentConnection& agent, AgentAnswer& views,
                                    SteadyTime deadline) {
   ATLAS_ASSIGN(const auto mounts, planned_mounts(views));
-  ATLAS_TRY(enter_private_namespace());
+  ATLAS_TRY(enter_private_namespace(views.reply.pin_above()));
   const auto outcomes = attach_mounts(mounts, args.as, args.silence);
   v1::LocalRequest request;
   request.mutable_hold()->set_job_id(args.job);

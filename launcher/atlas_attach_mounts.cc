@@ -9,6 +9,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +19,7 @@
 #include <set>
 
 #include "common/child.h"
+#include "common/mount_id.h"
 #include "common/percent.h"
 
 namespace atlas::launcher {
@@ -110,10 +112,26 @@ MountOutcome attach(const PlannedMount& planned, const Principal& as, std::chron
   return {true, ""};
 }
 
+/// Each CPU numbers namespaces from a range of its own, so on another one the id may be the larger one. Tries those the
+/// task is not bound to as well: only its cpuset counts. Best effort.
+void climb_above(std::uint64_t above) {
+  cpu_set_t before;
+  if (::sched_getaffinity(0, sizeof before, &before) != 0) return;
+  const auto cpus = static_cast<std::size_t>(std::clamp(::get_nprocs_conf(), 1, CPU_SETSIZE));
+  for (std::size_t cpu = 0; cpu < cpus && own_mount_namespace_id() <= above; ++cpu) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    if (::sched_setaffinity(0, sizeof one, &one) == 0 && ::unshare(CLONE_NEWNS) != 0) break;
+  }
+  ::sched_setaffinity(0, sizeof before, &before);
+}
+
 }  // namespace
 
-Status enter_private_namespace() {
+Status enter_private_namespace(std::uint64_t above) {
   if (::unshare(CLONE_NEWNS) != 0) return fail_errno(errno, "cannot make a mount namespace");
+  if (own_mount_namespace_id() <= above && above != 0) climb_above(above);
   if (::mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0)
     return fail_errno(errno, "cannot make the mounts of the job's namespace private");
   return {};

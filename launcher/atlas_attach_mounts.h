@@ -24,8 +24,9 @@ struct MountOutcome {
 };
 
 /// Gives this process a mount namespace of its own, made from the one it is in; what is mounted or unmounted outside
-/// still shows, nothing mounted here shows outside.
-[[nodiscard]] Status enter_private_namespace();
+/// still shows, nothing mounted here shows outside. Its id is larger than `above` if that can be had (see
+/// common/mount_id.h).
+[[nodiscard]] Status enter_private_namespace(std::uint64_t above);
 
 /// Mounts each on its dataset's root. The root is opened by its path below the origin, as the user, following no
 /// symlink and never leaving the origin: the permissions of its parents hold, and no path can be swapped for another.

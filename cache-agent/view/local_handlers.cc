@@ -3,6 +3,7 @@
 #include <exception>
 
 #include "atlas/v1/local.pb.h"
+#include "common/mount_id.h"
 #include "common/percent.h"
 
 namespace atlas::view {
@@ -88,6 +89,7 @@ void ViewServer::answer(LocalServer::Connection connection, Result<AttachAnswer>
   v1::LocalReply reply = result ? reply_of(*result) : reply_of(result.error());
   reply.set_version(kVersion);
   std::vector<UniqueFd> fds;
+  if (result && !result->mounts.empty()) reply.set_pin_above(own_mount_namespace_id());
   if (result) fds = std::move(result->mounts);
   if (result && result->ns) fds.push_back(std::move(result->ns));
   server_->reply(connection, reply.SerializeAsString(), fds);

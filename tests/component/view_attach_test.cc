@@ -1,6 +1,7 @@
 // atlas-attach and the agent's local side together: real namespaces, real mounts, a real user id. Needs root.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -226,6 +227,27 @@ TEST_F(Attach, ANamespaceOutlivesTheAgent) {
   EXPECT_EQ(after->report.cache_state, before->report.cache_state);
   box.agent->release(7);
   EXPECT_THAT(mounts_below(box.pins()), IsEmpty());
+}
+
+// The kernel compares ids that differ by CPU: whatever CPUs agent and task run on, the namespace can be pinned.
+TEST_F(Attach, NamespacesArePinnedWhicheverCpuMadeThem) {
+  const std::size_t cpus = std::thread::hardware_concurrency();
+  cpu_set_t before;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof before, &before), 0);
+  box.start_agent();
+  std::uint32_t job = 100;
+  for (std::size_t cpu = 0; cpu < cpus; ++cpu, ++job) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    ASSERT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
+    box.source.set(box.job(job, {"data"}));
+    // The task's first namespace comes from this CPU; it may then look for a better one.
+    auto joined = run_attach(box, "join", job);
+    ASSERT_EQ(::sched_setaffinity(0, sizeof before, &before), 0);
+    ASSERT_TRUE(joined && joined->ns);
+  }
+  EXPECT_EQ(mounts_below(box.pins()).size(), cpus);
 }
 
 TEST_F(Attach, ARequeuedJobStartsAfresh) {
