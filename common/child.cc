@@ -51,16 +51,16 @@ ChildProcess::~ChildProcess() {
   ::kill(pid_, SIGKILL);
   pollfd wait{handle.get(), POLLIN, 0};
   if (handle) ::poll(&wait, 1, static_cast<int>(kPatience.count()));
-  ::waitpid(pid_, nullptr, WNOHANG);
+  if (::waitpid(pid_, nullptr, WNOHANG) == 0 && when_stuck_) when_stuck_(pid_);
 }
 
-Result<Packet> run_in_child(const std::function<Packet()>& work, std::chrono::milliseconds limit, int keep) {
-  const auto deadline = std::chrono::steady_clock::now() + limit;
+Result<Packet> run_in_child(const std::function<Packet()>& work, const ChildLimits& limits) {
+  const auto deadline = std::chrono::steady_clock::now() + limits.limit;
   ATLAS_ASSIGN(auto pair, make_socket_pair());
   const pid_t pid = ::fork();
   if (pid < 0) return fail_errno(errno, "fork");
-  if (pid == 0) child_main(work, pair.theirs.get(), keep);
-  const ChildProcess child(pid);
+  if (pid == 0) child_main(work, pair.theirs.get(), limits.keep);
+  const ChildProcess child(pid, limits.when_stuck);
   pair.theirs.reset();
   auto answer = receive_packet(pair.ours.get(), deadline);
   if (!answer && answer.error().code == Code::cancelled) return fail(Code::internal, "a child process died");

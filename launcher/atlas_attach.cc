@@ -120,12 +120,17 @@ Result<std::vector<PlannedMount>> planned_mounts(AgentAnswer& answer) {
   return mounts;
 }
 
+/// The last part of the time is the agent's, to keep the namespace.
+Patience patience_of(const Arguments& args, SteadyTime deadline) {
+  return {args.silence, deadline - args.limit / 10};
+}
+
 /// Makes the job's namespace out of the one this process is in and has the agent keep it.
 Result<AgentAnswer> make_namespace(const Arguments& args, AgentConnection& agent, AgentAnswer& views,
                                    SteadyTime deadline) {
   ATLAS_ASSIGN(const auto mounts, planned_mounts(views));
   ATLAS_TRY(enter_private_namespace(views.reply.pin_above()));
-  const auto outcomes = attach_mounts(mounts, args.as, args.silence);
+  const auto outcomes = attach_mounts(mounts, args.as, patience_of(args, deadline));
   v1::LocalRequest request;
   request.mutable_hold()->set_job_id(args.job);
   for (std::size_t i = 0; i < mounts.size(); ++i) {
@@ -163,7 +168,7 @@ Result<Outcome> join(const Arguments& args, SteadyTime deadline) {
   out.report.mounts = true;
   if (!args.directory.empty()) {
     if (::setns(out.ns.get(), CLONE_NEWNS) != 0) return fail_errno(errno, "cannot enter the job's mount namespace");
-    out.report.directory_ok = can_enter(args.directory, args.as, args.silence);
+    out.report.directory_ok = can_enter(args.directory, args.as, patience_of(args, deadline));
   }
   return out;
 }

@@ -20,7 +20,7 @@
 
 #include "common/child.h"
 #include "common/mount_id.h"
-#include "common/percent.h"
+#include "launcher/atlas_attach_cgroup.h"
 
 namespace atlas::launcher {
 namespace {
@@ -74,8 +74,13 @@ std::string explain(int err, const std::string& fallback) {
   }
 }
 
+ChildLimits limits_of(const Patience& patience) {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(patience.deadline - std::chrono::steady_clock::now());
+  return {std::clamp(left, std::chrono::milliseconds(0), patience.silence), -1, leave_job};
+}
+
 /// The descriptor from a child, or the reason why there is none.
-Result<UniqueFd> find_root(const PlannedMount& planned, const Principal& as, std::chrono::milliseconds silence) {
+Result<UniqueFd> find_root(const PlannedMount& planned, const Principal& as, const Patience& patience) {
   auto packet = run_in_child(
       [&] {
         auto root = open_root(planned, as);
@@ -84,10 +89,10 @@ Result<UniqueFd> find_root(const PlannedMount& planned, const Principal& as, std
         found.fds.push_back(std::move(*root));
         return found;
       },
-      silence);
+      limits_of(patience));
   if (!packet) {
     if (packet.error().code == Code::deadline_exceeded)
-      return fail(Code::deadline_exceeded, "its origin did not answer within " + format_duration(silence));
+      return fail(Code::deadline_exceeded, "its origin did not answer within " + format_duration(patience.silence));
     return fail(packet.error());
   }
   if (packet->fds.size() == 1) return std::move(packet->fds.front());
@@ -96,10 +101,10 @@ Result<UniqueFd> find_root(const PlannedMount& planned, const Principal& as, std
   return fail(Error{code_of_errno(err), explain(err, packet->bytes.substr(space + 1)), err});
 }
 
-MountOutcome attach(const PlannedMount& planned, const Principal& as, std::chrono::milliseconds silence,
+MountOutcome attach(const PlannedMount& planned, const Principal& as, const Patience& patience,
                     std::set<std::string>& silent_origins) {
   if (silent_origins.contains(planned.dataset.origin)) return {false, "its origin does not answer"};
-  auto root = find_root(planned, as, silence);
+  auto root = find_root(planned, as, patience);
   if (!root) {
     if (root.error().code == Code::deadline_exceeded) silent_origins.insert(planned.dataset.origin);
     return {false, root.error().message};
@@ -138,7 +143,7 @@ Status enter_private_namespace(std::uint64_t above) {
 }
 
 std::vector<MountOutcome> attach_mounts(const std::vector<PlannedMount>& mounts, const Principal& as,
-                                        std::chrono::milliseconds silence) {
+                                        const Patience& patience) {
   // A dataset inside another goes on top of it.
   std::vector<std::size_t> order(mounts.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -146,17 +151,17 @@ std::vector<MountOutcome> attach_mounts(const std::vector<PlannedMount>& mounts,
   std::sort(order.begin(), order.end(), [&](auto a, auto b) { return full_path(a) < full_path(b); });
   std::vector<MountOutcome> outcomes(mounts.size());
   std::set<std::string> silent_origins;
-  for (const std::size_t i : order) outcomes[i] = attach(mounts[i], as, silence, silent_origins);
+  for (const std::size_t i : order) outcomes[i] = attach(mounts[i], as, patience, silent_origins);
   return outcomes;
 }
 
-bool can_enter(const std::string& directory, const Principal& as, std::chrono::milliseconds silence) {
+bool can_enter(const std::string& directory, const Principal& as, const Patience& patience) {
   const auto packet = run_in_child(
       [&] {
         const bool entered = become(as) && ::chdir(directory.c_str()) == 0;
         return Packet{entered ? "y" : "n", {}};
       },
-      silence);
+      limits_of(patience));
   return packet && packet->bytes == "y";
 }
 

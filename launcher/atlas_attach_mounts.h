@@ -28,14 +28,20 @@ struct MountOutcome {
 /// common/mount_id.h).
 [[nodiscard]] Status enter_private_namespace(std::uint64_t above);
 
+/// How long an origin may take to answer: each question at most `silence`, all together until `deadline`.
+struct Patience {
+  std::chrono::milliseconds silence;
+  SteadyTime deadline;
+};
+
 /// Mounts each on its dataset's root. The root is opened by its path below the origin, as the user, following no
 /// symlink and never leaving the origin: the permissions of its parents hold, and no path can be swapped for another.
-/// The origin is touched in child processes only, for at most `silence` each; an origin that was silent once is not
-/// asked again. A failure leaves that dataset at the origin. Outcomes are in the order of `mounts`.
+/// The origin is touched in child processes only; one that was silent once is not asked again. A failure leaves that
+/// dataset at the origin. Outcomes are in the order of `mounts`.
 [[nodiscard]] std::vector<MountOutcome> attach_mounts(const std::vector<PlannedMount>& mounts, const Principal& as,
-                                                      std::chrono::milliseconds silence);
+                                                      const Patience& patience);
 
 /// Whether the user can enter the directory; false too when its storage is silent.
-[[nodiscard]] bool can_enter(const std::string& directory, const Principal& as, std::chrono::milliseconds silence);
+[[nodiscard]] bool can_enter(const std::string& directory, const Principal& as, const Patience& patience);
 
 }  // namespace atlas::launcher

@@ -79,7 +79,7 @@ tl::unexpected<Error> refusal(const Config& config, const std::string& path, con
 }  // namespace
 
 Result<ResolvedDataset> resolve_dataset(const Config& config, const std::string& path) {
-  auto answer = run_in_child([&] { return pack(probe(path)); }, config.submit.resolve_timeout);
+  auto answer = run_in_child([&] { return pack(probe(path)); }, {config.submit.resolve_timeout});
   if (!answer) {
     if (origin_of(config, path) == nullptr) return refusal(config, path, {});
     return ResolvedDataset{path, "'" + printable(path) + "' could not be checked: its storage did not answer within " +

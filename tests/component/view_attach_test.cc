@@ -362,7 +362,7 @@ TEST_F(Attach, OnlyRootIsListenedTo) {
           auto answer = agent->call(request, {}, std::chrono::steady_clock::now() + std::chrono::seconds(3));
           return {answer ? "answered" : "no answer", {}};
         },
-        std::chrono::seconds(10));
+        {std::chrono::seconds(10)});
   };
   EXPECT_EQ(as_user()->bytes, "no connection");
   ASSERT_EQ(::chmod(box.socket().c_str(), 0666), 0);

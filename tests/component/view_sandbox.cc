@@ -152,7 +152,7 @@ std::string read_in(const UniqueFd& ns, const std::filesystem::path& path) {
         text.resize(static_cast<std::size_t>(size));
         return Packet{text.empty() ? "(empty)" : text, {}};
       },
-      std::chrono::seconds(5), ns.get());
+      {std::chrono::seconds(5), ns.get()});
   return packet ? packet->bytes : packet.error().message;
 }
 

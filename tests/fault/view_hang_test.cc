@@ -14,6 +14,7 @@
 #include <functional>
 #include <thread>
 
+#include "common/child.h"
 #include "spank-plugin/submission.h"
 #include "tests/component/view_sandbox.h"
 
@@ -130,6 +131,27 @@ TEST_F(HungOrigin, ManyTasksAtOnceAllStart) {
   tasks.clear();
   EXPECT_EQ(told, 16);
   EXPECT_LT(std::chrono::steady_clock::now() - begin, 5s);
+}
+
+// Slurm waits for all processes in a step's cgroup and drains the node when they do not end.
+TEST_F(HungOrigin, AChildThatCannotBeKilledIsNoLongerInTheJobsCgroup) {
+  const std::filesystem::path job = "/sys/fs/cgroup/freezer/atlas_test_" + std::to_string(::getpid()) + "/job_7";
+  if (!std::filesystem::exists("/sys/fs/cgroup/freezer/cgroup.procs")) GTEST_SKIP() << "no freezer hierarchy here";
+  std::filesystem::create_directories(job);
+  box.source.set(box.job(7, {"data"}));
+  box.start_agent();
+  ctl({"hang"});
+  const auto joined = run_in_child(
+      [&]() -> Packet {
+        std::ofstream(job / "cgroup.procs") << ::getpid();
+        return {run_attach(box, "join", 7) ? "joined" : "failed", {}};
+      },
+      {20s});
+  ASSERT_TRUE(joined);
+  EXPECT_EQ(joined->bytes, "joined");
+  EXPECT_TRUE(eventually([&] { return read_file(job / "cgroup.procs").empty(); })) << read_file(job / "cgroup.procs");
+  EXPECT_TRUE(std::filesystem::remove(job));
+  std::filesystem::remove(job.parent_path());
 }
 
 TEST_F(HungOrigin, ASubmitWarnsAndGoesOn) {

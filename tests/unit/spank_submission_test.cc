@@ -152,7 +152,7 @@ TEST_F(SubmissionTest, UnreadableDataIsNamedWithItsReader) {
                  if (::setresgid(kUser, kUser, kUser) != 0 || ::setresuid(kUser, kUser, kUser) != 0) return {"?", {}};
                  return {refusal(path), {}};
                },
-               std::chrono::seconds(10))
+               {std::chrono::seconds(10)})
         ->bytes;
   };
   EXPECT_THAT(seen(origin() + "/speech"), HasSubstr("permission denied: user uid 20001 may not read"));
