@@ -12,8 +12,8 @@
 #include <thread>
 
 #include "cache-agent/agent.h"
-#include "cache-agent/notify.h"
 #include "common/config.h"
+#include "common/daemon.h"
 
 namespace atlas::agent {
 namespace {
@@ -58,12 +58,7 @@ int serve(const Config& config, const Arguments& arguments) {
   set_up_log(config.agent.log_level);
   umask(0077);
   raise_descriptor_limit();
-  std::signal(SIGPIPE, SIG_IGN);
-  // Blocked before any thread starts, so that only the wait below sees them.
-  sigset_t ends;
-  sigemptyset(&ends);
-  for (const int signal : {SIGTERM, SIGINT}) sigaddset(&ends, signal);
-  pthread_sigmask(SIG_BLOCK, &ends, nullptr);
+  block_stop_signals();
 
   Agent::Options options{arguments.node.empty() ? host_name() : arguments.node,
                          arguments.port != 0 ? arguments.port : config.agent.port, boot_id(), ""};
@@ -75,11 +70,10 @@ int serve(const Config& config, const Arguments& arguments) {
     spdlog::error("{}", agent.error().message);
     return 1;
   }
-  notify_manager("READY=1");
-  int signal = 0;
-  sigwait(&ends, &signal);
+  notify_service_manager("READY=1");
+  const int signal = wait_for_stop_signal();
   spdlog::info("{}: stopping", strsignal(signal));  // NOLINT(concurrency-mt-unsafe)
-  notify_manager("STOPPING=1");
+  notify_service_manager("STOPPING=1");
   // A thread that hangs in a storage cannot be joined; what is on disk needs no farewell.
   std::thread([] {
     std::this_thread::sleep_for(std::chrono::seconds(3));

@@ -187,14 +187,14 @@ Status NodeManifest::drop_replica(const DatasetId& dataset, const GenerationId& 
   return drop.run();
 }
 
-Result<std::vector<JobRow>> NodeManifest::jobs() {
+Result<std::vector<NodeJobRow>> NodeManifest::jobs() {
   const std::lock_guard lock(mutex_);
-  std::vector<JobRow> rows;
+  std::vector<NodeJobRow> rows;
   ATLAS_ASSIGN(auto select, db_.prepare(kSelectJobs));
   for (;;) {
     ATLAS_ASSIGN(const bool more, select.step());
     if (!more) break;
-    JobRow row;
+    NodeJobRow row;
     row.job = {std::string(select.text(1)), static_cast<std::uint32_t>(select.int64(0)),
                static_cast<std::uint32_t>(select.int64(2)),
                std::chrono::sys_seconds(std::chrono::seconds(select.int64(3)))};
@@ -220,7 +220,7 @@ Result<std::vector<JobRow>> NodeManifest::jobs() {
   return rows;
 }
 
-Status NodeManifest::put_job(const JobRow& row) {
+Status NodeManifest::put_job(const NodeJobRow& row) {
   const std::lock_guard lock(mutex_);
   return in_transaction([&]() -> Status {
     ATLAS_ASSIGN(auto drop, db_.prepare(kDropJob));

@@ -30,7 +30,7 @@ struct ReplicaRow {
 };
 
 /// A job's dataset on this node.
-struct JobDatasetRow {
+struct NodeJobDatasetRow {
   DatasetId dataset;
   GenerationId generation;  ///< what it holds a lease of; none = nothing
   bool mounted = false;
@@ -38,13 +38,13 @@ struct JobDatasetRow {
 };
 
 /// A job the node has been told of.
-struct JobRow {
+struct NodeJobRow {
   JobKey job;
   Principal as;
   std::string reason;
   std::chrono::milliseconds waited{0};
   std::string name_space;  ///< where its mount namespace is pinned, empty = nowhere
-  std::vector<JobDatasetRow> datasets;
+  std::vector<NodeJobDatasetRow> datasets;
 };
 
 /// What a node must remember over a restart of its agent: replicas, jobs and their leases, pins. One SQLite file, never
@@ -60,9 +60,9 @@ class NodeManifest {
   [[nodiscard]] Status vouch(const DatasetId& dataset, const GenerationId& generation, const std::string& principal);
   [[nodiscard]] Status drop_replica(const DatasetId& dataset, const GenerationId& generation);
 
-  [[nodiscard]] Result<std::vector<JobRow>> jobs();
+  [[nodiscard]] Result<std::vector<NodeJobRow>> jobs();
   /// Replaces what was known of the job id.
-  [[nodiscard]] Status put_job(const JobRow& row);
+  [[nodiscard]] Status put_job(const NodeJobRow& row);
   [[nodiscard]] Status drop_job(std::uint32_t job_id);
 
   [[nodiscard]] Result<std::vector<DatasetId>> pins();

@@ -21,7 +21,7 @@ Status JobTable::recover() {
   return {};
 }
 
-Status JobTable::put(const JobRow& row) {
+Status JobTable::put(const NodeJobRow& row) {
   {
     const std::lock_guard lock(mutex_);
     jobs_[row.job.job_id] = row;
@@ -30,16 +30,16 @@ Status JobTable::put(const JobRow& row) {
 }
 
 /// What a job shall read: the generation of its plan, else the newest complete one.
-std::shared_ptr<Replica> JobTable::choose(const JobDatasetRow& wanted) const {
+std::shared_ptr<Replica> JobTable::choose(const NodeJobDatasetRow& wanted) const {
   if (!wanted.generation.empty()) return store_.find(wanted.dataset, wanted.generation);
   return store_.newest_complete(wanted.dataset);
 }
 
 Result<std::vector<ReplicaInfo>> JobTable::plan(const JobOrder& order) {
-  JobRow row{order.job, normalize(order.as), order.reason, order.waited, {}, {}};
+  NodeJobRow row{order.job, normalize(order.as), order.reason, order.waited, {}, {}};
   std::vector<ReplicaInfo> here;
   for (const auto& item : order.datasets) {
-    JobDatasetRow wanted{item.dataset, item.generation, false, ""};
+    NodeJobDatasetRow wanted{item.dataset, item.generation, false, ""};
     const auto replica = choose(wanted);
     if (replica && replica->state() == ReplicaState::complete) {
       wanted.generation = replica->generation();
@@ -58,7 +58,7 @@ Result<std::vector<ReplicaInfo>> JobTable::plan(const JobOrder& order) {
   return here;
 }
 
-view::PlannedView JobTable::view_of(const JobRow& job, const JobDatasetRow& wanted) const {
+view::PlannedView JobTable::view_of(const NodeJobRow& job, const NodeJobDatasetRow& wanted) const {
   view::PlannedView out;
   out.dataset = wanted.dataset;
   const auto origin = origins_.find(wanted.dataset.origin);
@@ -85,7 +85,7 @@ view::PlannedView JobTable::view_of(const JobRow& job, const JobDatasetRow& want
 }
 
 Result<view::JobViews> JobTable::views_of(std::uint32_t job_id, const Principal& as, SteadyTime deadline) {
-  JobRow row;
+  NodeJobRow row;
   bool known = false;
   {
     const std::lock_guard lock(mutex_);
@@ -124,7 +124,7 @@ Result<view::JobViews> JobTable::views_of(std::uint32_t job_id, const Principal&
 }
 
 void JobTable::record_attach(std::uint32_t job_id, const std::vector<view::AttachedView>& results) {
-  JobRow row;
+  NodeJobRow row;
   {
     const std::lock_guard lock(mutex_);
     const auto it = jobs_.find(job_id);
@@ -141,8 +141,8 @@ void JobTable::record_attach(std::uint32_t job_id, const std::vector<view::Attac
   static_cast<void>(store_.database().put_job(row));
 }
 
-std::optional<JobRow> JobTable::release(const JobKey& job, const std::function<void()>& before) {
-  JobRow row;
+std::optional<NodeJobRow> JobTable::release(const JobKey& job, const std::function<void()>& before) {
+  NodeJobRow row;
   {
     const std::lock_guard lock(mutex_);
     const auto it = jobs_.find(job.job_id);

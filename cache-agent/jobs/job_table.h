@@ -36,20 +36,20 @@ class JobTable final : public view::ViewSource {
   void record_attach(std::uint32_t job_id, const std::vector<view::AttachedView>& results) override;
   /// Forgets the job and drops its leases; nullopt when it is unknown, or known as a later attempt. `before` runs, if
   /// the job is known, before the leases go.
-  [[nodiscard]] std::optional<JobRow> release(const JobKey& job, const std::function<void()>& before);
+  [[nodiscard]] std::optional<NodeJobRow> release(const JobKey& job, const std::function<void()>& before);
   [[nodiscard]] std::vector<JobKey> jobs() const;
   [[nodiscard]] bool knows(std::uint32_t job_id) const;
 
  private:
-  [[nodiscard]] std::shared_ptr<Replica> choose(const JobDatasetRow& wanted) const;
-  [[nodiscard]] view::PlannedView view_of(const JobRow& job, const JobDatasetRow& wanted) const;
-  [[nodiscard]] Status put(const JobRow& row);
+  [[nodiscard]] std::shared_ptr<Replica> choose(const NodeJobDatasetRow& wanted) const;
+  [[nodiscard]] view::PlannedView view_of(const NodeJobRow& job, const NodeJobDatasetRow& wanted) const;
+  [[nodiscard]] Status put(const NodeJobRow& row);
 
   Store& store_;
   PlanSource* ask_;
   const std::map<std::string, OriginPlace> origins_;
   mutable std::mutex mutex_;  ///< guards jobs_
-  std::map<std::uint32_t, JobRow> jobs_;
+  std::map<std::uint32_t, NodeJobRow> jobs_;
 };
 
 /// Is the file system that holds `path` mounted noexec? Read from /proc/self/mountinfo, so a hung origin does not
