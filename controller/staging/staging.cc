@@ -96,7 +96,8 @@ void Staging::poll() {
 }
 
 void Staging::schedule_poll() {
-  const auto interval = parts_.config.controller.poll * (anything_staged() ? 1 : kSlowPolls);
+  poll_is_slow_ = !anything_staged();
+  const auto interval = parts_.config.controller.poll * (poll_is_slow_ ? kSlowPolls : 1);
   parts_.strand.post_after(interval, [this, generation = poll_generation_] {
     if (generation == poll_generation_) poll();
   });
@@ -228,6 +229,10 @@ StagedJob* Staging::adopt(const JobRecord& record) {
   auto* out = job.get();
   jobs_[record.id] = std::move(job);
   save(*out);
+  if (poll_is_slow_ && !polling_) {  // something is staged now
+    ++poll_generation_;
+    schedule_poll();
+  }
   return out;
 }
 

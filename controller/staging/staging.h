@@ -157,7 +157,7 @@ class Staging {
   std::optional<Error> slurm_trouble_;
   std::string cluster_name_;
   SteadyTime started_{};
-  bool polling_ = false, ticking_ = false;
+  bool polling_ = false, poll_is_slow_ = false, ticking_ = false;
   std::uint64_t poll_generation_ = 0, next_id_ = 1;
   std::map<std::uint32_t, HookWaiter> hook_waiters_;
   std::map<std::tuple<std::string, DatasetId, std::uint32_t>, SteadyTime> fill_failed_;
