@@ -4,6 +4,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "cache-agent/origin/reader_pool.h"
+
 namespace atlas::agent {
 
 JobTable::JobTable(Store& store, PlanSource* ask, std::map<std::string, OriginPlace> origins)
@@ -36,7 +38,7 @@ std::shared_ptr<Replica> JobTable::choose(const NodeJobDatasetRow& wanted) const
 }
 
 Result<std::vector<ReplicaInfo>> JobTable::plan(const JobOrder& order) {
-  NodeJobRow row{order.job, normalize(order.as), order.reason, order.waited, {}, {}};
+  NodeJobRow row{order.job, with_groups(order.as), order.reason, order.waited, {}, {}};
   std::vector<ReplicaInfo> here;
   for (const auto& item : order.datasets) {
     NodeJobDatasetRow wanted{item.dataset, item.generation, false, ""};
@@ -105,7 +107,7 @@ Result<view::JobViews> JobTable::views_of(std::uint32_t job_id, const Principal&
     return fail(Code::permission_denied,
                 "job " + std::to_string(job_id) + " was planned for " + show(row.as) + ", but runs as " + show(as));
   // slurmstepd knows the groups the job really has.
-  row.as = normalize(as);
+  row.as = with_groups(as);
   view::JobViews out;
   out.known = true;
   out.job = row.job;

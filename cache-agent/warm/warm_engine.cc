@@ -166,8 +166,7 @@ Result<bool> WarmEngine::already_complete(WarmUp& up) {
   bool own = false;
   {
     const std::lock_guard lock(mutex_);
-    const SteadyTime oldest = clock_.now() - options_.revalidate;
-    std::erase_if(vouches_, [&](const auto& item) { return item.second.when < oldest; });
+    forget_old_walks();
     const std::string who = key_of(request.as);
     for (auto it = vouches_.lower_bound({request.dataset, ""});
          it != vouches_.end() && it->first.first == request.dataset; ++it) {
@@ -190,11 +189,26 @@ Result<bool> WarmEngine::already_complete(WarmUp& up) {
   return true;
 }
 
+/// mutex_ is held.
+void WarmEngine::forget_old_walks() {
+  const SteadyTime oldest = clock_.now() - options_.revalidate;
+  std::erase_if(vouches_, [&](const auto& item) { return item.second.when < oldest; });
+}
+
 void WarmEngine::remember(const DatasetId& dataset, const Principal& as,
                           const std::shared_ptr<const Manifest>& manifest) {
   const std::lock_guard lock(mutex_);
-  vouches_[{dataset, key_of(as)}] = {manifest->summary().generation, clock_.now(), clock_.wall(),
-                                     manifest->summary().opaque != 0, manifest};
+  const auto expire = [this] {
+    const std::lock_guard timer_lock(mutex_);
+    forget_old_walks();
+  };
+  vouches_[{dataset, key_of(as)}] = {
+      manifest->summary().generation,
+      clock_.now(),
+      clock_.wall(),
+      manifest->summary().opaque != 0,
+      manifest,
+      front_.post_at(clock_.now() + options_.revalidate + std::chrono::milliseconds(1), expire)};
 }
 
 Result<std::shared_ptr<const Manifest>> WarmEngine::walk(WarmUp& up, bool fresh) {

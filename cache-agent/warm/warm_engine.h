@@ -75,6 +75,7 @@ class WarmEngine {
     WallTime wall;
     bool opaque = false;
     std::shared_ptr<const Manifest> manifest;
+    TimerHandle expiry;  ///< a manifest of a million files is not kept for longer than it vouches
   };
   using Walker = std::pair<DatasetId, std::string>;  ///< who walked what
 
@@ -92,6 +93,7 @@ class WarmEngine {
   [[nodiscard]] Status settle(const DatasetId& dataset, std::shared_ptr<Replica> replica, const Status& status);
   [[nodiscard]] Status check_limit(const WarmUp& up, const ManifestSummary& summary);
   [[nodiscard]] std::string absolute(const DatasetId& dataset) const;
+  void forget_old_walks();
   void remember(const DatasetId& dataset, const Principal& as, const std::shared_ptr<const Manifest>& manifest);
 
   std::map<std::string, Origin*> origins_;

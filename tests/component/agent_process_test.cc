@@ -1,0 +1,308 @@
+// The agent as a process: over the wire, with real munge, through restarts.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <condition_variable>
+#include <csignal>
+#include <fstream>
+
+#include "atlas/v1/agent.grpc.pb.h"
+#include "atlas/v1/controller.grpc.pb.h"
+#include "proto/client.h"
+#include "proto/convert.h"
+#include "proto/server.h"
+#include "tests/support/node_parts.h"
+#include "tests/support/private_munged.h"
+
+namespace atlas::agent {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using namespace std::chrono_literals;
+
+constexpr std::uint32_t kAlice = 30001;
+
+/// The controller's end of the report stream: keeps what the agent says.
+class Listener final : public v1::Controller::CallbackService {
+ public:
+  explicit Listener(const Authenticator& auth) : auth_(auth) {}
+
+  grpc::ServerBidiReactor<v1::AgentReport, v1::ControllerNote>* Report(grpc::CallbackServerContext* ctx) override {
+    class Stream final : public grpc::ServerBidiReactor<v1::AgentReport, v1::ControllerNote> {
+     public:
+      Stream(Listener& owner, grpc::CallbackServerContext* ctx) : owner_(owner), ctx_(ctx) { StartRead(&report_); }
+      void OnReadDone(bool ok) override {
+        if (!ok) return finish(grpc::Status::OK);
+        if (report_.has_hello()) {
+          const auto caller = owner_.auth_.check_request(*ctx_, "Controller.Report", report_);
+          if (!caller || !owner_.auth_.sign_stream(*ctx_, "Controller.Report", report_))
+            return finish({grpc::StatusCode::UNAUTHENTICATED, "who?"});
+          welcome_.mutable_welcome()->set_cluster("test");
+          StartWrite(&welcome_);
+        }
+        owner_.heard(report_);
+        StartRead(&report_);
+      }
+      void OnCancel() override { finish(grpc::Status::CANCELLED); }
+      void OnDone() override { delete this; }
+
+     private:
+      void finish(const grpc::Status& status) {
+        if (!over_.exchange(true)) Finish(status);
+      }
+      Listener& owner_;
+      grpc::CallbackServerContext* ctx_;
+      v1::AgentReport report_;
+      v1::ControllerNote welcome_;
+      std::atomic<bool> over_{false};
+    };
+    return new Stream(*this, ctx);
+  }
+
+  void heard(const v1::AgentReport& report) {
+    const std::lock_guard lock(mutex_);
+    reports_.push_back(report);
+    changed_.notify_all();
+  }
+  /// The first report, from the `from`th on, that passes; waits for it.
+  v1::AgentReport wait_for(const std::function<bool(const v1::AgentReport&)>& wanted, std::size_t from = 0) {
+    std::unique_lock lock(mutex_);
+    v1::AgentReport found;
+    const bool there = changed_.wait_for(lock, 10s, [&] {
+      for (std::size_t i = from; i < reports_.size(); ++i)
+        if (wanted(reports_[i])) {
+          found = reports_[i];
+          return true;
+        }
+      return false;
+    });
+    EXPECT_TRUE(there) << "the agent did not report it";
+    return found;
+  }
+  std::size_t count() {
+    const std::lock_guard lock(mutex_);
+    return reports_.size();
+  }
+
+ private:
+  const Authenticator& auth_;
+  std::mutex mutex_;  ///< guards reports_
+  std::condition_variable changed_;
+  std::vector<v1::AgentReport> reports_;
+};
+
+class AgentProcess : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root: agents run as root";
+    if (!munged_.running()) GTEST_SKIP() << "no munged";
+    std::filesystem::create_directories(temp_.path("origin/ds"));
+    for (int i = 0; i < 20; ++i)
+      write_file(temp_.path("origin/ds/" + std::to_string(i)), random_bytes(100'000, static_cast<unsigned>(i)));
+    auth_ = std::make_unique<Authenticator>(Munge(munged_.socket()), std::set<uid_t>{0});
+    listener_ = std::make_unique<Listener>(*auth_);
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &controller_port_);
+    builder.RegisterService(listener_.get());
+    controller_ = builder.BuildAndStart();
+    port_ = free_port();
+    std::ofstream(temp_.path("atlas.toml"))
+        << "[site]\nslurm_user = \"root\"\nmunge_socket = \"" << munged_.socket()
+        << "\"\n[controller]\nhost = \"127.0.0.1\"\nport = " << controller_port_
+        << "\n[agent]\nlisten = \"127.0.0.1\"\nport = " << port_ << "\nsocket = \"" << temp_.path("run/%n.sock")
+        << "\"\nrun_dir = \"" << temp_.path("run") << "\"\n[[origin]]\nname = \"o\"\nroot = \"" << temp_.path("origin")
+        << "\"\n[[tier]]\nname = \"nvme\"\npath = \"" << temp_.path("tier/%n") << "\"\nquota = \"1G\"\n";
+  }
+  void TearDown() override {
+    if (pid_ > 0) stop(SIGKILL);
+    if (controller_) controller_->Shutdown(std::chrono::system_clock::now() + 1s);
+    umount2(temp_.path("run/ns").c_str(), MNT_DETACH);
+  }
+  static int free_port() {
+    int port = 0;
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+    v1::Agent::CallbackService nothing;
+    builder.RegisterService(&nothing);
+    builder.BuildAndStart()->Shutdown();
+    return port;
+  }
+  /// Returns what it says hello with.
+  v1::AgentReport start() {
+    const std::size_t from = listener_->count();
+    pid_ = fork();
+    if (pid_ == 0) {
+      const int log = open(temp_.path("agent.log").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+      dup2(log, STDERR_FILENO);
+      execl(ATLAS_AGENT, ATLAS_AGENT, "--config", temp_.path("atlas.toml").c_str(), "--node", "n1", nullptr);
+      _exit(127);
+    }
+    auto hello = listener_->wait_for([](const auto& r) { return r.has_hello(); }, from);
+    channel_ = make_channel("127.0.0.1:" + std::to_string(port_));
+    stub_ = v1::Agent::NewStub(channel_);
+    return hello;
+  }
+  int stop(int signal) {
+    kill(pid_, signal);
+    int status = 0;
+    waitpid(std::exchange(pid_, -1), &status, 0);
+    return status;
+  }
+  [[nodiscard]] std::string log() const {
+    std::ifstream in(temp_.path("agent.log"));
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+  std::vector<v1::Progress> warm(Status& status) {
+    v1::WarmRequest request;
+    *request.mutable_dataset() = to_wire(DatasetId{"o", "ds"});
+    *request.mutable_as() = to_wire(Principal{kAlice, kAlice, {}});
+    *request.mutable_payer() = to_wire(job());
+    std::vector<v1::Progress> all;
+    status = read_stream<v1::Agent::Stub, v1::WarmRequest, v1::Progress>(
+        *auth_, *stub_, &v1::Agent::Stub::Warm, "Agent.Warm", request, "the agent", [&](const v1::Progress& p) {
+          all.push_back(p);
+          return true;
+        });
+    return all;
+  }
+  static JobKey job() { return {"test", 42, 0, std::chrono::sys_seconds(1000s)}; }
+  Result<v1::PlanReply> plan() {
+    v1::PlanRequest request;
+    *request.mutable_job() = to_wire(job());
+    *request.mutable_as() = to_wire(Principal{kAlice, kAlice, {}});
+    *request.add_datasets()->mutable_dataset() = to_wire(DatasetId{"o", "ds"});
+    return call(*auth_, *stub_, &v1::Agent::Stub::Plan, "Agent.Plan", request, 5s, "the agent");
+  }
+  Result<v1::EvictReply> evict() {
+    v1::EvictRequest request;
+    *request.mutable_dataset() = to_wire(DatasetId{"o", "ds"});
+    return call(*auth_, *stub_, &v1::Agent::Stub::Evict, "Agent.Evict", request, 5s, "the agent");
+  }
+  Result<v1::ReleaseReply> release() {
+    v1::ReleaseRequest request;
+    *request.mutable_job() = to_wire(job());
+    return call(*auth_, *stub_, &v1::Agent::Stub::Release, "Agent.Release", request, 5s, "the agent");
+  }
+
+  TempDir temp_;
+  test::PrivateMunged munged_;
+  std::unique_ptr<Authenticator> auth_;
+  std::unique_ptr<Listener> listener_;
+  std::unique_ptr<grpc::Server> controller_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::Agent::Stub> stub_;
+  int controller_port_ = 0, port_ = 0;
+  pid_t pid_ = -1;
+};
+
+TEST_F(AgentProcess, WarmsReportsLeasesAndReleases) {
+  const auto hello = start().hello();
+  EXPECT_EQ(hello.node(), "n1");
+  EXPECT_EQ(hello.address(), "127.0.0.1:" + std::to_string(port_));
+  ASSERT_EQ(hello.tiers_size(), 1);
+  EXPECT_EQ(hello.tiers(0).state(), "ok");
+
+  Status status;
+  const auto progress = warm(status);
+  ASSERT_TRUE(status) << status.error().message;
+  ASSERT_FALSE(progress.empty());
+  EXPECT_EQ(progress.back().phase(), v1::Progress::PHASE_COMPLETE);
+  EXPECT_EQ(progress.back().bytes_done(), 2'000'000U);
+  EXPECT_EQ(progress.back().origin_bytes(), 2'000'000U);
+  const auto change = listener_->wait_for(
+      [](const auto& r) { return r.has_change() && r.change().replica().state() == v1::REPLICA_STATE_COMPLETE; });
+  EXPECT_EQ(change.change().replica().generation().id(), progress.back().generation().id());
+
+  const auto planned = plan();
+  ASSERT_TRUE(planned) << planned.error().message;
+  ASSERT_EQ(planned->replicas_size(), 1);
+  EXPECT_EQ(planned->replicas(0).state(), v1::REPLICA_STATE_COMPLETE);
+  EXPECT_THAT(planned->replicas(0).leases(), ElementsAre(42U));
+  const auto kept = evict();
+  ASSERT_TRUE(kept) << kept.error().message;
+  EXPECT_EQ(kept->replicas(), 0U);
+
+  const auto released = release();
+  ASSERT_TRUE(released) << released.error().message;
+  EXPECT_TRUE(released->known());
+  ASSERT_EQ(released->datasets_size(), 1);
+  EXPECT_EQ(released->datasets(0).origin_bytes(), 2'000'000U);
+  EXPECT_EQ(released->datasets(0).attached(), v1::REPLICA_STATE_ABSENT) << "nothing was mounted";
+  EXPECT_FALSE(release()->known()) << "once";
+  EXPECT_EQ(evict()->replicas(), 1U);
+  listener_->wait_for(
+      [](const auto& r) { return r.has_change() && r.change().replica().state() == v1::REPLICA_STATE_ABSENT; });
+  EXPECT_EQ(stop(SIGTERM), 0);
+}
+
+TEST_F(AgentProcess, KilledAndStartedAgainItHasItsReplicasJobsAndLeases) {
+  start();
+  Status status;
+  const auto first = warm(status);
+  ASSERT_TRUE(status) << status.error().message;
+  ASSERT_TRUE(plan());
+  stop(SIGKILL);
+  const std::size_t from = listener_->count();
+  const auto hello = start().hello();
+  ASSERT_EQ(hello.jobs_size(), 1);
+  EXPECT_EQ(hello.jobs(0).job_id(), 42U);
+  const auto inventory = listener_->wait_for([](const auto& r) { return r.has_inventory(); }, from).inventory();
+  ASSERT_EQ(inventory.replicas_size(), 1);
+  EXPECT_EQ(inventory.replicas(0).state(), v1::REPLICA_STATE_COMPLETE);
+  EXPECT_THAT(inventory.replicas(0).leases(), ElementsAre(42U));
+  EXPECT_EQ(evict()->replicas(), 0U) << "the lease holds";
+  const auto again = warm(status);
+  ASSERT_TRUE(status) << status.error().message;
+  EXPECT_EQ(again.back().generation().id(), first.back().generation().id());
+  EXPECT_EQ(again.back().origin_bytes(), 0U);
+  EXPECT_TRUE(release()->known());
+  EXPECT_EQ(stop(SIGTERM), 0);
+}
+
+TEST_F(AgentProcess, ASecondAgentOnTheNodeIsRefused) {
+  start();
+  const pid_t second = fork();
+  if (second == 0) {
+    const int sink = open(temp_.path("second.log").c_str(), O_WRONLY | O_CREAT, 0600);
+    dup2(sink, STDERR_FILENO);
+    execl(ATLAS_AGENT, ATLAS_AGENT, "--config", temp_.path("atlas.toml").c_str(), "--node", "n1", nullptr);
+    _exit(127);
+  }
+  int result = 0;
+  waitpid(second, &result, 0);
+  EXPECT_EQ(WEXITSTATUS(result), 1);
+  std::ifstream in(temp_.path("second.log"));
+  EXPECT_THAT(std::string(std::istreambuf_iterator<char>(in), {}), HasSubstr("tier nvme"));
+  Status status;
+  warm(status);
+  EXPECT_TRUE(status) << "the first one is not disturbed";
+}
+
+TEST_F(AgentProcess, AnyoneElseIsTurnedAway) {
+  start();
+  // The same key, but another user: a child that makes the call as alice.
+  // Opened before: the way to the program may be closed to her.
+  const UniqueFd program(open(CALL_AGENT, O_PATH));
+  ASSERT_TRUE(program);
+  std::string socket = munged_.socket(), port = std::to_string(port_), name = "call-agent";
+  char* const argv[] = {name.data(), socket.data(), port.data(), nullptr};
+  const pid_t child = fork();
+  if (child == 0) {
+    if (setgid(kAlice) != 0 || setuid(kAlice) != 0) _exit(3);
+    syscall(SYS_execveat, program.get(), "", argv, environ, AT_EMPTY_PATH);
+    _exit(127);
+  }
+  int result = 0;
+  waitpid(child, &result, 0);
+  EXPECT_EQ(WEXITSTATUS(result), static_cast<int>(Code::permission_denied));
+}
+
+}  // namespace
+}  // namespace atlas::agent
