@@ -14,7 +14,7 @@ namespace {
 /// Milliseconds to hand to poll(), rounded up so that a wait never ends just before its deadline.
 int poll_timeout(SteadyTime deadline) {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
-  return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 24 * 3600 * 1000));
+  return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, std::int64_t{24} * 3600 * 1000));
 }
 
 void take_descriptors(msghdr& message, Packet& packet) {

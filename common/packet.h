@@ -11,7 +11,7 @@
 namespace atlas {
 
 /// Limits of one packet on a SOCK_SEQPACKET socket. The kernel takes at most 253 descriptors.
-inline constexpr std::size_t kMaxPacket = 64 * 1024;
+inline constexpr std::size_t kMaxPacket = std::size_t{64} * 1024;
 inline constexpr std::size_t kMaxPacketFds = 250;
 
 /// One message with the descriptors that came along (all close-on-exec).

@@ -76,10 +76,11 @@ Result<UniqueFd> namespace_of(const Arguments& args) {
 
 int run(const Arguments& args) {
   if (::geteuid() != 0) {
-    std::fprintf(stderr,
-                 "atlas-enter: only root can enter a job's mount namespace; as the job's owner use: srun --overlap "
-                 "--jobid=%u --pty bash\n",
-                 args.job);
+    std::fprintf(
+        stderr,
+        "atlas-enter: only root can enter a job's mount namespace; as the job's owner start a step from within "
+        "job %u\n",
+        args.job);
     return 1;
   }
   auto ns = namespace_of(args);
