@@ -68,7 +68,12 @@ int run(const std::vector<std::string>& argv) {
   for (const auto& warning : plan->warnings) print_err(std::string(kTool) + ": warning: " + warning + "\n");
   // sbatch itself needs no atlas.toml; what talks to the controller does.
   if (!config && (args->explain || args->follow)) return report(kTool, config.error());
-  if (args->explain) return explain(*config, *plan, args->json);
+  if (args->explain) {
+    // Before gRPC's threads start: it forks.
+    SubmitPlan asked = *plan;
+    asked.request = resolved(plan->request, config->submit.resolve_timeout);
+    return explain(*config, asked, args->json);
+  }
   if (args->follow || args->json) return submit_and_report(known.value_or(Config{}), *plan, *args);
   return report(kTool, exec_sbatch(*plan));
 }

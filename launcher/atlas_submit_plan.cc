@@ -146,6 +146,16 @@ std::string no_dataset_message(std::string_view script, std::string_view script_
   return out;
 }
 
+Request resolved(const Request& request, milliseconds patience) {
+  Request out = request;
+  for (auto& dataset : out.datasets) {
+    if (dataset[0] != '/') continue;
+    auto path = run_bounded(patience, [&] { return canonical_path(dataset).string(); });
+    if (path && !path->empty()) dataset = std::move(*path);
+  }
+  return out;
+}
+
 Status check_outputs(const Request& request, const SbatchView& view, const std::string& cwd, milliseconds patience,
                      std::vector<std::string>& warnings) {
   const std::filesystem::path work = std::filesystem::path(cwd) / view.chdir.value_or("");
@@ -157,12 +167,12 @@ Status check_outputs(const Request& request, const SbatchView& view, const std::
                                               "' lies inside the dataset " + printable(*dataset) +
                                               ", which is read-only in the job: write it elsewhere");
   }
-  if (const auto* dataset = dataset_of(request, work / ".", patience); dataset != nullptr) {
-    warnings.push_back("the working directory lies inside the dataset " + printable(*dataset) +
+  // Of the directory that the command is typed in, the plugin warns.
+  const auto* dataset = view.chdir ? dataset_of(request, work / ".", patience) : nullptr;
+  if (dataset != nullptr)
+    warnings.push_back("--chdir '" + printable(*view.chdir) + "' lies inside the dataset " + printable(*dataset) +
                        ", which is read-only in the job" +
-                       (view.output ? "" : "; the job's output goes there too unless you give --output") +
-                       ": use --chdir to run elsewhere");
-  }
+                       (view.output ? "" : "; the job's output goes there too unless you give --output"));
   return {};
 }
 

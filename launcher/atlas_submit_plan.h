@@ -30,8 +30,12 @@ struct SubmitPlan {
 [[nodiscard]] std::string no_dataset_message(std::string_view script, std::string_view script_name,
                                              const std::vector<std::string>& roots, const SubmitArgs& args);
 
-/// Error when --output or --error lies inside one of the datasets (given by path), else warnings about the working
-/// directory. `cwd` is canonical. Symlinks count only as far as they can be followed within `patience` per path.
+/// The request with symlinks of its paths resolved, as the plugin does at submission; what cannot be resolved within
+/// `patience` stays as it is.
+[[nodiscard]] Request resolved(const Request& request, milliseconds patience);
+
+/// Error when --output or --error lies inside one of the datasets (given by path), else a warning when --chdir does.
+/// `cwd` is canonical. Symlinks count only as far as they can be followed within `patience` per path.
 [[nodiscard]] Status check_outputs(const Request& request, const SbatchView& view, const std::string& cwd,
                                    milliseconds patience, std::vector<std::string>& warnings);
 
