@@ -1,0 +1,170 @@
+"""atlasctl, and the parts of atlas-submit that ask the controller, on a real cluster."""
+
+import json
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+from cluster import USERS, Cluster, Done, Settings, wait_for
+
+SETTINGS = Settings(nodes=3, slow_origin=True)
+USER, OTHER = USERS
+FILES, SIZE = 40, 25_000
+
+
+@pytest.fixture(scope="module")
+def speech(cluster: Cluster) -> Path:
+    directory = cluster.origin / "speech"
+    directory.mkdir()
+    for i in range(FILES):
+        (directory / f"{i}.wav").write_bytes(os.urandom(SIZE))
+    wait_for(lambda: nodes(cluster) == {"n001": "up", "n002": "up", "n003": "up"}, 30, "all agents report")
+    return directory
+
+
+def ctl(cluster: Cluster, *words: str | Path, user: str = USER, **how: object) -> Done:
+    return cluster.run("atlasctl", *map(str, words), user=user, **how)
+
+
+def ask(cluster: Cluster, *words: str | Path, user: str = USER) -> object:
+    return json.loads(ctl(cluster, "--json", *words, user=user).check().out)
+
+
+def nodes(cluster: Cluster) -> dict[str, str]:
+    done = ctl(cluster, "node", "list", "--json")
+    return {n["name"]: n["state"] for n in json.loads(done.out)} if done.code == 0 else {}
+
+
+def holders(cluster: Cluster, dataset: str | Path) -> list[str]:
+    return [r["node"] for r in ask(cluster, "placement", dataset) if r["state"] == "complete"]
+
+
+def test_a_dataset_is_warmed_shown_and_evicted(cluster: Cluster, speech: Path) -> None:
+    done = ctl(cluster, "dataset", "warm", speech, "--node", "n[002-003]").check()
+    assert f"n002 {speech}: complete 100%" in done.out and f"n003 {speech}: complete 100%" in done.out
+    assert holders(cluster, speech) == ["n002", "n003"]
+    (dataset,) = ask(cluster, "dataset", "show", speech) if isinstance(ask(cluster, "dataset", "show", speech), list) else [
+        ask(cluster, "dataset", "show", speech)]
+    assert dataset["bytes"] == dataset["cached_bytes"] == FILES * SIZE
+    assert dataset["nodes"] == "n[002-003]" and dataset["state"] == "complete"
+    line = ctl(cluster, "-nP", "dataset", "list", speech).check().out
+    assert line == f"-|{speech}|{FILES * SIZE}|{FILES * SIZE}|100.0|complete|n[002-003]\n"
+    assert "UFS TOTAL SIZE" in ctl(cluster, "cache", "list").check().out
+    done = ctl(cluster, "evict", speech, "--node", "n003").check()
+    assert "1 replica evicted" in done.out
+    assert holders(cluster, speech) == ["n002"]
+    again = ctl(cluster, "--json", "dataset", "warm", speech, "--node", "n002").check()
+    last = json.loads(again.out.splitlines()[-1])
+    assert last["phase"] == "complete" and last["origin_bytes"] == 0, "nothing is read for what is there"
+
+
+def test_names_are_the_operators_and_each_users_own(cluster: Cluster, speech: Path) -> None:
+    refused = ctl(cluster, "dataset", "create", "speech", speech)
+    assert refused.code == 1 and "operator" in refused.err
+    ctl(cluster, "dataset", "create", "speech", speech, user="root").check()
+    assert ask(cluster, "dataset", "show", "speech")["path"] == str(speech)
+    ctl(cluster, "dataset", "create", f"~{USER}/mine", speech).check()
+    assert ctl(cluster, "dataset", "create", f"~{OTHER}/mine", speech).code == 1
+    assert ctl(cluster, "dataset", "show", "no-such-name").code == 1
+    ctl(cluster, "dataset", "delete", f"~{USER}/mine").check()
+    assert ctl(cluster, "dataset", "show", f"~{USER}/mine").code == 1
+
+
+def test_pins_keep_replicas_and_are_for_operators(cluster: Cluster, speech: Path) -> None:
+    assert ctl(cluster, "pin", speech).code == 1
+    assert "1 replica pinned" in ctl(cluster, "pin", speech, user="root").check().out
+    kept = ctl(cluster, "evict", speech)
+    assert kept.code == 1 and "kept:" in kept.err
+    assert holders(cluster, speech) == ["n002"]
+    ctl(cluster, "unpin", speech, user="root").check()
+
+
+def test_draining_is_for_operators_and_slurm_does_not_notice(cluster: Cluster, speech: Path) -> None:
+    assert ctl(cluster, "node", "drain", "n003").code == 1
+    ctl(cluster, "node", "drain", "n003", user="root").check()
+    assert nodes(cluster)["n003"] == "drained"
+    assert cluster.sinfo_R() == ""
+    ctl(cluster, "node", "resume", "n003", user="root").check()
+    wait_for(lambda: nodes(cluster)["n003"] == "up", 10, "n003 is used again")
+
+
+def test_explain_names_the_holder_and_submits_nothing(cluster: Cluster, speech: Path) -> None:
+    done = cluster.run("atlas-submit", "--dataset", speech, "--warm", "--explain", "--json", "--wrap", "true", user=USER).check()
+    answer = json.loads(done.out)
+    assert [c["nodes"] for c in answer["candidates"] if c["chosen"]] == ["n002"]
+    text = cluster.run("atlas-submit", "--dataset", speech, "--warm", "--explain", "--wrap", "true", user=USER).check().out
+    assert "Decision: " in text and "Nothing was submitted." in text
+    assert cluster.run("squeue", "-h").check().out == ""
+
+
+def test_follow_tells_the_whole_story(cluster: Cluster, speech: Path) -> None:
+    fresh = cluster.origin / "fresh"
+    fresh.mkdir()
+    (fresh / "data").write_bytes(os.urandom(SIZE))
+    done = cluster.run("atlas-submit", "--dataset", fresh, "--warm", "--follow", "-o", "/dev/null", "--wrap",
+                       f"cat {fresh}/data >/dev/null", user=USER, cwd="/tmp", timeout=90).check()
+    assert done.out.startswith("Submitted batch job ") and done.out.count("\n") == 1
+    job = done.out.split()[-1]
+    assert f"job {job}: running on n" in done.err
+    assert "(COMPLETED)" in done.err
+    assert f"receipt of job {job}" in done.err and "warm: " in done.err
+    shown = ask(cluster, "job", "show", job)
+    assert shown["phase"] == "ended" and shown["receipt"]["outcome"] == "warm"
+    assert shown["receipt"]["resident_bytes"] == SIZE
+    assert holders(cluster, fresh) == [shown["receipt"]["nodes"]]
+    assert job in [str(j["job_id"]) for j in ask(cluster, "job", "list", "--all")]
+    assert str(job) in ctl(cluster, "job", "list", "--all").check().out
+
+
+def test_jobs_of_others_are_not_shown(cluster: Cluster, speech: Path) -> None:
+    job = cluster.submit("true", f"--atlas-dataset={speech}")
+    cluster.wait_done(job)
+    done = ctl(cluster, "job", "show", str(job), user=OTHER)
+    assert done.code == 1 and done.out == ""
+    assert str(job) not in ctl(cluster, "-nP", "job", "list", "--all", user=OTHER).check().out
+
+
+def test_a_directory_of_ones_own_stays_ones_own(cluster: Cluster, speech: Path) -> None:
+    secret = cluster.origin / "secret"
+    secret.mkdir(mode=0o700)
+    (secret / "data").write_bytes(b"x" * SIZE)
+    for path in (secret, secret / "data"):
+        os.chown(path, pwd.getpwnam(USER).pw_uid, pwd.getpwnam(USER).pw_gid)
+    ctl(cluster, "dataset", "warm", secret, "--node", "n001").check()
+    assert holders(cluster, secret) == ["n001"]
+    for words in (["dataset", "list"], ["placement"]):
+        assert "secret" not in ctl(cluster, *words, user=OTHER).check().out
+    for words in (["dataset", "warm", secret], ["evict", secret], ["dataset", "show", secret]):
+        assert ctl(cluster, *words, user=OTHER).code == 1
+    assert holders(cluster, secret) == ["n001"]
+
+
+def test_doctor_is_content_and_finds_what_is_broken(cluster: Cluster, speech: Path) -> None:
+    done = ctl(cluster, "doctor")
+    assert done.code == 0, done.out
+    states = {f["check"]: f["state"] for f in ask(cluster, "doctor")}
+    assert states["munge"] == states["controller"] == states["origin lustre"] == states["configuration"] == "ok"
+    cluster.stop("agent n003")
+    try:
+        wait_for(lambda: any(f["state"] != "ok" and "n003" in f["check"] + f["detail"] for f in json.loads(ctl(cluster, "--json", "doctor").out)),
+                 60, "doctor finds the missing agent")
+    finally:
+        cluster.start("agent n003")
+        wait_for(lambda: nodes(cluster).get("n003") == "up", 30, "n003 is back")
+
+
+def test_without_a_controller_everybody_is_told_where_to_look(cluster: Cluster, speech: Path) -> None:
+    cluster.stop("controller")
+    try:
+        done = ctl(cluster, "node", "list")
+        assert done.code == 1 and "cannot reach the controller at" in done.err and "atlasctl doctor" in done.err
+        doctor = ctl(cluster, "doctor")
+        assert doctor.code == 1 and "systemctl status atlas-controller" in doctor.out
+        done = cluster.run("atlas-submit", "--dataset", speech, "--follow", "-o", "/dev/null", "--wrap", "true", user=USER, cwd="/tmp")
+        assert done.code == 0 and "Submitted batch job" in done.out and "cannot follow job" in done.err
+        cluster.wait_done(int(done.out.split()[-1]))
+    finally:
+        cluster.start("controller")
+        wait_for(lambda: nodes(cluster).get("n001") == "up", 30, "agents report again")
