@@ -33,8 +33,9 @@ std::string explain_text(const v1::ExplainReply& reply) {
                {"NOTE"}});
   for (const auto& c : reply.candidates())
     table.add({c.chosen() ? "*" : "", c.nodes(), format_size(Bytes{c.resident_bytes()}),
-               format_size(Bytes{c.total_bytes()}), format_percent(Bytes{c.resident_bytes()}, Bytes{c.total_bytes()}),
-               c.free_now() ? "yes" : "no", c.note()});
+               c.total_bytes() == 0 ? "-" : format_size(Bytes{c.total_bytes()}),
+               format_percent(Bytes{c.resident_bytes()}, Bytes{c.total_bytes()}), c.free_now() ? "yes" : "no",
+               c.note()});
   std::string out = table.rows() == 0 ? "No candidates.\n" : table.render({});
   out += "Decision: " + printable(reply.decision()) + "\n";
   if (!reply.reason().empty()) out += "Reason:   " + printable(reply.reason()) + "\n";

@@ -7,6 +7,8 @@ namespace {
 
 using Stub = ControllerClient::Stub;
 
+constexpr std::int64_t kNanosecondsPerSecond = 1'000'000'000;
+
 Result<v1::ListNodesReply> ask(Session& session, const std::string& which) {
   v1::ListNodesRequest request;
   ATLAS_ASSIGN(auto nodes, hostlist_argument(which));
@@ -61,7 +63,7 @@ Outcome node_list(Session& session, const Nodes& args) {
     }
     table.add({n.name(), n.state(), n.slurm_state(), session.size(quota), session.size(used),
                format_percent(Bytes{used}, Bytes{quota}), std::to_string(n.replicas()), std::to_string(n.warming()),
-               std::to_string(n.jobs()), session.ago(n.last_seen()), n.version()});
+               std::to_string(n.jobs()), session.ago(n.last_seen() * kNanosecondsPerSecond), n.version()});
   }
   session.print(table);
   return kExitOk;

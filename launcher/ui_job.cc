@@ -62,12 +62,17 @@ bool pause_interrupted() {
 }  // namespace
 
 std::string job_line(const v1::JobStatus& job) {
-  std::string out = "job " + std::to_string(job.job().job_id()) + ": " + what_of(job);
+  const std::string reason = printable(job.reason());
+  // "warming n001: no node has the data yet" says already what is being done.
+  const bool says_it = job.phase() == v1::JobStatus::PHASE_WARMING && reason.starts_with("warming ");
+  std::string out = "job " + std::to_string(job.job().job_id()) + ": " + (says_it ? reason : what_of(job));
   if (job.phase() == v1::JobStatus::PHASE_ENDED && !job.slurm_state().empty())
     out += " (" + printable(job.slurm_state()) + ")";
   if (job.phase() == v1::JobStatus::PHASE_RUNNING && job.waited() > 0)
     out += ", waited " + format_duration(milliseconds(job.waited())) + " for the cache";
-  if (!job.reason().empty() && job.phase() != v1::JobStatus::PHASE_ENDED) out += ": " + printable(job.reason());
+  if (!reason.empty() && !says_it && job.phase() != v1::JobStatus::PHASE_ENDED &&
+      job.phase() != v1::JobStatus::PHASE_SURVEYING)
+    out += ": " + reason;
   const bool held = job.phase() == v1::JobStatus::PHASE_SURVEYING || job.phase() == v1::JobStatus::PHASE_WAITING ||
                     job.phase() == v1::JobStatus::PHASE_WARMING;
   if (held && job.deadline() > 0) out += "; starts at " + clock_time(job.deadline()) + " at the latest";
@@ -83,7 +88,8 @@ std::string receipt_text(const v1::JobStatus& job) {
                          format_size(Bytes{r.origin_bytes()}) + " read from the origin by Atlas");
   out += row("waited", format_duration(milliseconds(r.waited())) + " for the cache");
   if (r.started() > 0 && r.ended() >= r.started())
-    out += row("ran", format_duration(std::chrono::seconds(r.ended() - r.started())));
+    out += row("ran", r.ended() == r.started() ? "under a second"
+                                               : format_duration(std::chrono::seconds(r.ended() - r.started())));
   if (!r.reason().empty()) out += row("why", printable(r.reason()));
   return out;
 }
@@ -118,6 +124,7 @@ int follow_job(const std::string& tool, const Config& config, std::uint32_t job_
   ProgressView view(terminal_of(2), clock, print_err);
   JobView job_view(config, view);
   bool seen = false, ended = false;
+  std::string last_line;
   v1::WatchJobRequest request;
   request.set_job_id(job_id);
   request.set_follow(true);

@@ -218,7 +218,7 @@ Json to_json(const v1::ListNodesReply::Node& node) {
   out["replicas"] = node.replicas();
   out["warming"] = node.warming();
   out["jobs"] = node.jobs();
-  out["last_seen"] = epoch_seconds(node.last_seen());
+  out["last_seen"] = node.last_seen();
   out["version"] = printable(node.version());
   return out;
 }
