@@ -235,7 +235,7 @@ class Broken:
             self.cluster.stop("slurmctld")
         self.cluster.start("slurmctld", env={"LUA_PATH": f"{self.lua}/?.lua", "ATLAS_LIBEXEC": str(self.libexec)})
         wait_for(lambda: self.cluster.run("scontrol", "ping").code == 0, 20, "slurmctld answers")
-        self.cluster.wait_nodes()
+        wait_for(lambda: len(self.cluster.run("sinfo", "-h", "-N", "-t", "idle,mixed,alloc", "-o", "%N").out.split()) == 2, 30, "nodes idle")
 
 
 @pytest.fixture(scope="module")
