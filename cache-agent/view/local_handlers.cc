@@ -79,7 +79,8 @@ Result<std::unique_ptr<ViewServer>> ViewServer::start(ViewSource& source, const 
   };
   handlers.closed = [raw = self.get()](auto connection) { raw->service_->gone(connection); };
   handlers.tick = [raw = self.get()] { raw->service_->expire(); };
-  ATLAS_ASSIGN(self->server_, LocalServer::start(std::move(server), std::move(handlers)));
+  ATLAS_ASSIGN(self->server_, LocalServer::listen(std::move(server)));
+  self->server_->serve(std::move(handlers));  // only now: a handler replies through server_
   return self;
 }
 

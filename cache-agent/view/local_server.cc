@@ -42,19 +42,18 @@ Result<UniqueFd> listen_on(const std::string& path) {
 
 }  // namespace
 
-Result<std::unique_ptr<LocalServer>> LocalServer::start(Options options, Handlers handlers) {
+Result<std::unique_ptr<LocalServer>> LocalServer::listen(Options options) {
   ATLAS_ASSIGN(auto listener, listen_on(options.path));
   UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake) return fail_errno(errno, "eventfd");
-  return std::unique_ptr<LocalServer>(
-      new LocalServer(std::move(options), std::move(handlers), std::move(listener), std::move(wake)));
+  return std::unique_ptr<LocalServer>(new LocalServer(std::move(options), std::move(listener), std::move(wake)));
 }
 
-LocalServer::LocalServer(Options options, Handlers handlers, UniqueFd listener, UniqueFd wake)
-    : options_(std::move(options)),
-      handlers_(std::move(handlers)),
-      listener_(std::move(listener)),
-      wake_(std::move(wake)) {
+LocalServer::LocalServer(Options options, UniqueFd listener, UniqueFd wake)
+    : options_(std::move(options)), listener_(std::move(listener)), wake_(std::move(wake)) {}
+
+void LocalServer::serve(Handlers handlers) {
+  handlers_ = std::move(handlers);
   for (unsigned i = 0; i < std::max(1U, options_.workers); ++i) workers_.emplace_back([this] { work(); });
   loop_ = std::jthread([this] { loop(); });
 }
@@ -66,7 +65,7 @@ LocalServer::~LocalServer() {
   }
   wake();
   work_ready_.notify_all();
-  loop_.join();
+  if (loop_.joinable()) loop_.join();
   for (auto& worker : workers_) worker.join();
   ::unlink(options_.path.c_str());
 }

@@ -40,8 +40,10 @@ class LocalServer {
     bool any_user = false;  ///< for tests: without it every peer but root is turned away
   };
 
-  /// Listens on `path` (0600), in place of what is there.
-  [[nodiscard]] static Result<std::unique_ptr<LocalServer>> start(Options options, Handlers handlers);
+  /// Listens on `path` (0600), in place of what is there. Clients can connect, but nobody is answered before serve().
+  [[nodiscard]] static Result<std::unique_ptr<LocalServer>> listen(Options options);
+  /// Starts the threads; once. Handlers may call reply() from their first packet on.
+  void serve(Handlers handlers);
   /// Stops listening, drops all connections, waits for running handlers. A reply() after that does nothing.
   ~LocalServer();
   LocalServer(const LocalServer&) = delete;
@@ -59,7 +61,7 @@ class LocalServer {
     SteadyTime last;
   };
 
-  LocalServer(Options options, Handlers handlers, UniqueFd listener, UniqueFd wake);
+  LocalServer(Options options, UniqueFd listener, UniqueFd wake);
   void loop();
   void work();
   bool accept_all();
