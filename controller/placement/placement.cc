@@ -61,6 +61,7 @@ class Placer {
     Decision decision = choose();
     const auto runnable = std::count_if(nodes_.begin(), nodes_.end(), [](const Scored& n) { return n.runnable(); });
     const auto holders = std::count_if(nodes_.begin(), nodes_.end(), [](const Scored& n) { return n.holder(); });
+    decision.nowhere = runnable == 0;
     decision.all_hold = runnable > 0 && runnable == holders;
     for (const auto& node : nodes_) decision.candidates.push_back(candidate(node, decision));
     return decision;

@@ -79,6 +79,7 @@ struct Decision {
   bool all_hold = false;  ///< every node the job could run on holds the data: no pin is needed
   std::string reason;     ///< one sentence, for the user
   std::vector<CandidateNode> candidates;
+  bool nowhere = false;  ///< no node can run the job at present, with or without its data
 };
 
 /// Most resident bytes first, then a free node, then most room, then the least load. A holder that is busy is waited

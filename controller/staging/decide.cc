@@ -84,6 +84,10 @@ void Staging::act_on(StagedJob& job, const Decision& decision) {
       job.row.cold = true;
       return ready(job, decision.nodes, JobPhase::ready, decision.reason);
     case Action::cold:
+      if (decision.nowhere && waits) {  // nothing to lose: it could not start either; nodes may come back
+        job.row.reason = decision.reason;
+        return;
+      }
       if (job.request.warm != WarmMode::none) return start_cold(job, decision.reason);
       job.row.cold = true;
       return ready(job, {}, JobPhase::ready, decision.reason);

@@ -9,9 +9,10 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Agents reconnect within 2 s of a controller's start (proto/auth.cc, make_channel): nothing is decided before they had
-// the time, or every job would be told that no node has a cache.
-constexpr auto kAgentsComeBack = 5s;
+// Agents reconnect within a few seconds of a controller's start (proto/auth.cc, make_channel; more on busy nodes): for
+// jobs that may wait nothing is decided before all known ones are back or had the time, or every job would be told that
+// no node has a cache.
+constexpr auto kAgentsComeBack = 15s;
 constexpr int kSlowPolls = 5;
 constexpr std::size_t kKeptJobs = 10000;
 

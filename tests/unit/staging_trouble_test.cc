@@ -419,6 +419,20 @@ TEST_F(StagingTrouble, ADatasetTooLargeForAnyCacheStartsColdAtOnce) {
   EXPECT_THAT(answer->message, HasSubstr("started cold: no node has room for 500G: the most is 100G"));
 }
 
+TEST_F(StagingTrouble, WhileNoNodeIsInServiceAJobThatMayWaitIsNotGivenUp) {
+  for (auto& [name, node] : world.slurm.nodes) node.usable = false;
+  world.pass(5s);
+  world.submit(10, kWarm);
+  const auto answer = world.data_in(10);
+  ASSERT_TRUE(answer);
+  EXPECT_FALSE(answer->ready);
+  world.pass(30s);
+  for (auto& [name, node] : world.slurm.nodes) node.usable = true;
+  world.pass(3s);
+  EXPECT_EQ(world.agents.open().size(), 1U);
+  EXPECT_TRUE(world.held_back(10));
+}
+
 TEST_F(StagingTrouble, WithSlurmctldAwayTheHookSaysSo) {
   world.submit(10, kWarm);
   world.slurm.down = true;
