@@ -112,7 +112,9 @@ def test_a_dataset_that_is_one_file(cluster: Cluster) -> None:
     cluster.wait_done(job)
     digest = subprocess.run(["sha256sum", file], capture_output=True, text=True, check=True).stdout.strip()
     assert content(cluster, job).splitlines() == [digest, f"not part of it{file}=complete"]
-    assert cluster.origin_stats()["read_bytes"] == 70_000_000 + len("not part of it")
+    # Three pieces of 32 MiB are read side by side; the kernel may read ahead past the end of each, at most 1 MiB.
+    asked = 70_000_000 + len("not part of it")
+    assert asked <= cluster.origin_stats()["read_bytes"] <= asked + (3 << 20)
 
 
 def test_without_warm_the_job_starts_at_once_and_the_cache_fills_while_it_runs(cluster: Cluster) -> None:
