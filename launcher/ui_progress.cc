@@ -133,6 +133,7 @@ void ProgressView::show(const std::vector<ProgressRow>& rows) {
     return;
   }
   std::vector<std::string> bars;
+  bars.reserve(rows.size());
   for (const auto& row : rows) bars.push_back(render_bar(row, terminal_.columns > 1 ? terminal_.columns - 1 : 1));
   if (bars == bars_) return;
   std::string out = erase();
