@@ -140,7 +140,8 @@ std::string no_dataset_message(std::string_view script, std::string_view script_
       if (!covered) out += " --dataset " + printable(shell_word(mention.path));
     }
   }
-  for (const auto& option : args.atlas.for_sbatch()) out += " " + shell_word("--" + option.substr(sizeof "--atlas-" - 1));
+  for (const auto& option : args.atlas.for_sbatch())
+    out += " " + shell_word("--" + option.substr(sizeof "--atlas-" - 1));
   for (const auto& word : args.sbatch) out += " " + printable(shell_word(word));
   if (roots.empty()) out += "\n(origins are not known here: atlas.toml could not be read; see atlasctl doctor)";
   return out;
