@@ -9,7 +9,8 @@ import pytest
 
 from cluster import USERS, Cluster, Done, Settings
 
-SETTINGS = Settings(nodes=2, slow_origin=False)
+# A slow machine is not a silent origin: what the submit does then is tested in fault/view_hang_test.cc.
+SETTINGS = Settings(nodes=2, slow_origin=False, atlas_extra='[submit]\nresolve_timeout = "20s"\n')
 USER = USERS[0]
 SHOW = 'echo "request=$SLURM_SPANK_ATLAS_REQ"'
 

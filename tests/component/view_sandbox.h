@@ -66,7 +66,7 @@ class Sandbox {
 /// atlas-attach as the plugin runs it.
 [[nodiscard]] Result<spank::HelperAnswer> run_attach(const Sandbox& box, const std::string& verb, std::uint32_t job,
                                                      const std::vector<std::string>& more = {},
-                                                     std::chrono::milliseconds limit = std::chrono::seconds(5));
+                                                     std::chrono::milliseconds limit = std::chrono::seconds(30));
 
 /// What a process that entered the namespace reads, as the job's user; "errno N" when it cannot.
 [[nodiscard]] std::string read_in(const UniqueFd& ns, const std::filesystem::path& path);

@@ -27,7 +27,8 @@ class SubmissionTest : public ::testing::Test {
     std::filesystem::create_directories(root_ / "origin/speech/en");
     std::filesystem::create_directories(root_ / "elsewhere");
     args_.config = root_ / "atlas.toml";
-    std::ofstream(args_.config) << "[[origin]]\nname = \"lustre\"\nroot = \"" + origin() + "\"\n";
+    std::ofstream(args_.config) << "[submit]\nresolve_timeout = \"20s\"\n[[origin]]\nname = \"lustre\"\nroot = \"" +
+                                       origin() + "\"\n";
   }
   ~SubmissionTest() override { std::filesystem::remove_all(root_); }
 
