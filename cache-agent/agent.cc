@@ -4,6 +4,8 @@
 
 #include <filesystem>
 
+#include "proto/server.h"
+
 namespace atlas::agent {
 namespace {
 
@@ -100,7 +102,7 @@ Status Agent::serve(const Config& config, const Options& options) {
   const std::string address = config.agent.listen + ":" + std::to_string(options.port);
   int bound = 0;
   builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &bound);
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a second agent on the port must fail, not share it
+  tune_server(builder);
   builder.RegisterService(service_.get());
   server_ = builder.BuildAndStart();
   if (!server_ || bound == 0)
