@@ -37,30 +37,58 @@ std::shared_ptr<Replica> JobTable::choose(const NodeJobDatasetRow& wanted) const
   return store_.newest_complete(wanted.dataset);
 }
 
+/// A lease only for a job that is still known: release() forgets the job first and drops its leases then.
+void JobTable::hold(std::uint32_t job_id, const Replica& replica) {
+  store_.lease(replica, job_id);
+  if (!knows(job_id)) store_.unlease(job_id);
+}
+
 Result<std::vector<ReplicaInfo>> JobTable::plan(const JobOrder& order) {
   NodeJobRow row{order.job, with_groups(order.as), order.reason, order.waited, {}, {}};
-  std::vector<ReplicaInfo> here;
+  std::vector<std::shared_ptr<Replica>> chosen;  // held, so that none is evicted before its lease
   for (const auto& item : order.datasets) {
     NodeJobDatasetRow wanted{item.dataset, item.generation, false, ""};
-    const auto replica = choose(wanted);
-    if (replica && replica->state() == ReplicaState::complete) {
-      wanted.generation = replica->generation();
-      store_.lease(*replica, order.job.job_id);
-    }
-    if (replica) {
-      here.push_back(store_.info(*replica));
-    } else {
-      here.push_back({});
-      here.back().dataset = item.dataset;
-      here.back().generation.id = item.generation;
-    }
+    chosen.push_back(choose(wanted));
+    if (chosen.back() && chosen.back()->state() == ReplicaState::complete)
+      wanted.generation = chosen.back()->generation();
     row.datasets.push_back(std::move(wanted));
   }
   ATLAS_TRY(put(row));
+  std::vector<ReplicaInfo> here;
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
+    if (chosen[i] && chosen[i]->state() == ReplicaState::complete) hold(order.job.job_id, *chosen[i]);
+    here.push_back(chosen[i] ? store_.info(*chosen[i]) : ReplicaInfo{});
+    here.back().dataset = order.datasets[i].dataset;
+    if (!chosen[i]) here.back().generation.id = order.datasets[i].generation;
+  }
   return here;
 }
 
-view::PlannedView JobTable::view_of(const NodeJobRow& job, const NodeJobDatasetRow& wanted) const {
+/// The controller's plan of a job it has not told us of. nullopt: the job asked for nothing, or it was over before the
+/// answer came: a lease taken then would have nobody to drop it.
+Result<std::optional<NodeJobRow>> JobTable::ask(std::uint32_t job_id, SteadyTime deadline) {
+  if (ask_ == nullptr) return std::nullopt;
+  {
+    const std::lock_guard lock(mutex_);
+    ++questions_[job_id].asking;
+  }
+  const auto order = ask_->plan_of(job_id, deadline);
+  bool over = false;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto question = questions_.find(job_id);
+    over = question->second.over;
+    if (--question->second.asking == 0) questions_.erase(question);
+  }
+  if (!order) return fail(order.error());
+  if (!*order || over) return std::nullopt;
+  ATLAS_TRY(plan(**order));
+  const std::lock_guard lock(mutex_);
+  const auto it = jobs_.find(job_id);
+  return it == jobs_.end() ? std::nullopt : std::optional(it->second);
+}
+
+view::PlannedView JobTable::view_of(const NodeJobRow& job, const NodeJobDatasetRow& wanted) {
   view::PlannedView out;
   out.dataset = wanted.dataset;
   const auto origin = origins_.find(wanted.dataset.origin);
@@ -78,7 +106,7 @@ view::PlannedView JobTable::view_of(const NodeJobRow& job, const NodeJobDatasetR
   out.size = Bytes{replica->summary().bytes};
   out.reason = replica->why_not_mountable_for(job.as);
   if (!out.reason.empty()) return out;
-  store_.lease(*replica, job.job.job_id);
+  hold(job.job.job_id, *replica);
   out.mount = [replica, flags = MountFlags{origin->second.noexec}]() -> Result<UniqueFd> {
     ATLAS_ASSIGN(auto mounts, replica->mounts(1, flags));
     return std::move(mounts.front());
@@ -96,12 +124,9 @@ Result<view::JobViews> JobTable::views_of(std::uint32_t job_id, const Principal&
     if (known) row = it->second;
   }
   if (!known) {
-    if (ask_ == nullptr) return view::JobViews{};
-    ATLAS_ASSIGN(const auto order, ask_->plan_of(job_id, deadline));
-    if (!order) return view::JobViews{};
-    ATLAS_TRY(plan(*order));
-    const std::lock_guard lock(mutex_);
-    row = jobs_[job_id];
+    ATLAS_ASSIGN(auto asked, ask(job_id, deadline));
+    if (!asked) return view::JobViews{};
+    row = std::move(*asked);
   }
   if (row.as.uid != as.uid)
     return fail(Code::permission_denied,
@@ -121,7 +146,7 @@ Result<view::JobViews> JobTable::views_of(std::uint32_t job_id, const Principal&
     if (const auto replica = choose(wanted)) wanted.generation = replica->generation();
     changed = true;
   }
-  if (changed) ATLAS_TRY(put(row));
+  if (changed && knows(job_id)) ATLAS_TRY(put(row));
   return out;
 }
 
@@ -147,6 +172,7 @@ std::optional<NodeJobRow> JobTable::release(const JobKey& job, const std::functi
   NodeJobRow row;
   {
     const std::lock_guard lock(mutex_);
+    if (const auto question = questions_.find(job.job_id); question != questions_.end()) question->second.over = true;
     const auto it = jobs_.find(job.job_id);
     if (it == jobs_.end() || it->second.job.restarts > job.restarts) return std::nullopt;
     row = std::move(it->second);

@@ -42,13 +42,21 @@ class JobTable final : public view::ViewSource {
 
  private:
   [[nodiscard]] std::shared_ptr<Replica> choose(const NodeJobDatasetRow& wanted) const;
-  [[nodiscard]] view::PlannedView view_of(const NodeJobRow& job, const NodeJobDatasetRow& wanted) const;
+  [[nodiscard]] view::PlannedView view_of(const NodeJobRow& job, const NodeJobDatasetRow& wanted);
   [[nodiscard]] Status put(const NodeJobRow& row);
+  [[nodiscard]] Result<std::optional<NodeJobRow>> ask(std::uint32_t job_id, SteadyTime deadline);
+  void hold(std::uint32_t job_id, const Replica& replica);
 
   Store& store_;
   PlanSource* ask_;
   const std::map<std::string, OriginPlace> origins_;
-  mutable std::mutex mutex_;  ///< guards jobs_
+  /// A question to the controller that is under way: a release that comes meanwhile makes its answer void.
+  struct Question {
+    unsigned asking = 0;
+    bool over = false;
+  };
+  mutable std::mutex mutex_;  ///< guards what follows
+  std::map<std::uint32_t, Question> questions_;
   std::map<std::uint32_t, NodeJobRow> jobs_;
 };
 

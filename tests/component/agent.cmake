@@ -13,3 +13,5 @@ atlas_test(agent_process_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/
 target_compile_definitions(agent_process_test PRIVATE ATLAS_AGENT="${CMAKE_BINARY_DIR}/bin/atlas-cache-agent"
   CALL_AGENT="$<TARGET_FILE:call-agent>")
 add_dependencies(agent_process_test atlas-cache-agent call-agent)
+atlas_test(agent_jobs_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/job_table_test.cc
+  DEPS atlas_node_parts atlas_agent_jobs)
