@@ -70,7 +70,10 @@ void WarmUps::on_progress(const Key& key, std::uint64_t call, const WarmProgress
   at->second.last = progress;
   at->second.last.dataset = std::get<1>(key);
   at->second.last.node = std::get<0>(key);
-  at->second.retries = 0;
+  if (progress.bytes_done > at->second.bytes_most) {
+    at->second.bytes_most = progress.bytes_done;
+    at->second.retries = 0;
+  }
   registry_.note_generation(std::get<1>(key), progress.generation);
   const auto waiters = at->second.waiters;  // a waiter may come or go while it is told
   const auto last = at->second.last;

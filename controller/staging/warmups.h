@@ -47,7 +47,8 @@ class WarmUps {
     WarmProgress last;
     std::map<Ticket, Waiter> waiters;
     SteadyTime since{};
-    int retries = 0;
+    int retries = 0;  ///< since bytes_most has grown
+    Bytes bytes_most;
     std::uint64_t call = 0;  ///< the call whose answers count
   };
   void start(const Key& key);

@@ -51,6 +51,19 @@ TEST_F(StagingTrouble, ALateBeginTimeOfDataInIsOverwrittenAtTheNextPoll) {
   EXPECT_FALSE(world.held_back(10));
 }
 
+TEST_F(StagingTrouble, AWarmUpThatFailsAgainAndAgainWithoutABytesProgressIsGivenUp) {
+  world.submit(10, kWarm);
+  world.data_in(10);
+  for (int second = 0; second < 60 && world.held_back(10); ++second) {
+    for (auto* warm : world.agents.open()) {
+      FakeAgents::show(*warm, WarmPhase::walking);
+      FakeAgents::fail_warm(*warm, Code::unavailable, "60 files could not be cached: Input/output error");
+    }
+    world.pass(1s);
+  }
+  EXPECT_FALSE(world.held_back(10));
+}
+
 TEST_F(StagingTrouble, ARestartedSlurmctldsDelayIsCured) {
   released(10);
   world.slurm.down = true;
