@@ -8,6 +8,7 @@
 #include <sys/fsuid.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
@@ -58,6 +59,25 @@ Result<UniqueFd> open_root(const PlannedMount& planned, const Principal& as) {
   return root;
 }
 
+/// As the user: his rights on the replica's root must not exceed those on the origin's, which may have changed since it
+/// was cached. Nothing above the root or in it is looked at here: the path walk has seen the one, a new generation
+/// shows the other.
+Status check_rights(const UniqueFd& root, const UniqueFd& replica) {
+  struct stat now {};
+  struct stat cached {};
+  if (::fstat(root.get(), &now) != 0 || ::fstat(replica.get(), &cached) != 0)
+    return fail_errno(errno, "the dataset's root");
+  if ((now.st_mode & S_IFMT) != (cached.st_mode & S_IFMT)) return {};  // mounting will fail and say so
+  if (now.st_mode != cached.st_mode || now.st_uid != cached.st_uid || now.st_gid != cached.st_gid)
+    return fail(Code::failed_precondition, "its owner or mode at the origin has changed since it was cached");
+  for (const int right : {R_OK, X_OK}) {  // an ACL gives other rights than the mode shows
+    if (::faccessat(replica.get(), "", right, AT_EMPTY_PATH | AT_EACCESS) == 0 &&
+        ::faccessat(root.get(), "", right, AT_EMPTY_PATH | AT_EACCESS) != 0)
+      return fail_errno(errno, "the dataset's root");
+  }
+  return {};
+}
+
 std::string explain(int err, const std::string& fallback) {
   switch (err) {
     case EACCES:
@@ -74,9 +94,9 @@ std::string explain(int err, const std::string& fallback) {
   }
 }
 
-ChildLimits limits_of(const Patience& patience) {
+ChildLimits limits_of(const Patience& patience, int keep = -1) {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(patience.deadline - std::chrono::steady_clock::now());
-  return {std::clamp(left, std::chrono::milliseconds(0), patience.silence), -1, leave_job};
+  return {std::clamp(left, std::chrono::milliseconds(0), patience.silence), keep, leave_job};
 }
 
 /// The descriptor from a child, or the reason why there is none.
@@ -84,12 +104,15 @@ Result<UniqueFd> find_root(const PlannedMount& planned, const Principal& as, con
   auto packet = run_in_child(
       [&] {
         auto root = open_root(planned, as);
+        if (root) {
+          if (auto rights = check_rights(*root, planned.mount); !rights) root = tl::unexpected(rights.error());
+        }
         if (!root) return Packet{"e" + std::to_string(root.error().sys_errno) + " " + root.error().message, {}};
         Packet found{"o", {}};
         found.fds.push_back(std::move(*root));
         return found;
       },
-      limits_of(patience));
+      limits_of(patience, planned.mount.get()));
   if (!packet) {
     if (packet.error().code == Code::deadline_exceeded)
       return fail(Code::deadline_exceeded, "its origin did not answer within " + format_duration(patience.silence));
