@@ -194,14 +194,15 @@ class Cluster:
         state, settings = self.state, self.settings
         os.chmod(state, 0o755)
         slurm = pwd.getpwnam("slurm")
-        for name in ("etc", "log", "munge", "lib", "origin"):
+        for name in ("etc", "log", "munge", "lib", "origin", "jobs"):
             (state / name).mkdir(exist_ok=True)
         for name in ("slurmctld", "controller"):
             (state / name).mkdir(exist_ok=True)
             os.chown(state / name, slurm.pw_uid, slurm.pw_gid)
         os.chmod(state / "controller", 0o700)
         os.chown(state / "log", slurm.pw_uid, slurm.pw_gid)
-        os.chmod(state / "origin", 0o777 | 0o1000)
+        for name in ("origin", "jobs"):
+            os.chmod(state / name, 0o777 | 0o1000)
         for name in self._nodes():
             for part in ("spool", "store"):
                 (state / "nodes" / name / part).mkdir(parents=True, exist_ok=True)
@@ -392,8 +393,6 @@ class Cluster:
         if not script.startswith("#!"):
             script = "#!/bin/bash\n" + script
         directory = self.state / "jobs"
-        directory.mkdir(exist_ok=True)
-        os.chmod(directory, 0o1777)
         file = Path(tempfile.mkstemp(dir=directory, suffix=".sh")[1])
         file.write_text(script)
         file.chmod(0o755)

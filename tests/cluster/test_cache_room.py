@@ -1,0 +1,73 @@
+"""When the cache is too small: jobs run all the same, and what is in use stays."""
+
+from pathlib import Path
+
+import datasets
+from cluster import Cluster, Settings, wait_for
+from datasets import STATE, warm
+
+SETTINGS = Settings(nodes=1, quota="60M")
+MB = 1_000_000
+
+
+def dataset(cluster: Cluster, name: str, size: int) -> Path:
+    datasets.big_file(cluster.origin / name / "file", size, seed=len(name))
+    return cluster.origin / name
+
+
+def held(cluster: Cluster) -> set[str]:
+    return {Path(row["path"]).name for row in cluster.atlasctl("placement") if row["state"] == "complete"}
+
+
+def test_a_dataset_larger_than_any_cache_runs_on_the_origin_with_the_reason(cluster: Cluster) -> None:
+    root = dataset(cluster, "huge", 90 * MB)
+    job = cluster.submit(f'wc -c <{root}/file; {STATE}', *warm(root))
+    cluster.wait_done(job, 60)
+    out = cluster.job_output(job)
+    assert str(90 * MB) in out and f"{root}=origin" in out
+    said = cluster.receipt(job)
+    assert said["receipt"]["outcome"] == "cold"
+    assert any(word in said["receipt"]["reason"] + out for word in ("room", "larger", "quota", "cache")), said
+    assert held(cluster) == set()
+
+
+def test_what_was_used_least_recently_gives_way(cluster: Cluster) -> None:
+    for name in ("first", "second", "third"):
+        root = dataset(cluster, name, 25 * MB)
+        job = cluster.submit(STATE, *warm(root))
+        cluster.wait_done(job)
+        assert f"{root}=complete" in cluster.job_output(job)
+    # A job's data stays for some time after its end, unless the room is needed.
+    assert held(cluster) == {"second", "third"}
+
+
+def test_what_a_running_job_uses_stays(cluster: Cluster) -> None:
+    used = dataset(cluster, "used", 40 * MB)
+    go = cluster.state / "jobs" / "go"
+    job = cluster.submit(f'until [ -e {go} ]; do sleep 0.1; done; md5sum <{used}/file; {STATE}',
+                         *warm(used), "-n1")
+    cluster.wait_state(job, "RUNNING")
+    wanted = dataset(cluster, "wanted", 40 * MB)
+    other = cluster.submit(f'wc -c <{wanted}/file; {STATE}', f"--atlas-dataset={wanted}", "-n1")
+    cluster.wait_done(other, 60)
+    assert str(40 * MB) in cluster.job_output(other)
+    assert "used" in held(cluster)
+    go.touch()
+    cluster.wait_done(job)
+    assert f"{used}=complete" in cluster.job_output(job)
+
+
+def test_a_pinned_dataset_stays_and_an_unpinned_one_can_be_evicted(cluster: Cluster) -> None:
+    root = dataset(cluster, "pinned", 40 * MB)
+    cluster.run("atlasctl", "dataset", "warm", str(root), "--node", "n001").check()
+    cluster.run("atlasctl", "pin", str(root)).check()
+    other = dataset(cluster, "other", 40 * MB)
+    job = cluster.submit(f'wc -c <{other}/file; {STATE}', *warm(other))
+    cluster.wait_done(job, 60)
+    assert f"{other}=origin" in cluster.job_output(job)
+    assert "pinned" in held(cluster)
+    cluster.run("atlasctl", "unpin", str(root)).check()
+    cluster.run("atlasctl", "evict", str(root)).check()
+    wait_for(lambda: "pinned" not in held(cluster), 10, "evicted")
+    room = f"du -s --block-size=1M {cluster.store('n001')} | cut -f1"
+    wait_for(lambda: int(cluster.sh(room).out) < 60, 10, "the room is free again")
