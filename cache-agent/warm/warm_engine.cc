@@ -270,7 +270,11 @@ Status WarmEngine::fill(WarmUp& up, const std::shared_ptr<const Manifest>& manif
   up.enter(WarmPhase::fetching, clock_.now());
   std::map<FileIndex, FileMeta> metas;
   Status status = replica->prepare();
-  if (status) status = fetch_all(up, replica, *manifest, metas);
+  bool ours = true;  // what fails is our disk, not the origin
+  if (status) {
+    status = fetch_all(up, replica, *manifest, metas);  // the replica itself reports what it cannot write
+    ours = status.has_value();
+  }
   if (status) {
     up.enter(WarmPhase::sealing, clock_.now());
     status = replica->seal(request.as, metas);
@@ -278,13 +282,13 @@ Status WarmEngine::fill(WarmUp& up, const std::shared_ptr<const Manifest>& manif
   if (status) status = store_.vouch(*replica, request.as, clock_.wall());
   if (status) status = store_.complete(replica);
   if (status) return {};
+  if (ours) store_.note_failure(replica->tier(), status.error());
   up.fill_into(nullptr);
   return settle(request.dataset, std::move(replica), status);
 }
 
 /// What a failed warm-up leaves: on a disk that is full or bad nothing, otherwise what the next one goes on from.
 Status WarmEngine::settle(const DatasetId& dataset, std::shared_ptr<Replica> replica, const Status& status) {
-  store_.note_failure(replica->tier(), status.error());
   store_.settle(replica);
   const GenerationId generation = replica->generation();
   replica.reset();

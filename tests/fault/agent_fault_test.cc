@@ -155,6 +155,8 @@ TEST_F(AgentFault, AnOriginErrorFailsTheWarmUpByNameAndTheNextOneGoesOn) {
   const auto left = node.store->inventory();
   ASSERT_EQ(left.size(), 1U);
   EXPECT_EQ(left[0].files_resident, 59U);
+  ASSERT_EQ(node.store->tiers().size(), 1U);
+  EXPECT_EQ(node.store->tiers()[0].state, "ok") << "the node's own disk is not to blame";
   slow.tell({"heal"});
   const auto done = node.warm("ds", user(kAlice));
   ASSERT_TRUE(done) << done.error().message;
