@@ -287,7 +287,8 @@ Status WarmEngine::fill(WarmUp& up, const std::shared_ptr<const Manifest>& manif
   return settle(request.dataset, std::move(replica), status);
 }
 
-/// What a failed warm-up leaves: on a disk that is full or bad nothing, otherwise what the next one goes on from.
+/// What a failed warm-up leaves: on a disk that is full or bad nothing, otherwise what the next one goes on from. What
+/// the tier itself did wrong the store has noted where it happened: an EIO here may as well be the origin's.
 Status WarmEngine::settle(const DatasetId& dataset, std::shared_ptr<Replica> replica, const Status& status) {
   store_.settle(replica);
   const GenerationId generation = replica->generation();
