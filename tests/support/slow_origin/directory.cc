@@ -46,11 +46,8 @@ void opendir(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) {
   if (fuse_reply_open(req, info) == 0) (void)opened.release();  // releasedir() deletes it
 }
 
-void readdir(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fuse_file_info* info) {
-  Passage passage(req, Op::kReaddir, ino);
-  if (passage.refused()) return;
-  OpenDirectory& directory = from(info);
-  std::vector<char> answer(size);
+/// Fills `answer` with the entries from `offset` on. Returns the bytes used, or a negative errno.
+ssize_t fill(fuse_req_t req, OpenDirectory& directory, off_t offset, std::vector<char>& answer) {
   std::size_t used = 0;
   const std::lock_guard guard(directory.mutex);
   if (offset != directory.at) {
@@ -62,23 +59,34 @@ void readdir(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fus
     errno = 0;
     if (directory.pending == nullptr) directory.pending = ::readdir(directory.stream);
     if (directory.pending == nullptr) {
-      if (errno != 0 && used == 0) {
-        fuse_reply_err(req, errno);
-        return;
-      }
+      if (errno != 0 && used == 0) return -errno;
       break;
     }
     const dirent& found = *directory.pending;
     struct stat st {};
     st.st_ino = found.d_ino;
     st.st_mode = static_cast<mode_t>(found.d_type) << 12;
-    const std::size_t need = fuse_add_direntry(req, answer.data() + used, size - used, found.d_name, &st, found.d_off);
-    if (need > size - used) break;
+    const std::size_t room = answer.size() - used;
+    const std::size_t need = fuse_add_direntry(req, answer.data() + used, room, found.d_name, &st, found.d_off);
+    if (need > room) break;
     used += need;
     directory.at = found.d_off;
     directory.pending = nullptr;
   }
-  fuse_reply_buf(req, answer.data(), used);
+  return static_cast<ssize_t>(used);
+}
+
+void readdir(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fuse_file_info* info) {
+  Passage passage(req, Op::kReaddir, ino);
+  if (passage.refused()) return;
+  std::vector<char> answer(size);
+  const ssize_t used = fill(req, from(info), offset, answer);
+  // Answered without the directory's lock: the reader may close it at once, and releasedir() then frees the lock.
+  if (used < 0) {
+    fuse_reply_err(req, static_cast<int>(-used));
+  } else {
+    fuse_reply_buf(req, answer.data(), static_cast<std::size_t>(used));
+  }
 }
 
 void releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
