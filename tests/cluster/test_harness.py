@@ -155,6 +155,38 @@ def test_a_daemon_can_be_killed_and_started_again(cluster: Cluster) -> None:
     cluster.wait_done(cluster.submit("true"))
 
 
+# Arguments: a directory, "yes" if it is to be a mount point, the program. Makes it a copy of this machine's root, chroots.
+CHROOT = """set -e
+mount --make-rprivate /
+if [ "$2" = yes ]; then mount -t tmpfs tmpfs "$1"; fi
+for path in /*; do
+  if [ -L "$path" ]; then cp -P "$path" "$1"
+  elif [ -d "$path" ]; then mkdir "$1$path"; mount --rbind "$path" "$1$path"
+  fi
+done
+touch "$1/in-the-chroot"
+exec chroot "$1" /usr/bin/python3 -c "$3"
+"""
+
+
+@pytest.mark.parametrize("mount_point", ["no", "yes"], ids=["a directory", "a mount point"])
+def test_a_cluster_comes_up_in_a_chroot_and_its_nodes_stay_there(mount_point: str, tmp_path: Path) -> None:
+    program = textwrap.dedent(f"""
+        import sys; sys.path.insert(0, {str(SUPPORT)!r})
+        from cluster import *
+        cluster = Cluster(Settings(nodes=1)).up()
+        job = cluster.submit("ls -d /in-the-chroot /run/atlas-dev/dev")
+        cluster.wait_done(job)
+        print(cluster.job_output(job))
+        cluster.down()
+        """)
+    root = tmp_path / "root"
+    root.mkdir()
+    done = subprocess.run(["unshare", "--mount", "bash", "-c", CHROOT, "bash", root, mount_point, program],
+                          capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["/in-the-chroot", "/run/atlas-dev/dev"], done.stderr
+
+
 def leftovers(state: str) -> list[str]:
     """Processes and mounts on this machine that mention a cluster's directory."""
     found = []

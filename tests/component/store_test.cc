@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -14,6 +13,7 @@
 #include <fstream>
 
 #include "tests/support/node_parts.h"
+#include "tests/support/own_mounts.h"
 
 namespace atlas::agent {
 namespace {
@@ -112,9 +112,8 @@ TEST_F(StoreOnDisk, AMountedReplicaStaysEvenWithoutALease) {
   const std::string point = temp_.path("mnt");
   const pid_t job = fork();
   if (job == 0) {  // system calls only: other threads of the test may hold locks
-    const bool ok =
-        unshare(CLONE_NEWNS) == 0 && mount("", "/", nullptr, MS_REC | MS_SLAVE, nullptr) == 0 &&
-        syscall(SYS_move_mount, mounts->front().get(), "", AT_FDCWD, point.c_str(), MOVE_MOUNT_F_EMPTY_PATH) == 0;
+    const bool ok = ::atlas::testing::own_mounts() && syscall(SYS_move_mount, mounts->front().get(), "", AT_FDCWD,
+                                                              point.c_str(), MOVE_MOUNT_F_EMPTY_PATH) == 0;
     const char answer = ok ? 'y' : 'n';
     if (write(ready[1], &answer, 1) == 1) pause();
     _exit(0);

@@ -13,6 +13,7 @@
 #include <stdexcept>
 
 #include "common/child.h"
+#include "tests/support/own_mounts.h"
 
 namespace atlas::testing {
 namespace {
@@ -30,8 +31,7 @@ Result<UniqueFd> detached(const std::filesystem::path& path) {
 
 void own_mount_namespace() {
   static const bool done = [] {
-    if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
-      throw std::runtime_error("these tests make mounts: run them as root");
+    if (!own_mounts()) throw std::runtime_error("these tests make mounts: run them as root");
     return true;
   }();
   (void)done;

@@ -270,7 +270,8 @@ class Cluster:
         libc = ctypes.CDLL(None)
         log = open(self.log_dir / "world.log", "ab")
         self._root = subprocess.Popen(
-            ["unshare", "--pid", "--mount", "--net", "--uts", "--fork", "--kill-child", "--mount-proc",
+            # In a chroot "/" may be no mount point, whose propagation unshare could not change: the world sees to that.
+            ["unshare", "--pid", "--mount", "--propagation", "unchanged", "--net", "--uts", "--fork", "--kill-child",
              "/usr/bin/python3", "-X", "utf8", str(SUPPORT / "world.py"), str(config)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True,
             # When the harness dies, even by SIGKILL, the kernel ends the world with it.

@@ -1,7 +1,7 @@
 """Process 1 of a cluster's world: builds its namespaces, runs commands in them, reaps, and takes all with it when it ends.
 
-Started by cluster.py as `unshare --pid --mount --net --uts --fork --kill-child --mount-proc python3 world.py CONFIG.json`.
-When this process dies, for whatever reason, the kernel kills every process of the world and drops its mounts and networks.
+Started by cluster.py as `unshare --pid --mount --propagation unchanged --net --uts --fork --kill-child python3 world.py
+CONFIG.json`, also in a chroot. When this process dies, for whatever reason, the kernel kills every process of the world and drops its mounts and networks.
 
 It listens on a Unix socket. A request is one JSON object (with the caller's stdin, stdout and stderr as descriptors for
 `run`); the kernel tells who asks, so an ordinary user runs commands as himself, and root as whom he names:
@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWNET = 0x00020000, 0x04000000, 0x40000000
+MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 0x1000, 0x4000, 0x40000, 2
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -39,12 +40,35 @@ def sh(*argv: object) -> None:
         raise RuntimeError(f"{' '.join(map(str, argv))}: {done.stderr.strip()}")
 
 
+def own_root() -> None:
+    """Leaves the mounts outside alone, and makes this process's root the root of its mount namespace.
+
+    In a chroot it is neither: "/" may be no mount point, so that its propagation cannot be changed, and whoever enters the
+    namespace (setns) would find himself in the machine's root, outside the chroot.
+    """
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    syscall(libc.setns(namespace, CLONE_NEWNS), "setns")  # now "/" is the namespace's own root, as for all who enter
+    os.close(namespace)
+    syscall(libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "make all mounts private")
+    os.fchdir(root)
+    os.close(root)
+    path = os.getcwdb()
+    if path == b"/":
+        return
+    syscall(libc.mount(path, path, None, MS_BIND | MS_REC, None), "bind the chroot onto itself")
+    os.chdir(path)  # the new mount, which has just covered the directory
+    syscall(libc.pivot_root(b".", b"."), "pivot_root")
+    syscall(libc.umount2(b".", MNT_DETACH), "detach the machine's root")
+    os.chdir("/")
+
+
 def private_run(config: dict) -> None:
     """A /run of its own, so that every daemon finds its sockets where a real node has them."""
     sh("mount", "-t", "tmpfs", "-o", "mode=755", "world-run", "/run")
     for name, source in config["run_binds"].items():
         Path("/run", name).mkdir()
-        sh("mount", "--bind", source, f"/run/{name}")
+        sh("mount", "--rbind", source, f"/run/{name}")
     for name in ("lock", "atlas"):
         Path("/run", name).mkdir()
 
@@ -75,7 +99,8 @@ class World:
     # ---- namespaces -------------------------------------------------------------------------------------------------
 
     def build(self) -> None:
-        sh("mount", "--make-rprivate", "/")
+        own_root()
+        sh("mount", "-t", "proc", "proc", "/proc")
         self.foreign_fuse = fuse_minors()  # mounted before us: not ours to abort
         sh("mount", "--make-rshared", "/")  # what is mounted in the world appears on its nodes
         sh("mount", "-t", "fusectl", "none", "/sys/fs/fuse/connections")
