@@ -74,7 +74,7 @@ void Agent::make_parts(const Config& config, const Options& options) {
   for (const auto& origin : config.origins) places[origin.name] = {origin.root, mounted_noexec(origin.root)};
   jobs_ = std::make_unique<JobTable>(*store_, plans_.get(), std::move(places));
   node_ = std::make_unique<LocalNode>(*store_, *warm_, *fetcher_, *jobs_);
-  workers_ = std::make_unique<Workers>(kWorkers);
+  workers_ = std::make_unique<ThreadExecutor>(kWorkers);
   reporter_ = std::make_unique<Reporter>(
       *auth_, make_channel(controller), peer,
       Reporter::Identity{options.node, options.host + ":" + std::to_string(options.port)}, *node_);

@@ -12,7 +12,6 @@
 #include "cache-agent/rpc/agent_service.h"
 #include "cache-agent/rpc/plan_client.h"
 #include "cache-agent/rpc/reporter.h"
-#include "cache-agent/rpc/workers.h"
 #include "cache-agent/store/store.h"
 #include "cache-agent/view/local_handlers.h"
 #include "cache-agent/warm/warm_engine.h"
@@ -55,7 +54,7 @@ class Agent {
   std::unique_ptr<PlanClient> plans_;
   std::unique_ptr<JobTable> jobs_;
   std::unique_ptr<LocalNode> node_;
-  std::unique_ptr<Workers> workers_;
+  std::unique_ptr<ThreadExecutor> workers_;
   std::unique_ptr<view::ViewServer> views_;
   std::unique_ptr<Reporter> reporter_;
   std::unique_ptr<AgentService> service_;

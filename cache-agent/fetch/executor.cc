@@ -1,6 +1,9 @@
 #include "cache-agent/fetch/executor.h"
 
+#include <spdlog/spdlog.h>
+
 #include <chrono>
+#include <exception>
 
 namespace atlas::agent {
 
@@ -54,7 +57,11 @@ void ThreadExecutor::serve() {
     }
     if (!task) continue;
     lock.unlock();
-    task();
+    try {
+      task();
+    } catch (const std::exception& error) {
+      spdlog::error("a task failed: {}", error.what());
+    }
     task = {};  // what it holds goes outside the lock
     lock.lock();
   }

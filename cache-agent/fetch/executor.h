@@ -33,7 +33,7 @@ class Executor {
   [[nodiscard]] virtual TimerHandle post_at(SteadyTime when, Task task) = 0;
 };
 
-/// A fixed number of threads that serve one queue.
+/// A fixed number of threads that serve one queue. An exception ends its task alone, and is logged.
 class ThreadExecutor final : public Executor {
  public:
   explicit ThreadExecutor(unsigned threads);

@@ -24,6 +24,10 @@ Identity& thread_identity() {
   return identity;
 }
 
+bool urgent(std::size_t queue) {
+  return queue <= static_cast<std::size_t>(Urgency::read_ahead);
+}
+
 }  // namespace
 
 Status drop_reader_capabilities() {
@@ -88,7 +92,9 @@ Principal with_groups(const Principal& principal) {
   return full;
 }
 
-ReaderPool::ReaderPool(unsigned most) : most_(most), shared_(std::make_shared<Shared>()) {}
+ReaderPool::ReaderPool(unsigned most) : most_(most), shared_(std::make_shared<Shared>()) {
+  shared_->most_bulk = most;
+}
 
 ReaderPool::~ReaderPool() {
   {
@@ -111,8 +117,15 @@ void ReaderPool::post(const Principal& as, Urgency urgency, Task task) {
   if (!last_ || *last_ != as) last_ = std::make_shared<const Principal>(as);  // thousands of tasks share one
   shared_->queues[static_cast<std::size_t>(urgency)].push_back({last_, std::move(task)});
   ++shared_->queued;
-  if (shared_->queued > shared_->idle && threads_.size() < most_) threads_.emplace_back([s = shared_] { serve(s); });
+  const unsigned limit = most_ + (urgent(static_cast<std::size_t>(urgency)) ? kSpare : 0);
+  if (shared_->queued > shared_->idle && threads_.size() < limit) threads_.emplace_back([s = shared_] { serve(s); });
   shared_->wake.notify_one();
+}
+
+std::deque<ReaderPool::Job>* ReaderPool::Shared::next() {
+  for (std::size_t i = 0; i < queues.size(); ++i)
+    if (!queues[i].empty() && (urgent(i) || bulk < most_bulk)) return &queues[i];
+  return nullptr;
 }
 
 void ReaderPool::serve(const std::shared_ptr<Shared>& shared) {
@@ -120,23 +133,22 @@ void ReaderPool::serve(const std::shared_ptr<Shared>& shared) {
   std::unique_lock lock(shared->mutex);
   for (;;) {
     ++shared->idle;
-    shared->wake.wait(lock, [&] { return shared->stop || shared->queued != 0; });
+    shared->wake.wait(lock, [&] { return shared->stop || shared->next() != nullptr; });
     --shared->idle;
     if (shared->stop) return;
-    Job job;
-    for (auto& queue : shared->queues) {
-      if (queue.empty()) continue;
-      job = std::move(queue.front());
-      queue.pop_front();
-      --shared->queued;
-      break;
-    }
+    std::deque<Job>& queue = *shared->next();
+    const bool bulk = !urgent(static_cast<std::size_t>(&queue - shared->queues.data()));
+    Job job = std::move(queue.front());
+    queue.pop_front();
+    --shared->queued;
     ++shared->busy;
+    shared->bulk += bulk ? 1 : 0;
     lock.unlock();
     job.task(dropped ? become(*job.as) : dropped);
     job = {};  // what the task held is let go outside the lock
     lock.lock();
     --shared->busy;
+    shared->bulk -= bulk ? 1 : 0;
   }
 }
 

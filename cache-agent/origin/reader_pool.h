@@ -20,8 +20,11 @@ namespace atlas::agent {
 class ReaderPool {
  public:
   using Task = std::function<void(Status)>;
+  /// Threads that warm-ups cannot take: a fault, a walk or a check of access finds one free although an origin's slow
+  /// (or hanging) reads of whole datasets hold all others.
+  static constexpr unsigned kSpare = 4;
 
-  /// Threads are started as they are needed, at most `most`.
+  /// Threads are started as they are needed: at most `most`, and kSpare more that serve urgent tasks alone.
   explicit ReaderPool(unsigned most);
   /// Runs no further task and waits for those under way.
   ~ReaderPool();
@@ -30,7 +33,6 @@ class ReaderPool {
 
   /// Queues a task; more urgent ones overtake, equals are served in turn.
   void post(const Principal& as, Urgency urgency, Task task);
-  [[nodiscard]] unsigned most() const { return most_; }
   [[nodiscard]] std::size_t busy() const;
 
  private:
@@ -43,7 +45,11 @@ class ReaderPool {
     std::condition_variable wake;
     std::array<std::deque<Job>, kUrgencies> queues;
     std::size_t queued = 0, idle = 0, busy = 0;
+    unsigned bulk = 0, most_bulk = 0;  ///< tasks under way that are not urgent, and how many may be
     bool stop = false;
+
+    /// The queue to serve next; null when there is nothing that may be served now.
+    std::deque<Job>* next();
   };
   static void serve(const std::shared_ptr<Shared>& shared);
 

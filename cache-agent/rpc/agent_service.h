@@ -2,8 +2,8 @@
 #include <grpcpp/grpcpp.h>
 
 #include "atlas/v1/agent.grpc.pb.h"
+#include "cache-agent/fetch/executor.h"
 #include "cache-agent/rpc/node.h"
-#include "cache-agent/rpc/workers.h"
 #include "proto/auth.h"
 
 namespace atlas::agent {
@@ -12,7 +12,8 @@ namespace atlas::agent {
 /// to `workers`. `auth`, `node` and `workers` outlive the server it is registered with.
 class AgentService final : public v1::Agent::CallbackService {
  public:
-  AgentService(const Authenticator& auth, Node& node, Workers& workers) : auth_(auth), node_(node), workers_(workers) {}
+  AgentService(const Authenticator& auth, Node& node, Executor& workers)
+      : auth_(auth), node_(node), workers_(workers) {}
 
   grpc::ServerWriteReactor<v1::Progress>* Warm(grpc::CallbackServerContext* ctx,
                                                const v1::WarmRequest* request) override;
@@ -34,7 +35,7 @@ class AgentService final : public v1::Agent::CallbackService {
 
   const Authenticator& auth_;
   Node& node_;
-  Workers& workers_;
+  Executor& workers_;
 };
 
 }  // namespace atlas::agent

@@ -55,6 +55,7 @@ class Placer {
     for (const auto& node : cluster.nodes) nodes_.push_back(score(node));
     mark_crowded();
     rank();
+    if (request.tasks > 1 && request.required.empty()) wanted_ = std::max(wanted_, nodes_for_tasks());
   }
 
   Decision decide() {
@@ -132,6 +133,22 @@ class Placer {
                         !n.free_now, -static_cast<double>(n.view->room.count), n.load(), n.view->name);
     };
     std::stable_sort(nodes_.begin(), nodes_.end(), [&](const Scored& a, const Scored& b) { return key(a) < key(b); });
+  }
+
+  /// How many nodes, best first, the tasks of an array fill when it is let go.
+  [[nodiscard]] std::uint32_t nodes_for_tasks() const {
+    const std::uint64_t slots_wanted = std::uint64_t{request_.tasks} * wanted_;
+    std::uint64_t slots = 0;
+    std::uint32_t count = 0;
+    for (const auto& node : nodes_) {
+      if (slots >= slots_wanted) break;
+      if (!node.cacheable() || !(node.free_now || node.complete)) continue;
+      const auto taken = node.view->cpus_busy + node.view->cpus_promised;
+      const auto free_cpus = node.view->cpus > taken ? node.view->cpus - taken : 0;
+      slots += request_.exclusive ? 1 : free_cpus / need_;
+      ++count;
+    }
+    return count;
   }
 
   template <class Predicate>

@@ -45,6 +45,7 @@ struct PlacementRequest {
   std::vector<WantedDataset> datasets;
   std::uint32_t nodes = 1;  ///< -N
   std::uint32_t cpus = 1;   ///< of the whole job
+  std::uint32_t tasks = 1;  ///< of an array, that may run at the same time; each wants `nodes` and `cpus`
   bool exclusive = false;
   std::string partition;                      ///< for the reasons
   std::vector<std::string> partition_nodes;   ///< empty = all nodes
@@ -84,7 +85,8 @@ struct Decision {
 
 /// Most resident bytes first, then a free node, then most room, then the least load. A holder that is busy is waited
 /// for only with --warm=wait or --locality F@TIME; when as many jobs wait for it already as it can run at once and
-/// another node is free, that one is warmed instead. Never more nodes than -N.
+/// another node is free, that one is warmed instead. Never more nodes than -N; for an array, as many of the free nodes
+/// as its tasks can fill, for Slurm starts them on all of these at once.
 [[nodiscard]] Decision place(const ClusterSnapshot& cluster, const PlacementRequest& request);
 
 }  // namespace atlas

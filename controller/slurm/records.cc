@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "common/request.h"
+#include "controller/slurm/array_tasks.h"
 
 namespace atlas::slurm {
 namespace {
@@ -141,6 +142,7 @@ JobRecord to_job(const slurm_job_info_t& job) {
   if (out.array_job_id != 0) {
     if (job.array_task_id != NO_VAL && job.array_task_id != INFINITE) out.array_task_id = job.array_task_id;
     out.array_waiting = !out.array_task_id.has_value();
+    if (out.array_waiting) out.array_tasks = count_array_tasks(text(job.array_task_str), number(job.array_max_tasks));
   }
   out.het_job_id = number(job.het_job_id);
   out.restarts = job.restart_cnt;

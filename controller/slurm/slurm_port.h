@@ -20,6 +20,7 @@ struct JobRecord {
   std::uint32_t array_job_id = 0;              ///< 0 = not of an array
   std::optional<std::uint32_t> array_task_id;  ///< a task that was split out
   bool array_waiting = false;                  ///< stands for all tasks not yet split out
+  std::uint32_t array_tasks = 1;               ///< how many those are, or may run at once (--array=0-99%10) if fewer
   std::uint32_t het_job_id = 0;                ///< 0 = not a heterogeneous job
   std::uint32_t restarts = 0;
   std::uint32_t uid = 0, gid = 0;

@@ -62,7 +62,7 @@ Decision Staging::decide(const StagedJob& job) const {
                                    job.user_nodes ? job.record.req_nodes : "");
   request.may_wait = job.may_wait(parts_.clock.wall());
   request.failed = job.failed;
-  if (job.row.array) request.nodes = std::max<std::uint32_t>(1, job.record.nodes_wanted);
+  if (job.row.array) request.tasks = job.record.array_tasks;
   return place(cluster_view(*cluster_, parts_.registry, warmups_, job.datasets, promised_cpus(jobs_, &job)), request);
 }
 

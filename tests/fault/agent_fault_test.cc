@@ -177,6 +177,10 @@ TEST_F(AgentFault, AHungOriginHoldsUpNobodyElseAndCanBeCancelled) {
     const auto warm = node.warm("other", user(kAlice));
     EXPECT_TRUE(warm) << "what is here is answered although the origin's threads hang";
     while (node.fetcher->in_flight() < 60) std::this_thread::yield();  // all its files have been asked for
+    const auto looked = node.engine->survey({"o", "other"}, user(kAlice), 20s);
+    ASSERT_TRUE(looked) << looked.error().message;
+    EXPECT_EQ(looked->message, "") << "a walk does not wait behind the hanging reads of a warm-up";
+    EXPECT_EQ(looked->files_total, 1U);
     ASSERT_TRUE(node.engine->cancel({"o", "ds"}, user(kAlice)));
     ASSERT_EQ(hanging.wait_for(5s), std::future_status::ready) << "cancelling must not wait for the origin";
     const auto cancelled = hanging.get();

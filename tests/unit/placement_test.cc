@@ -352,6 +352,22 @@ TEST(PlacementDecision, SaysWhenEveryNodeHoldsTheData) {
   EXPECT_FALSE(place(cluster, asks()).all_hold);
 }
 
+TEST(PlacementDecision, AnArrayIsWarmedOnAsManyFreeNodesAsItsTasksFill) {
+  const auto array_of = [](std::uint32_t tasks) {
+    return with(asks(WarmMode::wait), [tasks](PlacementRequest& r) { r.tasks = tasks; });
+  };
+  ClusterSnapshot cluster;
+  for (const auto& node : {Node("n1").holds(), Node("n2"), Node("n3"), Node("n4").busy(), Node("n5").down()})
+    cluster.nodes.push_back(node.view);
+  EXPECT_EQ(place(cluster, array_of(4)).action, Action::go) << "all of it fits on the holder";
+  const auto six = place(cluster, array_of(6));
+  EXPECT_EQ(six.action, Action::warm);
+  EXPECT_THAT(six.nodes, ElementsAre("n1", "n2"));
+  EXPECT_THAT(place(cluster, array_of(200)).nodes, ElementsAre("n1", "n2", "n3")) << "not where it cannot start";
+  cluster.nodes[0].cpus_busy = 4;
+  EXPECT_THAT(place(cluster, array_of(200)).nodes, ElementsAre("n1", "n2", "n3")) << "nor only on a busy holder";
+}
+
 TEST(PlacementDecision, IsTheSameForAnyOrderOfTheNodes) {
   std::vector<Node> nodes = {Node("n1").has(kSpeech, 2, false), Node("n2").busy(), Node("n3").room(50), Node("n4")};
   ClusterSnapshot cluster;
