@@ -215,6 +215,10 @@ class StagingWorld {
   void disconnect(const std::string& node);
   /// The node holds the dataset, as its agent would report and vouch for.
   void holds(const std::string& node, const DatasetId& dataset);
+  /// The node's agent reports a change of one replica.
+  void report(const std::string& node, const ReplicaInfo& replica) {
+    registry->change(streams_.at(node), node, replica);
+  }
   void pass(std::chrono::milliseconds time) { executor.pass(time); }
 
   /// A pending job with an Atlas directive, as sbatch leaves it.
