@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cache-agent/fetch/flight.h"
 #include "cache-agent/store/block_map.h"
 #include "common/percent.h"
 
@@ -10,18 +11,21 @@ namespace {
 
 /// What is read at a time: large enough for full speed, small enough that 48 readers share the buffers.
 constexpr std::uint64_t kPiece = 4 * kMiB.count;
+/// Whoever finds blocks missing that he was told are there asks again: another's read ended early, or failed for want
+/// of that one's rights. His own read brings them or says why not.
+constexpr unsigned kMostRounds = 8;
+
+bool urgent(Urgency urgency) {
+  return urgency == Urgency::fault || urgency == Urgency::read_ahead;
+}
+
+std::string path_of(const Flight& flight) {
+  const std::string below = flight.manifest->path(flight.file);
+  const std::string& dataset = flight.into->dataset().path;
+  return dataset.empty() || below.empty() ? dataset + below : dataset + "/" + below;
+}
 
 }  // namespace
-
-/// One call of fetch(): done when all pieces of work it waits for are.
-struct Want {
-  Principal as;
-  std::function<void(Status)> done;
-  std::atomic<bool> settled{false};
-  std::mutex mutex;  // guards what follows
-  std::size_t waiting = 1;
-  Status status;
-};
 
 Waiter& Waiter::operator=(Waiter&& other) noexcept {
   if (this != &other) {
@@ -35,42 +39,6 @@ void Waiter::cancel() {
   if (const auto want = std::exchange(want_, nullptr)) want->settled = true;
 }
 
-namespace {
-
-void arrive(const std::shared_ptr<Want>& want, const Status& status) {
-  {
-    const std::lock_guard lock(want->mutex);
-    if (!status && want->status) want->status = status;
-    if (--want->waiting != 0) return;
-  }
-  if (!want->settled.exchange(true)) want->done(want->status);
-}
-
-}  // namespace
-
-/// One piece of work: a small file, or a chunk of a large one.
-struct Fetcher::Flight {
-  Key key;
-  std::shared_ptr<Replica> into;
-  std::shared_ptr<const Manifest> manifest;
-  Origin* origin = nullptr;
-  FileIndex file = 0;
-  std::uint64_t begin = 0, end = 0;
-  JobKey payer;
-  Urgency urgency = Urgency::warm_queued;
-  std::shared_ptr<std::atomic<std::uint64_t>> moved;
-  Principal as;                              ///< of the leader
-  std::vector<std::shared_ptr<Want>> wants;  ///< the first one leads; guarded by Fetcher::mutex_
-  Ticket ticket;
-  Grant grant;
-
-  std::mutex mutex;         ///< guards what follows
-  std::size_t pending = 0;  ///< the reader and the writes it has posted
-  Status status;
-  std::uint64_t bytes = 0;
-  std::uint32_t operations = 0;
-};
-
 Fetcher::Fetcher(const std::vector<Origin*>& origins, Governor& governor, Executor& writers, FetcherOptions options)
     : governor_(governor), writers_(writers), options_(options) {
   for (Origin* origin : origins) origins_[origin->name()] = origin;
@@ -78,70 +46,181 @@ Fetcher::Fetcher(const std::vector<Origin*>& origins, Governor& governor, Execut
 
 Fetcher::~Fetcher() {
   std::unique_lock lock(mutex_);
-  idle_.wait(lock, [&] { return flights_.empty(); });
+  idle_.wait(lock, [&] { return active_ == 0; });
+}
+
+bool Fetcher::missing(const FetchRequest& request, const Manifest& manifest) {
+  return !request.into->resident(manifest, request.want);
+}
+
+/// Settles one thing that a want waits for; the last one tells its owner, or sends it out again.
+void Fetcher::arrive(const std::shared_ptr<Want>& want, const Status& status) {
+  bool again = false;
+  {
+    const std::lock_guard lock(want->mutex);
+    if (!status && want->status) want->status = status;
+    if (--want->waiting != 0) return;
+    if (want->status && missing(want->request, *want->manifest)) {
+      again = !want->settled && ++want->rounds < kMostRounds;
+      if (!again) want->status = fail(Code::unavailable, "it was brought again and again, and is not there");
+    }
+    if (again) {
+      want->waiting = 1;
+    } else {
+      want->request.into.reset();  // who is told may want to evict it
+    }
+  }
+  if (again) return seek(want);
+  if (!want->settled.exchange(true)) want->done(want->status);
 }
 
 Waiter Fetcher::fetch(FetchRequest request, std::function<void(Status)> done) {
   auto want = std::make_shared<Want>();
-  want->as = request.as;
   want->done = std::move(done);
+  want->request = std::move(request);
+  const auto& r = want->request;
   Status possible;
-  const auto manifest = request.into->manifest();
+  const auto manifest = r.into->manifest();
   if (!manifest) {
     possible = fail(manifest.error());
-  } else if (!origins_.contains(request.into->dataset().origin)) {
-    possible = fail(Code::not_found, "origin '" + request.into->dataset().origin + "' is not configured on this node");
-  } else if ((*manifest)->at(request.want.file).blocks == 0) {
-    possible = fail(Code::permission_denied, printable((*manifest)->path(request.want.file)) + ": not readable");
-  } else {
-    for (const auto& flight : join(request, *manifest, want)) launch(flight);
+  } else if (!origins_.contains(r.into->dataset().origin)) {
+    possible = fail(Code::not_found, "origin '" + r.into->dataset().origin + "' is not configured on this node");
+  } else if ((*manifest)->at(r.want.file).blocks == 0) {
+    possible = fail(Code::permission_denied, printable((*manifest)->path(r.want.file)) + ": not readable");
   }
-  writers_.post([want, possible] { arrive(want, possible); });
-  return Waiter(want);
+  if (manifest) want->manifest = *manifest;
+  Waiter waiter(want);
+  if (possible) {
+    seek(want);
+  } else {
+    writers_.post([this, want, possible] { arrive(want, possible); });
+  }
+  return waiter;
 }
 
-/// Puts the want on every piece of work it needs; returns those that nobody was doing yet.
-std::vector<std::shared_ptr<Fetcher::Flight>> Fetcher::join(const FetchRequest& request,
-                                                            const std::shared_ptr<const Manifest>& manifest,
-                                                            const std::shared_ptr<Want>& want) {
-  std::vector<std::shared_ptr<Flight>> fresh;
-  const std::uint64_t size = manifest->at(request.want.file).attributes.size;
+/// Puts the want on every piece of work it needs and starts those that nobody was doing yet.
+void Fetcher::seek(const std::shared_ptr<Want>& want) {
+  for (const auto& flight : urgent(want->request.urgency) ? join_blocks(want) : join_chunks(want)) launch(flight);
+  writers_.post([this, want] { arrive(want, {}); });
+}
+
+/// mutex_ is held.
+std::shared_ptr<Flight> Fetcher::make_flight(const Want& want, std::uint64_t begin, std::uint64_t end) {
+  const auto& request = want.request;
+  auto flight = std::make_shared<Flight>();
+  flight->into = request.into;
+  flight->manifest = want.manifest;
+  flight->origin = origins_.at(request.into->dataset().origin);
+  flight->file = request.want.file;
+  flight->begin = begin;
+  flight->end = end;
+  flight->payer = request.payer;
+  flight->urgency = request.urgency;
+  flight->moved = request.moved;
+  flight->as = request.as;
+  ++active_;
+  return flight;
+}
+
+Fetcher::Flights Fetcher::join_chunks(const std::shared_ptr<Want>& want) {
+  Flights fresh;
+  const auto& request = want->request;
+  const std::uint64_t size = want->manifest->at(request.want.file).attributes.size;
   const std::uint64_t unit = std::max<std::uint64_t>(1, std::min(size, options_.chunk.count));
   const std::uint64_t first = request.want.offset.count / unit;
   const std::uint64_t end = std::min(size, request.want.offset.count + request.want.length.count);
   const std::uint64_t last = std::max(first + 1, (end + unit - 1) / unit);
   for (std::uint64_t number = first; number < last; ++number) {
     const std::uint64_t from = number * unit, to = std::min(size, from + unit);
-    if (request.into->resident(*manifest, {request.want.file, Bytes{from}, Bytes{to - from}})) continue;
     const std::lock_guard lock(mutex_);
-    {
-      const std::lock_guard inner(want->mutex);
-      ++want->waiting;
+    const Key key{request.into.get(), request.want.file, number};
+    auto place = chunks_.find(key);
+    if (place == chunks_.end()) {
+      if (request.into->resident(*want->manifest, {request.want.file, Bytes{from}, Bytes{to - from}})) continue;
+      place = chunks_.emplace(key, make_flight(*want, from, to)).first;
+      place->second->chunk = key;
+      fresh.push_back(place->second);
     }
-    auto& flight = flights_[{request.into.get(), request.want.file, number}];
-    if (!flight) {
-      flight = std::make_shared<Flight>();
-      flight->key = {request.into.get(), request.want.file, number};
-      flight->into = request.into;
-      flight->manifest = manifest;
-      flight->origin = origins_.at(request.into->dataset().origin);
-      flight->file = request.want.file;
-      flight->begin = from;
-      flight->end = to;
-      flight->payer = request.payer;
-      flight->urgency = request.urgency;
-      flight->moved = request.moved;
-      fresh.push_back(flight);
-    }
-    flight->wants.push_back(want);
+    const std::lock_guard inner(want->mutex);
+    ++want->waiting;
+    place->second->wants.push_back(want);
   }
   return fresh;
 }
 
+/// The claim that covers a place in a file. mutex_ is held.
+Fetcher::Claims::iterator Fetcher::claim_at(const Replica* replica, FileIndex file, std::uint64_t at) {
+  auto it = claims_.upper_bound({replica, file, at});
+  if (it == claims_.begin()) return claims_.end();
+  --it;
+  const auto& [owner, its_file, begin] = it->first;
+  return owner == replica && its_file == file && at < it->second.end ? it : claims_.end();
+}
+
+/// How far from `begin` (missing, and nobody's) it goes on like that, at most to `end`. mutex_ is held.
+std::uint64_t Fetcher::free_run(const Replica& replica, const Manifest& manifest, FileIndex file, std::uint64_t begin,
+                                std::uint64_t end) {
+  const auto next = claims_.upper_bound({&replica, file, begin});
+  if (next != claims_.end() && std::get<0>(next->first) == &replica && std::get<1>(next->first) == file)
+    end = std::min(end, std::get<2>(next->first));
+  std::uint64_t at = std::min(end, begin + kMiB.count);
+  while (at < end && !replica.resident(manifest, {file, Bytes{at}, Bytes{std::min(kMiB.count, end - at)}}))
+    at = std::min(end, at + kMiB.count);
+  return at;
+}
+
+Fetcher::Flights Fetcher::join_blocks(const std::shared_ptr<Want>& want) {
+  Flights fresh;
+  const auto& r = want->request;
+  const auto* replica = r.into.get();
+  const std::uint64_t size = want->manifest->at(r.want.file).attributes.size;
+  const auto block = [](std::uint64_t offset) { return offset / kMiB.count * kMiB.count; };
+  const std::uint64_t end = std::min(size, block(r.want.offset.count + r.want.length.count + kMiB.count - 1));
+  std::uint64_t at = block(r.want.offset.count);
+  const std::lock_guard lock(mutex_);
+  do {
+    // First claims, then bits: a claim goes after its bits are set.
+    auto claim = claim_at(replica, r.want.file, at);
+    if (claim == claims_.end()) {
+      const std::uint64_t one = std::min(kMiB.count, size - at);
+      if (r.into->resident(*want->manifest, {r.want.file, Bytes{at}, Bytes{one}})) {
+        at += kMiB.count;
+        continue;
+      }
+      const std::uint64_t to =
+          size == 0 ? 0 : free_run(*replica, *want->manifest, r.want.file, at, std::min(end, at + kPiece));
+      auto flight = make_flight(*want, at, to);
+      flight->claim = Key{replica, r.want.file, at};
+      claim = claims_.emplace(*flight->claim, Claim{std::max(to, at + 1), r.as, {}, {}}).first;
+      fresh.push_back(std::move(flight));
+    }
+    {
+      const std::lock_guard inner(want->mutex);
+      ++want->waiting;
+    }
+    claim->second.wants.push_back(want);
+    at = claim->second.end;
+  } while (at < end);
+  return fresh;
+}
+
+Fetcher::Claim Fetcher::take_claim(const Key& key) {
+  const std::lock_guard lock(mutex_);
+  return std::move(claims_.extract(key).mapped());
+}
+
+/// A run of blocks is through, or cannot be had.
+void Fetcher::tell(const Claim& claim, const Status& status) {
+  // What one user may not read another may: whoever has other rights finds it missing and asks by himself.
+  const bool rights = !status && status.error().code == Code::permission_denied;
+  for (const auto& want : claim.wants) arrive(want, rights && want->request.as != claim.as ? Status{} : status);
+  for (const auto& follower : claim.followers) release(follower, {});
+}
+
 void Fetcher::launch(const std::shared_ptr<Flight>& flight) {
-  {
+  if (flight->chunk) {
     const std::lock_guard lock(mutex_);
-    flight->as = flight->wants.front()->as;
+    flight->as = flight->wants.front()->request.as;
   }
   {
     const std::lock_guard lock(flight->mutex);
@@ -158,10 +237,7 @@ void Fetcher::launch(const std::shared_ptr<Flight>& flight) {
 }
 
 Status Fetcher::read(const std::shared_ptr<Flight>& flight) {
-  std::string path = flight->into->dataset().path;
-  const std::string below = flight->manifest->path(flight->file);
-  if (!below.empty()) path += (path.empty() ? "" : "/") + below;
-  ATLAS_ASSIGN(const auto file, flight->origin->open(path, flight->manifest->at(flight->file).attributes));
+  ATLAS_ASSIGN(const auto file, flight->origin->open(path_of(*flight), flight->manifest->at(flight->file).attributes));
   std::shared_ptr<const FileMeta> meta;
   if (flight->begin == 0) {
     ATLAS_ASSIGN(FileMeta found, file->meta());
@@ -169,12 +245,7 @@ Status Fetcher::read(const std::shared_ptr<Flight>& flight) {
   }
   count(*flight, 0, meta ? 2 : 1);
   if (flight->begin == flight->end) {  // an empty file
-    write(
-        flight,
-        [flight, meta] {
-          return flight->into->commit({flight->file, {}, {}}, {}, {}, meta.get());
-        },
-        0);
+    write(flight, [flight, meta] { return flight->into->commit({flight->file, {}, {}}, {}, {}, meta.get()); }, 0, {});
     return {};
   }
   for (std::uint64_t at = flight->begin; at < flight->end;) {
@@ -187,29 +258,59 @@ Status Fetcher::read(const std::shared_ptr<Flight>& flight) {
   return {};
 }
 
-Status Fetcher::read_piece(const std::shared_ptr<Flight>& flight, OriginFile& file,
-                           const std::shared_ptr<const FileMeta>& meta, std::uint64_t& at) {
+/// Passes over what is there or being read by others. Otherwise claims what is read next, up to `end`.
+bool Fetcher::others_have(const std::shared_ptr<Flight>& flight, std::uint64_t& at, std::uint64_t& end) {
+  const std::lock_guard lock(mutex_);
+  if (const auto claim = claim_at(flight->into.get(), flight->file, at); claim != claims_.end()) {
+    claim->second.followers.push_back(flight);
+    at = claim->second.end;
+    const std::lock_guard inner(flight->mutex);
+    ++flight->pending;
+    return true;
+  }
   const std::uint64_t one = std::min(kMiB.count, flight->end - at);
   if (flight->into->resident(*flight->manifest, {flight->file, Bytes{at}, Bytes{one}})) {
     at += one;  // a broken warm-up is resumed
-    return {};
+    return true;
   }
+  end = free_run(*flight->into, *flight->manifest, flight->file, at, end);
+  claims_.emplace(Key{flight->into.get(), flight->file, at}, Claim{end, flight->as, {}, {}});
+  return false;
+}
+
+Status Fetcher::read_piece(const std::shared_ptr<Flight>& flight, OriginFile& file,
+                           const std::shared_ptr<const FileMeta>& meta, std::uint64_t& at) {
+  const std::uint64_t begin = at;
   const std::uint64_t most = std::min(kPiece, flight->end - at);
-  take_buffer(most);
-  const auto buffer = std::make_shared<std::vector<std::byte>>(most);
-  const auto piece = file.read(Bytes{at}, *buffer);
+  std::uint64_t end = begin + most;
+  take_buffer(most);  // before the claim: nobody waits for a block that waits for memory
+  std::optional<Key> claim;
+  if (!flight->claim) {
+    if (others_have(flight, at, end)) {
+      give_buffer(most);
+      return {};
+    }
+    claim = Key{flight->into.get(), flight->file, begin};
+  }
+  const auto buffer = std::make_shared<std::vector<std::byte>>(end - begin);
+  const auto piece = file.read(Bytes{begin}, *buffer);
   const bool empty = piece && piece->length.count == 0;
   if (!piece || empty || piece->hole) give_buffer(most);
-  if (!piece) return fail(piece.error());
-  if (empty) return fail(Code::aborted, printable(flight->manifest->path(flight->file)) + " became shorter");
+  if (!piece || empty) {
+    Status failed =
+        piece ? Status(fail(Code::aborted, printable(flight->manifest->path(flight->file)) + " became shorter"))
+              : Status(fail(piece.error()));
+    if (claim) tell(take_claim(*claim), failed);
+    return failed;
+  }
   // The meta goes with the first block, whose bit vouches for it.
-  const auto with_meta = at == 0 ? meta : nullptr;
-  const std::uint64_t length = std::min(piece->length.count, flight->end - at);
-  const Extent extent{flight->file, Bytes{at}, Bytes{length}};
-  at += length;
+  const auto with_meta = begin == 0 ? meta : nullptr;
+  const std::uint64_t length = std::min(piece->length.count, end - begin);
+  const Extent extent{flight->file, Bytes{begin}, Bytes{length}};
+  at = begin + length;
   if (piece->hole) {
     write(
-        flight, [flight, extent, with_meta] { return flight->into->commit_hole(extent, with_meta.get()); }, 0);
+        flight, [flight, extent, with_meta] { return flight->into->commit_hole(extent, with_meta.get()); }, 0, claim);
     return {};
   }
   count(*flight, length, 1);
@@ -221,19 +322,21 @@ Status Fetcher::read_piece(const std::shared_ptr<Flight>& flight, OriginFile& fi
       [flight, extent, with_meta, buffer, sums = std::move(sums), length] {
         return flight->into->commit(extent, std::span(*buffer).first(length), sums, with_meta.get());
       },
-      most);
+      most, claim);
   return {};
 }
 
-void Fetcher::write(const std::shared_ptr<Flight>& flight, std::function<Status()> commit, std::size_t buffer) {
+void Fetcher::write(const std::shared_ptr<Flight>& flight, std::function<Status()> commit, std::size_t buffer,
+                    std::optional<Key> claim) {
   {
     const std::lock_guard lock(flight->mutex);
     ++flight->pending;
   }
-  writers_.post([this, flight, commit = std::move(commit), buffer]() mutable {
+  writers_.post([this, flight, commit = std::move(commit), buffer, claim]() mutable {
     const Status committed = commit();
     commit = {};  // the buffer goes before its bytes are given back
     if (buffer != 0) give_buffer(buffer);
+    if (claim) tell(take_claim(*claim), committed);
     release(flight, committed);
   });
 }
@@ -254,28 +357,95 @@ void Fetcher::land(const std::shared_ptr<Flight>& flight) {
   const Status status = flight->status;
   std::vector<std::shared_ptr<Want>> through;
   bool again = false;
-  {
+  if (flight->chunk) {
     const std::lock_guard lock(mutex_);
     auto& wants = flight->wants;
     if (!status && status.error().code == Code::permission_denied) {
       // What one user may not read another may: only those who share the leader's rights fail with him.
-      const auto others =
-          std::stable_partition(wants.begin(), wants.end(), [&](const auto& want) { return want->as == flight->as; });
+      const auto others = std::stable_partition(wants.begin(), wants.end(),
+                                                [&](const auto& want) { return want->request.as == flight->as; });
       through.assign(wants.begin(), others);
       wants.erase(wants.begin(), others);
       again = !wants.empty();
     } else {
       through = std::move(wants);
     }
-    if (!again) flights_.erase(flight->key);
-    if (flights_.empty()) idle_.notify_all();
+    if (!again) chunks_.erase(*flight->chunk);
   }
+  const Claim claim = flight->claim ? take_claim(*flight->claim) : Claim{};
   if (again) {
     launch(flight);
   } else {
     flight->into.reset();  // who is told below may want to evict it
   }
+  tell(claim, status);
   for (const auto& want : through) arrive(want, status);
+  if (again) return;
+  const std::lock_guard lock(mutex_);
+  if (--active_ == 0) idle_.notify_all();
+}
+
+Waiter Fetcher::read_through(FetchRequest request, GotBytes done) {
+  auto want = std::make_shared<Want>();
+  want->request = std::move(request);
+  const auto& r = want->request;
+  want->done = [done](const Status& status) { done(fail(status.error())); };  // errors come this way only
+  const auto manifest = r.into->manifest();
+  if (!manifest || !origins_.contains(r.into->dataset().origin)) {
+    Status failed = manifest ? Status(fail(Code::not_found, "its origin is not configured on this node"))
+                             : Status(fail(manifest.error()));
+    writers_.post([want, failed] {
+      if (!want->settled.exchange(true)) want->done(failed);
+    });
+    return Waiter(want);
+  }
+  want->manifest = *manifest;
+  std::shared_ptr<Flight> flight;
+  {
+    const std::lock_guard lock(mutex_);
+    flight = make_flight(*want, r.want.offset.count, r.want.offset.count + r.want.length.count);
+  }
+  const Charge charge{flight->origin->name(), flight->as, flight->payer, flight->urgency, r.want.length, 2};
+  flight->ticket = governor_.admit(charge, [this, flight, want, done](Grant grant) {
+    flight->grant = std::move(grant);
+    flight->origin->run(flight->as, flight->urgency, [this, flight, want, done](const Status& able) {
+      flight->status = able;
+      bring(flight, want, done);
+    });
+  });
+  return Waiter(want);
+}
+
+/// On the origin's thread: reads all of the flight's piece, then tells on a writer's.
+void Fetcher::bring(const std::shared_ptr<Flight>& flight, const std::shared_ptr<Want>& want, const GotBytes& done) {
+  const auto data = std::make_shared<std::vector<std::byte>>(flight->end - flight->begin);
+  const auto read_all = [&]() -> Status {
+    ATLAS_TRY(flight->status);
+    if (want->settled) return fail(Code::cancelled, "nobody waits for it any more");
+    ATLAS_ASSIGN(const auto file,
+                 flight->origin->open(path_of(*flight), flight->manifest->at(flight->file).attributes));
+    for (std::uint64_t at = 0; at < data->size();) {
+      ATLAS_ASSIGN(const auto piece, file->read(Bytes{flight->begin + at}, std::span(*data).subspan(at)));
+      if (piece.length.count == 0) return fail(Code::aborted, printable(path_of(*flight)) + " became shorter");
+      if (!piece.hole) count(*flight, piece.length.count, 1);
+      at += piece.length.count;  // holes read as the zeros that are there
+    }
+    return {};
+  };
+  const Status status = read_all();
+  writers_.post([this, flight, want, done, data, status] {
+    governor_.settle(flight->grant, Bytes{flight->bytes}, flight->operations);
+    flight->into.reset();
+    if (!want->settled.exchange(true)) {
+      if (status) {
+        done(std::span<const std::byte>(*data));
+      } else {
+        done(fail(status.error()));
+      }
+    }
+    const std::lock_guard lock(mutex_);
+    if (--active_ == 0) idle_.notify_all();
+  });
 }
 
 void Fetcher::take_buffer(std::size_t bytes) {
@@ -325,7 +495,7 @@ void Fetcher::forget_job(std::uint32_t job_id) {
 
 std::size_t Fetcher::in_flight() const {
   const std::lock_guard lock(mutex_);
-  return flights_.size();
+  return active_;
 }
 
 }  // namespace atlas::agent

@@ -6,6 +6,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -41,6 +43,7 @@ struct FetcherOptions {
 };
 
 struct Want;
+struct Flight;
 
 /// Somebody's interest in a fetch. Dropping it means `done` will not be called any more (unless it is running).
 class Waiter {
@@ -71,11 +74,16 @@ class Fetcher {
   Fetcher(const Fetcher&) = delete;
   Fetcher& operator=(const Fetcher&) = delete;
 
-  /// Brings what is not resident of the extent. A file up to the chunk size is fetched whole, in one piece of work;
-  /// several requests for the same piece share one. `done` runs once, on a writer's thread: success = all of it is
-  /// resident; aborted = the file is not the manifest's any more; permission_denied fails only requests of that
-  /// principal.
+  /// Brings what is not resident of the extent (of whole blocks, or to the file's end). A warm-up's files come whole or
+  /// in chunks, in one piece of work that all requests for it share; faults and read-ahead bring just their blocks, and
+  /// as soon as those are there. No block is read twice at a time, whoever asks for it. `done` runs once, on a writer's
+  /// thread: success = all of it is resident; aborted = the file is not the manifest's any more; permission_denied
+  /// fails only requests of that principal.
   [[nodiscard]] Waiter fetch(FetchRequest request, std::function<void(Status)> done);
+  /// Reads a piece of a file, of any offset and length within it, without keeping it. The bytes are valid during
+  /// `done`.
+  using GotBytes = std::function<void(const Result<std::span<const std::byte>>&)>;
+  [[nodiscard]] Waiter read_through(FetchRequest request, GotBytes done);
 
   [[nodiscard]] FetchCounters counters_of_job(std::uint32_t job_id) const;
   [[nodiscard]] FetchCounters counters_of_user(std::uint32_t uid) const;
@@ -85,19 +93,40 @@ class Fetcher {
   [[nodiscard]] Bytes chunk() const { return options_.chunk; }
 
  private:
-  struct Flight;
+  friend struct Flight;
   using Key = std::tuple<const Replica*, FileIndex, std::uint64_t>;
+  /// A run of blocks that somebody reads from the origin right now, known by where it begins.
+  struct Claim {
+    std::uint64_t end = 0;
+    Principal as;
+    std::vector<std::shared_ptr<Want>> wants;        ///< told when it is through
+    std::vector<std::shared_ptr<Flight>> followers;  ///< chunks that need not read it themselves
+  };
+  using Claims = std::map<Key, Claim>;
+  using Flights = std::vector<std::shared_ptr<Flight>>;
 
-  [[nodiscard]] std::vector<std::shared_ptr<Flight>> join(const FetchRequest& request,
-                                                          const std::shared_ptr<const Manifest>& manifest,
-                                                          const std::shared_ptr<Want>& want);
+  [[nodiscard]] static bool missing(const FetchRequest& request, const Manifest& manifest);
+  void seek(const std::shared_ptr<Want>& want);
+  void arrive(const std::shared_ptr<Want>& want, const Status& status);
+  [[nodiscard]] std::shared_ptr<Flight> make_flight(const Want& want, std::uint64_t begin, std::uint64_t end);
+  [[nodiscard]] Flights join_chunks(const std::shared_ptr<Want>& want);
+  [[nodiscard]] Flights join_blocks(const std::shared_ptr<Want>& want);
+  [[nodiscard]] Claims::iterator claim_at(const Replica* replica, FileIndex file, std::uint64_t at);
+  [[nodiscard]] std::uint64_t free_run(const Replica& replica, const Manifest& manifest, FileIndex file,
+                                       std::uint64_t begin, std::uint64_t end);
+  [[nodiscard]] Claim take_claim(const Key& key);
+  void tell(const Claim& claim, const Status& status);
+
   void launch(const std::shared_ptr<Flight>& flight);
   [[nodiscard]] Status read(const std::shared_ptr<Flight>& flight);
   [[nodiscard]] Status read_piece(const std::shared_ptr<Flight>& flight, OriginFile& file,
                                   const std::shared_ptr<const FileMeta>& meta, std::uint64_t& at);
-  void write(const std::shared_ptr<Flight>& flight, std::function<Status()> commit, std::size_t buffer);
+  [[nodiscard]] bool others_have(const std::shared_ptr<Flight>& flight, std::uint64_t& at, std::uint64_t& end);
+  void write(const std::shared_ptr<Flight>& flight, std::function<Status()> commit, std::size_t buffer,
+             std::optional<Key> claim);
   void release(const std::shared_ptr<Flight>& flight, const Status& status);
   void land(const std::shared_ptr<Flight>& flight);
+  void bring(const std::shared_ptr<Flight>& flight, const std::shared_ptr<Want>& want, const GotBytes& done);
   void take_buffer(std::size_t bytes);
   void give_buffer(std::size_t bytes);
   void count(Flight& flight, std::uint64_t bytes, std::uint32_t operations);
@@ -107,9 +136,11 @@ class Fetcher {
   Executor& writers_;
   const FetcherOptions options_;
 
-  mutable std::mutex mutex_;  ///< guards flights_ and the wants of each flight
+  mutable std::mutex mutex_;  ///< guards what follows and the wants of each flight
   std::condition_variable idle_;
-  std::map<Key, std::shared_ptr<Flight>> flights_;
+  std::size_t active_ = 0;  ///< flights that have not landed
+  std::map<Key, std::shared_ptr<Flight>> chunks_;
+  Claims claims_;
 
   std::mutex buffers_mutex_;  ///< guards buffered_
   std::condition_variable buffer_free_;

@@ -1,0 +1,43 @@
+#pragma once
+#include "cache-agent/fetch/fetcher.h"
+
+namespace atlas::agent {
+
+/// One call of fetch() or read_through(): done when all pieces of work it waits for are. Private to fetch/.
+struct Want {
+  FetchRequest request;
+  std::shared_ptr<const Manifest> manifest;
+  std::function<void(Status)> done;
+  std::atomic<bool> settled{false};
+  std::mutex mutex;  ///< guards what follows
+  std::size_t waiting = 1;
+  unsigned rounds = 0;
+  Status status;
+};
+
+/// One piece of work: a small file or a chunk of a large one, as warm-ups fetch; or a run of blocks, as readers do.
+/// Private to fetch/.
+struct Flight {
+  std::optional<Fetcher::Key> chunk;  ///< its place in Fetcher::chunks_
+  std::optional<Fetcher::Key> claim;  ///< of blocks: claimed from the beginning
+  std::shared_ptr<Replica> into;
+  std::shared_ptr<const Manifest> manifest;
+  Origin* origin = nullptr;
+  FileIndex file = 0;
+  std::uint64_t begin = 0, end = 0;
+  JobKey payer;
+  Urgency urgency = Urgency::warm_queued;
+  std::shared_ptr<std::atomic<std::uint64_t>> moved;
+  Principal as;                              ///< of the leader
+  std::vector<std::shared_ptr<Want>> wants;  ///< of a chunk; the first one leads; guarded by Fetcher::mutex_
+  Ticket ticket;
+  Grant grant;
+
+  std::mutex mutex;         ///< guards what follows
+  std::size_t pending = 0;  ///< the reader, the writes it has posted, and claims of others it waits for
+  Status status;
+  std::uint64_t bytes = 0;
+  std::uint32_t operations = 0;
+};
+
+}  // namespace atlas::agent
