@@ -52,19 +52,27 @@ std::set<std::string> mounted_replicas() {
 
 /// Takes the space if it is free, by the quota and on the disk.
 bool Store::try_take(Tier& tier, std::uint64_t need) {
+  return take_most(tier, need, need) == need;
+}
+
+/// Takes what is free, by the quota and on the disk: from `least` to `most`; nothing, and says 0, when it is less.
+std::uint64_t Store::take_most(Tier& tier, std::uint64_t least, std::uint64_t most) {
   const std::uint64_t disk = free_on_disk(tier.options.path);
   const std::lock_guard lock(mutex_);
   std::uint64_t promised = tier.reserved;  // spoken for, but not on the disk yet
   for (const auto& [key, held] : replicas_) {
     const auto& state = held.replica->internals();
-    const std::uint64_t charged = state.charged, written = state.written;
+    const std::uint64_t charged = state.charged, written = state.room.used();
     if (held.replica->state() != ReplicaState::complete && state.tier == tier.options.name && charged > written)
       promised += charged - written;
   }
-  if (tier.used + need > tier.options.quota.count || promised + need > disk) return false;
-  tier.used += need;
-  tier.reserved += need;
-  return true;
+  const auto left = [](std::uint64_t of, std::uint64_t used) { return of - std::min(of, used); };
+  const std::uint64_t free = std::min(left(tier.options.quota.count, tier.used), left(disk, promised));
+  if (free < least) return 0;
+  const std::uint64_t got = std::min(free, most);
+  tier.used += got;
+  tier.reserved += got;
+  return got;
 }
 
 Status Store::make_room(Tier& tier, std::uint64_t need) {

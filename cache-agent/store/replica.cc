@@ -83,7 +83,7 @@ void Replica::State::count_resident(const Manifest& from) {
   }
   bytes_resident = bytes;
   files_resident = files;
-  written = bytes;
+  room.set_used(bytes);
 }
 
 bool Replica::resident(const Manifest& manifest, const Extent& extent) const {
@@ -92,6 +92,18 @@ bool Replica::resident(const Manifest& manifest, const Extent& extent) const {
   const std::uint64_t first = extent.offset.count / kBlock.count;
   const std::uint64_t last = std::max(first + 1, blocks_of(extent.offset.count + extent.length.count));
   return last <= entry.blocks && state_->blocks.test_all(entry.first_block + first, last - first);
+}
+
+Result<UniqueFd> Replica::open_file(const Manifest& manifest, FileIndex file) const {
+  return state_->tree.open_file(manifest, file);
+}
+
+Result<FileMeta> Replica::meta_of(const Manifest& manifest, FileIndex file) const {
+  return state_->tree.meta_of(manifest, file);
+}
+
+bool Replica::has_room(Bytes more) const {
+  return state_->room.fits(more.count);
 }
 
 Status Replica::prepare() {
@@ -118,8 +130,10 @@ Status Replica::commit(const Extent& extent, std::span<const std::byte> data, co
   const auto entry = entries->at(extent.file);
   if (auto written = state_->tree.write(
           *entries, {extent.file, extent.offset.count, data, extent.length.count, zero, meta, entry.blocks == 1});
-      !written)
+      !written) {
+    state_->room.give(bytes);
     return disk_failure(written.error(), printable(entries->path(extent.file)));
+  }
   return finish_commit(*entries, extent, sums);
 }
 
@@ -240,6 +254,11 @@ std::string Replica::why_not_mountable_for(const Principal& principal) const {
     const std::uint64_t percent = s.bytes == 0 ? 0 : bytes_resident().count * 100 / s.bytes;
     return "only " + std::to_string(percent) + "% of it is on this node so far";
   }
+  return why_not_viewable_for(principal);
+}
+
+std::string Replica::why_not_viewable_for(const Principal& principal) const {
+  const auto& s = state_->summary;
   if (s.blind != 0) return "it holds directories that may be entered but not listed, which cannot be cached";
   if (s.opaque == 0) return "";
   const std::lock_guard lock(state_->mutex);

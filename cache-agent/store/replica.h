@@ -53,6 +53,12 @@ class Replica {
 
   /// True when every block that the extent touches is here. Never blocks; lock-free once the manifest is loaded.
   [[nodiscard]] bool resident(const Manifest& manifest, const Extent& extent) const;
+  /// A resident file, to be read from directly by who has asked resident() first. Blocks.
+  [[nodiscard]] Result<UniqueFd> open_file(const Manifest& manifest, FileIndex file) const;
+  /// Extended attributes of a file whose first block is resident. Blocks.
+  [[nodiscard]] Result<FileMeta> meta_of(const Manifest& manifest, FileIndex file) const;
+  /// May so much more be kept, as far as is known? Never blocks.
+  [[nodiscard]] bool has_room(Bytes more) const;
   /// Makes directories, links and special files; before the first commit. May be repeated. Blocks.
   [[nodiscard]] Status prepare();
   /// Writes a piece that begins on a block boundary and ends on one or at the file's end: data first, then the bits.
@@ -82,6 +88,8 @@ class Replica {
   }
   /// Why not, one sentence for the job's stderr; "" when mountable.
   [[nodiscard]] std::string why_not_mountable_for(const Principal& principal) const;
+  /// Why a partial replica cannot be shown to a principal, one sentence; "" when it can be.
+  [[nodiscard]] std::string why_not_viewable_for(const Principal& principal) const;
   /// `copies` detached mounts of the tree (of the file, for a dataset of one file): read-only, nosuid, nodev, noatime,
   /// private. failed_precondition when not complete, unavailable when the kernel refuses.
   [[nodiscard]] Result<std::vector<UniqueFd>> mounts(int copies, MountFlags flags) const;

@@ -9,6 +9,7 @@
 #include "cache-agent/store/block_map.h"
 #include "cache-agent/store/replica.h"
 #include "cache-agent/store/replica_tree.h"
+#include "cache-agent/store/room.h"
 
 namespace atlas::agent {
 
@@ -33,16 +34,20 @@ struct Replica::State {
   BlockMap blocks;
   std::atomic<ReplicaState> state{ReplicaState::partial};
   std::atomic<std::uint64_t> bytes_resident{0}, files_resident{0};
-  std::atomic<std::uint64_t> written{0};  ///< bytes that occupy the disk, roughly
+  Room room;                              ///< bytes that occupy the disk, roughly, and how many may
   std::atomic<std::uint64_t> charged{0};  ///< bytes of the tier's quota that it holds; changed by the store
   /// Asked for more when data is written beyond what is charged; set by the store.
   std::function<Status(std::uint64_t more)> grow;
   /// Told of errors of the tier's disk; set by the store.
   std::function<void(const Error&)> failed;
   [[nodiscard]] Status charge(std::uint64_t more) {
-    const std::uint64_t total = written.fetch_add(more, std::memory_order_relaxed) + more;
+    if (!room.take(more)) return fail(Code::resource_exhausted, "what may be kept of it is kept");
+    const std::uint64_t total = room.used();
     const std::uint64_t have = charged.load(std::memory_order_relaxed);
-    return total <= have ? Status{} : grow(total - have);
+    if (total <= have) return {};
+    auto grown = grow(total - have);
+    if (!grown) room.give(more);
+    return grown;
   }
 
   mutable std::mutex mutex;  ///< guards what follows

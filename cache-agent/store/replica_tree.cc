@@ -205,11 +205,33 @@ Status ReplicaTree::write(const Manifest& manifest, const Piece& piece) {
   return piece.meta != nullptr ? set_xattrs(fd.get(), *piece.meta) : Status{};
 }
 
+Result<UniqueFd> ReplicaTree::open_file(const Manifest& manifest, FileIndex file) const {
+  ATLAS_ASSIGN(const Shared parent, directory_of(manifest, file));
+  UniqueFd fd(openat(parent->get(), name_of(manifest, file).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd) return fail_errno(errno, "open");
+  return fd;
+}
+
+Result<FileMeta> ReplicaTree::meta_of(const Manifest& manifest, FileIndex file) const {
+  ATLAS_ASSIGN(const UniqueFd fd, open_file(manifest, file));
+  std::string names(64 * 1024, '\0'), value(64 * 1024, '\0');  // the kernel's own limits
+  const ssize_t size = flistxattr(fd.get(), names.data(), names.size());
+  if (size < 0 && errno != ENOTSUP) return fail_errno(errno, "list xattrs");
+  FileMeta meta;
+  for (ssize_t at = 0; at < size;) {
+    const std::string name = names.c_str() + at;
+    at += static_cast<ssize_t>(name.size()) + 1;
+    if (!name.starts_with("user.") && !name.starts_with("system.posix_acl_")) continue;
+    const ssize_t length = fgetxattr(fd.get(), name.c_str(), value.data(), value.size());
+    if (length < 0) return fail_errno(errno, name);
+    meta.xattrs.emplace_back(name, value.substr(0, static_cast<std::size_t>(length)));
+  }
+  return meta;
+}
+
 Result<std::size_t> ReplicaTree::read(const Manifest& manifest, FileIndex file, std::uint64_t offset,
                                       std::span<std::byte> into) const {
-  ATLAS_ASSIGN(const Shared parent, directory_of(manifest, file));
-  const UniqueFd fd(openat(parent->get(), name_of(manifest, file).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd) return fail_errno(errno, "open");
+  ATLAS_ASSIGN(const UniqueFd fd, open_file(manifest, file));
   std::size_t done = 0;
   while (done < into.size()) {
     const ssize_t got = pread(fd.get(), into.data() + done, into.size() - done, static_cast<off_t>(offset + done));

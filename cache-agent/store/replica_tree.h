@@ -37,6 +37,11 @@ class ReplicaTree {
   [[nodiscard]] Result<std::size_t> read(const Manifest& manifest, FileIndex file, std::uint64_t offset,
                                          std::span<std::byte> into) const;
 
+  /// For reading.
+  [[nodiscard]] Result<UniqueFd> open_file(const Manifest& manifest, FileIndex file) const;
+  /// The xattrs that write() gave it.
+  [[nodiscard]] Result<FileMeta> meta_of(const Manifest& manifest, FileIndex file) const;
+
   /// What is left when all data is there: owners, modes and times of large files, opaque entries, hard links, and last
   /// of directories, deepest first. `metas` has the ACLs and xattrs of directories and opaque entries.
   [[nodiscard]] Status finish(const Manifest& manifest, const Principal& as,

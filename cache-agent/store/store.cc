@@ -42,7 +42,10 @@ Status make_directory(const std::string& path) {
 }  // namespace
 
 Reservation::Reservation(Reservation&& other) noexcept
-    : store_(std::exchange(other.store_, nullptr)), tier_(std::move(other.tier_)), bytes_(other.bytes_) {}
+    : store_(std::exchange(other.store_, nullptr)),
+      tier_(std::move(other.tier_)),
+      bytes_(other.bytes_),
+      some_(other.some_) {}
 Reservation::~Reservation() {
   if (store_ != nullptr) store_->give_back(tier_, bytes_);
 }
@@ -134,10 +137,11 @@ Result<std::shared_ptr<Replica>> Store::bring_back(const ReplicaRow& row, Tier& 
     state->state = ReplicaState::complete;
     state->bytes_resident = row.generation.bytes.count;
     state->files_resident = row.generation.files;
-    state->written = row.charged;
+    state->room.set_used(row.charged);
   } else {
     ATLAS_ASSIGN(state->manifest, load_manifest(path, state->dataset_root, row.generation.id));
     state->count_resident(*state->manifest);
+    state->room.set_most(row.charged);  // until somebody reserves more
   }
   return std::make_shared<Replica>(std::move(state));
 }
@@ -180,6 +184,32 @@ Result<Reservation> Store::reserve(const DatasetId& dataset, const ManifestSumma
               show(dataset) + " needs " + format_size(Bytes{whole}) + " of cache: " + (why.empty() ? "no tier" : why));
 }
 
+Result<Reservation> Store::reserve_some(const DatasetId& dataset, const ManifestSummary& summary, Bytes most) {
+  constexpr std::uint64_t kWorthIt = 20;  // a view of next to nothing costs more than it saves
+  const std::uint64_t all = summary.allocated, overhead = overhead_of(summary);
+  const std::uint64_t wanted = overhead + (most.count == 0 ? all : std::min(all, most.count));
+  const std::uint64_t least = overhead + std::min(wanted - overhead, all / kWorthIt);
+  const auto here = find(dataset, summary.generation);
+  const std::uint64_t have = here ? here->internals().charged.load() : 0;
+  std::string why;
+  for (const auto& tier : tiers_) {
+    if (here ? tier->options.name != here->tier() : tier->state != "ok") continue;
+    const std::uint64_t need = wanted > have ? wanted - have : 0;
+    const std::uint64_t enough = least > have ? least - have : 0;
+    auto made = make_room(*tier, need);
+    std::optional<std::uint64_t> got = made ? std::optional(need) : std::nullopt;
+    if (!made)
+      if (const auto some = take_most(*tier, enough, need); some >= enough) got = some;
+    if (got) {
+      Reservation reservation(*this, tier->options.name, Bytes{*got});
+      reservation.some_ = true;
+      return reservation;
+    }
+    why += (why.empty() ? "" : "; ") + made.error().message;
+  }
+  return fail(Code::resource_exhausted, "there is no room for a part of it: " + (why.empty() ? "no tier" : why));
+}
+
 Result<std::shared_ptr<Replica>> Store::make(const DatasetId& dataset, std::shared_ptr<const Manifest> manifest,
                                              const Tier& tier, bool create) {
   const auto& summary = manifest->summary();
@@ -194,7 +224,7 @@ Result<std::shared_ptr<Replica>> Store::make(const DatasetId& dataset, std::shar
   auto state = std::make_unique<Replica::State>(dataset, summary, tier.options.name, path, options_.absolute(dataset),
                                                 std::move(fd), std::move(blocks));
   state->manifest = std::move(manifest);
-  state->written = overhead_of(summary);
+  state->room.set_used(overhead_of(summary));
   state->grow = [this, key = Key{dataset, summary.generation}](std::uint64_t more) { return grow(key, more); };
   state->failed = [this, name = state->tier](const Error& error) { note_failure(name, error); };
   return std::make_shared<Replica>(std::move(state));
@@ -223,8 +253,14 @@ Result<std::shared_ptr<Replica>> Store::open(const DatasetId& dataset, std::shar
     replica = it->second.replica;
     it->second.last_used = clock_.wall();
     check = std::exchange(it->second.unverified, false);
-    replica->internals().charged += reservation.bytes_.count;
+    auto& state = replica->internals();
+    state.charged += reservation.bytes_.count;
     tier.reserved -= reservation.bytes_.count;
+    if (!reservation.some_) {
+      state.room.set_most(Room::kNoLimit);
+    } else if (fresh || state.room.most() != Room::kNoLimit) {
+      state.room.set_most(state.charged);
+    }
     reservation.store_ = nullptr;
   }
   if (check) ATLAS_TRY(replica->verify());
@@ -291,7 +327,7 @@ void Store::settle(const std::shared_ptr<Replica>& replica) {
   auto& state = replica->internals();
   {
     const std::lock_guard lock(mutex_);
-    const std::uint64_t written = state.written, charged = state.charged;
+    const std::uint64_t written = state.room.used(), charged = state.charged;
     if (charged > written) {
       tier_named(state.tier)->used -= charged - written;
       state.charged = written;

@@ -65,6 +65,7 @@ class Reservation {
   Store* store_;
   std::string tier_;
   Bytes bytes_;
+  bool some_ = false;  ///< of reserve_some()
 };
 
 /// The replicas of a node in their tiers: space, leases, pins, eviction, what survives a restart. Thread-safe; calls
@@ -88,6 +89,9 @@ class Store {
   /// the first that has it after evicting what nobody needs, least recently used first. resource_exhausted says what is
   /// in the way. Blocks while evicting.
   [[nodiscard]] Result<Reservation> reserve(const DatasetId& dataset, const ManifestSummary& summary);
+  /// Same, of what there is room for: at most `most` bytes of data (0 = all), at least a twentieth of it. A replica
+  /// that is opened with it keeps no more than that, until somebody reserves room for all of it.
+  [[nodiscard]] Result<Reservation> reserve_some(const DatasetId& dataset, const ManifestSummary& summary, Bytes most);
   /// The replica of this generation, made if need be (partial, empty). Blocks.
   [[nodiscard]] Result<std::shared_ptr<Replica>> open(const DatasetId& dataset,
                                                       std::shared_ptr<const Manifest> manifest,
@@ -137,6 +141,7 @@ class Store {
   [[nodiscard]] Status put(const Key& key);
   [[nodiscard]] Status grow(const Key& key, std::uint64_t more);
   [[nodiscard]] bool try_take(Tier& tier, std::uint64_t need);
+  [[nodiscard]] std::uint64_t take_most(Tier& tier, std::uint64_t least, std::uint64_t most);
   [[nodiscard]] Status make_room(Tier& tier, std::uint64_t need);
   [[nodiscard]] std::string why_busy(const Held& held, const std::set<std::string>& mounted, bool pins_count) const;
   [[nodiscard]] Result<Bytes> remove(const Key& key);
