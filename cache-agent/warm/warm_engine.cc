@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "cache-agent/origin/reader_pool.h"
+#include "cache-agent/warm/counting_builder.h"
 #include "cache-agent/warm/warm_up.h"
 #include "common/percent.h"
 
@@ -13,29 +14,6 @@ namespace {
 /// A dataset that changes while it is cached is looked at again so often; then the warm-up fails.
 constexpr int kAttempts = 3;
 constexpr unsigned kFrontThreads = 4;
-
-class CountingBuilder final : public EntrySink {
- public:
-  CountingBuilder(std::string root, std::atomic<std::uint64_t>& seen) : builder_(std::move(root)), seen_(seen) {}
-  std::uint32_t add(std::uint32_t parent, WalkedEntry entry) override {
-    seen_.fetch_add(1, std::memory_order_relaxed);
-    const auto& a = entry.attributes;
-    if (a.type == EntryType::file && (a.flags & kOpaque) == 0) {
-      ++files;
-      bytes += a.size;
-    }
-    return builder_.add(parent, std::move(entry));
-  }
-  [[nodiscard]] Result<std::shared_ptr<const Manifest>> build() {
-    ATLAS_ASSIGN(Manifest manifest, std::move(builder_).build());
-    return std::make_shared<const Manifest>(std::move(manifest));
-  }
-  std::uint64_t files = 0, bytes = 0;
-
- private:
-  ManifestBuilder builder_;
-  std::atomic<std::uint64_t>& seen_;
-};
 
 }  // namespace
 
@@ -54,6 +32,7 @@ WarmEngine::~WarmEngine() {
   std::unique_lock lock(mutex_);
   stopping_ = true;
   for (const auto& [key, up] : running_) up->stop.request_stop();
+  for (const auto& [key, walk] : walks_) walk->stop.request_stop();
   idle_.wait(lock, [&] { return active_ == 0; });
 }
 
@@ -211,25 +190,6 @@ void WarmEngine::remember(const DatasetId& dataset, const Principal& as,
       front_.post_at(clock_.now() + options_.revalidate + std::chrono::milliseconds(1), expire)};
 }
 
-Result<std::shared_ptr<const Manifest>> WarmEngine::walk(WarmUp& up, bool fresh) {
-  const auto& request = up.request;
-  if (!fresh) {
-    const std::lock_guard lock(mutex_);
-    const auto it = vouches_.find({request.dataset, key_of(request.as)});
-    if (it != vouches_.end() && it->second.when >= clock_.now() - options_.revalidate) {
-      up.describe(it->second.manifest->summary(), it->second.wall);
-      return it->second.manifest;
-    }
-  }
-  up.entries_seen = 0;
-  CountingBuilder builder(absolute(request.dataset), up.entries_seen);
-  ATLAS_TRY(origins_.at(request.dataset.origin)->walk(request.as, request.dataset.path, builder, up.stop.get_token()));
-  ATLAS_ASSIGN(auto manifest, builder.build());
-  remember(request.dataset, request.as, manifest);
-  up.describe(manifest->summary(), clock_.wall());
-  return manifest;
-}
-
 Status WarmEngine::check_limit(const WarmUp& up, const ManifestSummary& summary) {
   const auto& request = up.request;
   if (request.cache_limit.count == 0) return {};
@@ -264,8 +224,7 @@ Status WarmEngine::fill(WarmUp& up, const std::shared_ptr<const Manifest>& manif
   }
   ATLAS_TRY(check_limit(up, summary));
   replica.reset();  // so that making room sees it as it is
-  ATLAS_ASSIGN(auto reservation, store_.reserve(request.dataset, summary));
-  ATLAS_ASSIGN(replica, store_.open(request.dataset, manifest, std::move(reservation)));
+  ATLAS_ASSIGN(replica, open_replica(request.dataset, manifest, std::nullopt));
   up.fill_into(replica);
   up.enter(WarmPhase::fetching, clock_.now());
   std::map<FileIndex, FileMeta> metas;

@@ -5,6 +5,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <set>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -57,6 +60,13 @@ class WarmEngine {
   /// dataset's root; resource_exhausted when it does not fit; unavailable, data_loss and others of origin or tier;
   /// cancelled.
   void warm(WarmRequest request, OnProgress progress, OnDone done);
+  /// A replica for a job to read before it is complete, of what a walk by this principal shows: of a recent one or one
+  /// under way, else of one that begins now and goes on when `deadline` has passed. Of the data at most `most` is kept
+  /// (0 = as much as there is room for). deadline_exceeded when the walk takes longer; failed_precondition when the
+  /// principal may not be shown it; resource_exhausted when next to nothing could be kept; otherwise as for warm().
+  /// Blocks.
+  [[nodiscard]] Result<std::shared_ptr<Replica>> open_partial(const DatasetId& dataset, const Principal& as, Bytes most,
+                                                              SteadyTime deadline);
   /// True if one was running for this dataset and principal.
   bool cancel(const DatasetId& dataset, const Principal& as);
   /// Walks without copying for `limit` at most; then the answer is what was seen so far, and its generation has no id.
@@ -78,6 +88,13 @@ class WarmEngine {
     TimerHandle expiry;  ///< a manifest of a million files is not kept for longer than it vouches
   };
   using Walker = std::pair<DatasetId, std::string>;  ///< who walked what
+  using WalkResult = Result<std::shared_ptr<const Manifest>>;
+  /// A walk under way, and those who wait for it. Guarded by mutex_.
+  struct Walk {
+    std::stop_source stop;
+    bool led = false;
+    std::optional<WalkResult> result;
+  };
 
   void admit(const WarmRequest& request, const OnProgress& progress, const OnDone& done);
   void tick(const std::weak_ptr<WarmUp>& up);
@@ -87,6 +104,13 @@ class WarmEngine {
   [[nodiscard]] Result<bool> attempt(const std::shared_ptr<WarmUp>& up, bool fresh_walk);
   [[nodiscard]] Result<bool> already_complete(WarmUp& up);
   [[nodiscard]] Result<std::shared_ptr<const Manifest>> walk(WarmUp& up, bool fresh);
+  [[nodiscard]] WalkResult lead(const Walker& walker, const Principal& as, const std::shared_ptr<Walk>& walk,
+                                std::atomic<std::uint64_t>& seen);
+  [[nodiscard]] std::shared_ptr<const Manifest> known(const Walker& walker);
+  /// `most`: nothing = all of it, or an error.
+  [[nodiscard]] Result<std::shared_ptr<Replica>> open_replica(const DatasetId& dataset,
+                                                              const std::shared_ptr<const Manifest>& manifest,
+                                                              std::optional<Bytes> most);
   [[nodiscard]] Status fill(WarmUp& up, const std::shared_ptr<const Manifest>& manifest);
   [[nodiscard]] Status fetch_all(WarmUp& up, const std::shared_ptr<Replica>& replica, const Manifest& manifest,
                                  std::map<FileIndex, FileMeta>& metas);
@@ -104,6 +128,9 @@ class WarmEngine {
 
   mutable std::mutex mutex_;  ///< guards what follows; taken before a WarmUp's own
   std::condition_variable idle_;
+  std::condition_variable_any changed_;  ///< a walk has ended, a replica is open
+  std::map<Walker, std::shared_ptr<Walk>> walks_;
+  std::set<std::pair<DatasetId, GenerationId>> opening_;
   bool stopping_ = false;
   unsigned active_ = 0;  ///< warm-ups that have not told their listeners the end
   std::map<Walker, std::shared_ptr<WarmUp>> running_;
