@@ -1,0 +1,131 @@
+#include "cache-agent/view/fuse/partial_views.h"
+
+#include "cache-agent/view/fuse/connection.h"
+#include "cache-agent/view/fuse/view_core.h"
+#include "common/percent.h"
+
+namespace atlas::view {
+namespace {
+
+/// How long a thread that reads from a disk is waited for.
+constexpr std::chrono::milliseconds kPatience{2000};
+
+}  // namespace
+
+Result<std::unique_ptr<PartialView>> PartialView::open(PartialViewParts parts) {
+  if (const auto why = parts.replica->why_not_viewable_for(parts.as); !why.empty())
+    return fail(Code::failed_precondition, why);
+  ATLAS_ASSIGN(auto manifest, parts.replica->manifest());
+  auto core = std::make_shared<ViewCore>(std::move(parts), std::move(manifest));
+  core->start();
+  return std::unique_ptr<PartialView>(new PartialView(std::move(core)));
+}
+
+PartialView::~PartialView() {
+  close();
+}
+
+Result<UniqueFd> PartialView::mount() {
+  const auto& parts = core_->parts;
+  ParkingLot::Options lot;
+  lot.deadline = parts.deadline;
+  lot.expired = [warn = parts.warn, deadline = parts.deadline, job = parts.payer.job_id](const std::string& what) {
+    warn("job " + std::to_string(job) + ": a read of " + what + " failed: its origin did not answer within " +
+         format_duration(deadline));
+  };
+  Connection::Options options;
+  options.source = "atlas:" + printable(agent::show(parts.replica->dataset()));
+  options.root_type = core_->attributes.of(0).st_mode & S_IFMT;
+  options.noexec = parts.noexec;
+  options.threads = parts.threads;
+  ATLAS_ASSIGN(auto opened,
+               Connection::open(core_, std::make_shared<ParkingLot>(*parts.timers, *parts.clock, lot), options));
+  const std::lock_guard lock(mutex_);
+  if (closed_) {
+    opened.connection->abort(kPatience);
+    return fail(Code::cancelled, "the job is over");
+  }
+  std::erase_if(connections_, [](const auto& connection) { return connection->ended(); });
+  connections_.push_back(std::move(opened.connection));
+  return std::move(opened.mount);
+}
+
+ViewCounters PartialView::counters() const {
+  return core_->counters();
+}
+
+void PartialView::close() {
+  std::vector<std::shared_ptr<Connection>> all;
+  {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+    all.swap(connections_);
+  }
+  for (const auto& connection : all) connection->abort(kPatience);
+}
+
+PartialViews::PartialViews(const std::vector<agent::Origin*>& origins, agent::Fetcher& fetcher, const Clock& clock,
+                           Options options)
+    : fetcher_(fetcher), clock_(clock), options_(std::move(options)) {
+  for (auto* origin : origins) origins_[origin->name()] = origin;
+}
+
+PartialViews::~PartialViews() {
+  std::map<Key, std::shared_ptr<PartialView>> all;
+  {
+    const std::lock_guard lock(mutex_);
+    all.swap(views_);
+  }
+  for (const auto& [key, view] : all) view->close();
+}
+
+Result<UniqueFd> PartialViews::mount(const std::shared_ptr<agent::Replica>& replica, const JobKey& job,
+                                     const Principal& as, bool noexec) {
+  const Key key{job.job_id, replica->dataset()};
+  std::shared_ptr<PartialView> view;
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto it = views_.find(key); it != views_.end()) view = it->second;
+  }
+  if (!view) {
+    const auto origin = origins_.find(replica->dataset().origin);
+    if (origin == origins_.end())
+      return fail(Code::not_found, "origin '" + replica->dataset().origin + "' is not configured on this node");
+    PartialViewParts parts;
+    parts.replica = replica;
+    parts.fetcher = &fetcher_;
+    parts.origin = origin->second;
+    parts.timers = &timers_;
+    parts.clock = &clock_;
+    parts.as = agent::normalize(as);
+    parts.payer = job;
+    parts.noexec = noexec;
+    parts.deadline = options_.deadline;
+    parts.warn = options_.warn;
+    ATLAS_ASSIGN(auto made, PartialView::open(std::move(parts)));
+    const std::lock_guard lock(mutex_);
+    auto& slot = views_[key];
+    if (!slot) slot = std::move(made);
+    view = slot;
+  }
+  return view->mount();
+}
+
+PartialViews::Counters PartialViews::release(std::uint32_t job_id) {
+  std::vector<std::pair<DatasetId, std::shared_ptr<PartialView>>> gone;
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto it = views_.lower_bound(Key{job_id, {}}); it != views_.end() && it->first.first == job_id;) {
+      gone.emplace_back(it->first.second, std::move(it->second));
+      it = views_.erase(it);
+    }
+  }
+  Counters counters;
+  for (const auto& [dataset, view] : gone) {
+    view->close();
+    counters[dataset] = view->counters();
+  }
+  return counters;
+}
+
+}  // namespace atlas::view

@@ -1,0 +1,231 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "cache-agent/view/fuse/connection.h"
+#include "cache-agent/view/fuse/view_core.h"
+#include "common/percent.h"
+
+namespace atlas::view {
+namespace {
+
+using agent::EntryType;
+using agent::Extent;
+using agent::FileIndex;
+
+constexpr std::size_t kOpenFiles = 128;
+/// Asked for ahead of all readers of a view and not here yet.
+constexpr std::uint64_t kMostAhead = 256ULL << 20;
+/// Of a job that meets a broken origin not every read gets a line.
+constexpr std::uint64_t kLines = 20;
+
+/// What the job's read fails with. A deadline and a broken origin are EIO; a file that is not what it was is ESTALE, as
+/// on NFS.
+int error_for(const Error& error) {
+  switch (error.code) {
+    case Code::permission_denied:
+      return EACCES;
+    case Code::aborted:
+      return ESTALE;
+    default:
+      return EIO;
+  }
+}
+
+std::span<std::byte> thread_buffer(std::size_t size) {
+  thread_local std::vector<std::byte> buffer;
+  if (buffer.size() < size) buffer.resize(size);
+  return std::span(buffer).first(size);
+}
+
+}  // namespace
+
+struct ViewCore::Miss {
+  std::shared_ptr<Parked> parked;
+  Extent want;  ///< exactly what the kernel asked for
+  unsigned attempts = 0;
+};
+
+Result<std::shared_ptr<const UniqueFd>> OpenFiles::open(FileIndex file) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto it = places_.find(file); it != places_.end()) {
+      recent_.splice(recent_.begin(), recent_, it->second);
+      return it->second->second;
+    }
+  }
+  ATLAS_ASSIGN(UniqueFd fd, replica_.open_file(manifest_, file));
+  auto shared = std::make_shared<const UniqueFd>(std::move(fd));
+  if (manifest_.at(file).blocks <= 1) return shared;  // read once, in one piece
+  const std::lock_guard lock(mutex_);
+  if (places_.contains(file)) return shared;
+  recent_.emplace_front(file, shared);
+  places_[file] = recent_.begin();
+  if (recent_.size() > kOpenFiles) {
+    places_.erase(recent_.back().first);
+    recent_.pop_back();
+  }
+  return shared;
+}
+
+ViewCore::ViewCore(PartialViewParts view_parts, std::shared_ptr<const agent::Manifest> of)
+    : parts(std::move(view_parts)),
+      manifest(std::move(of)),
+      attributes(*manifest),
+      metas(parts, *manifest),
+      files_(*parts.replica, *manifest) {}
+
+std::string ViewCore::name_of(FileIndex index) const {
+  const std::string below = manifest->path(index);
+  return printable(agent::show(parts.replica->dataset()) + (below.empty() ? "" : "/" + below));
+}
+
+ViewCounters ViewCore::counters() const {
+  return {hits_, misses_, Bytes{hit_bytes_}, Bytes{*moved_}, failures_};
+}
+
+void ViewCore::with_meta(fuse_req_t req, FileIndex index,
+                         std::function<void(fuse_req_t, const agent::FileMeta&)> reply) {
+  const auto parked = Connection::of(req).lot().park(req, name_of(index) + ": its attributes");
+  metas.find(index, [parked, reply = std::move(reply)](const Result<agent::FileMeta>& meta) {
+    if (meta) {
+      parked->answer([&](fuse_req_t r) { reply(r, *meta); });
+    } else {
+      parked->fail(error_for(meta.error()));
+    }
+  });
+}
+
+Result<std::size_t> ViewCore::read_store(const Extent& want, std::span<std::byte> into) {
+  ATLAS_ASSIGN(const auto fd, files_.open(want.file));
+  std::size_t done = 0;
+  while (done < into.size()) {
+    const ssize_t got =
+        pread(fd->get(), into.data() + done, into.size() - done, static_cast<off_t>(want.offset.count + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return fail_errno(errno, "read");
+    if (got == 0) break;
+    done += static_cast<std::size_t>(got);
+  }
+  return done;
+}
+
+/// False when the store does not give what it should have: its blocks count as missing then.
+bool ViewCore::answer_from_store(fuse_req_t req, const Extent& want) {
+  const auto buffer = thread_buffer(want.length.count);
+  auto got = read_store(want, buffer);
+  if (!got || *got != buffer.size()) {
+    const auto checked = parts.replica->read(want, buffer, agent::Verify::yes);
+    if (!checked || checked->count != buffer.size()) return false;
+  }
+  fuse_reply_buf(req, reinterpret_cast<const char*>(buffer.data()), buffer.size());
+  return true;
+}
+
+void ViewCore::read(fuse_req_t req, FileIndex index, std::size_t size, std::uint64_t offset) {
+  const auto entry = manifest->at(index);
+  if (!entry.is(EntryType::file)) return void(fuse_reply_err(req, entry.is(EntryType::directory) ? EISDIR : EINVAL));
+  if (entry.opaque()) return void(fuse_reply_err(req, EACCES));
+  const std::uint64_t whole = entry.attributes.size;
+  const std::uint64_t length = std::min<std::uint64_t>({size, whole - std::min(whole, offset), kMaxRead.count});
+  if (length == 0) return void(fuse_reply_buf(req, nullptr, 0));
+  const Extent want{index, Bytes{offset}, Bytes{length}};
+  const bool here = parts.replica->resident(*manifest, want);
+  if (here && answer_from_store(req, want)) {
+    hits_.fetch_add(1, std::memory_order_relaxed);
+    hit_bytes_.fetch_add(length, std::memory_order_relaxed);
+  } else {
+    misses_.fetch_add(1, std::memory_order_relaxed);
+    fetch(std::make_shared<Miss>(Miss{Connection::of(req).lot().park(req, name_of(index)), want}));
+  }
+  if (entry.blocks > 1) read_ahead(index, offset, length);
+}
+
+off_t ViewCore::seek(FileIndex file, off_t offset, int whence) {
+  const auto entry = manifest->at(file);
+  const auto size = static_cast<off_t>(entry.attributes.size);
+  if (!entry.is(EntryType::file)) return -EINVAL;
+  if (offset < 0 || offset >= size) return -ENXIO;
+  if (entry.blocks != 0 && parts.replica->resident(*manifest, {file, Bytes{0}, Bytes{entry.attributes.size}})) {
+    const auto fd = files_.open(file);
+    if (const off_t found = fd ? ::lseek((*fd)->get(), offset, whence) : -1; found >= 0 || errno == ENXIO)
+      return found >= 0 ? found : -ENXIO;
+  }
+  return whence == SEEK_HOLE ? size : offset;
+}
+
+/// The whole blocks around a piece.
+Extent ViewCore::blocks_of(const Extent& want) const {
+  const std::uint64_t size = manifest->at(want.file).attributes.size;
+  const std::uint64_t begin = want.offset.count / agent::kBlock.count * agent::kBlock.count;
+  const std::uint64_t end =
+      (want.offset.count + want.length.count + agent::kBlock.count - 1) / agent::kBlock.count * agent::kBlock.count;
+  return {want.file, Bytes{begin}, Bytes{std::min(size, end) - begin}};
+}
+
+void ViewCore::fetch(const std::shared_ptr<Miss>& miss) {
+  const Extent blocks = blocks_of(miss->want);
+  if (!parts.replica->has_room(blocks.length)) return read_through(miss);
+  miss->parked->hold(
+      parts.fetcher->fetch({parts.replica, blocks, parts.as, parts.payer, agent::Urgency::fault, moved_},
+                           [self = shared_from_this(), miss](const Status& status) { self->fetched(miss, status); }));
+}
+
+void ViewCore::fetched(const std::shared_ptr<Miss>& miss, const Status& status) {
+  if (status) {
+    const auto buffer = thread_buffer(miss->want.length.count);
+    if (const auto got = read_store(miss->want, buffer); got && *got == buffer.size()) {
+      miss->parked->answer(
+          [&](fuse_req_t req) { fuse_reply_buf(req, reinterpret_cast<const char*>(buffer.data()), buffer.size()); });
+      return;
+    }
+    return read_through(miss);
+  }
+  switch (status.error().code) {
+    case Code::resource_exhausted:  // no room, or the disk is full
+    case Code::internal:            // the disk fails
+    case Code::unimplemented:       // the tier cannot hold the file's attributes
+      return read_through(miss);
+    default:
+      return failed(*miss, status.error());
+  }
+}
+
+void ViewCore::read_through(const std::shared_ptr<Miss>& miss) {
+  miss->parked->hold(
+      parts.fetcher->read_through({parts.replica, miss->want, parts.as, parts.payer, agent::Urgency::fault, moved_},
+                                  [self = shared_from_this(), miss](const Result<std::span<const std::byte>>& data) {
+                                    if (!data) return self->failed(*miss, data.error());
+                                    miss->parked->answer([&](fuse_req_t req) {
+                                      fuse_reply_buf(req, reinterpret_cast<const char*>(data->data()), data->size());
+                                    });
+                                  }));
+}
+
+void ViewCore::failed(const Miss& miss, const Error& error) {
+  if (!miss.parked->fail(error_for(error))) return;
+  const auto count = failures_.fetch_add(1, std::memory_order_relaxed);
+  if (count < kLines || count % 100 == 0)
+    parts.warn("job " + std::to_string(parts.payer.job_id) + ": a read of " + name_of(miss.want.file) +
+               " failed: " + error.message);
+}
+
+void ViewCore::read_ahead(FileIndex file, std::uint64_t offset, std::uint64_t length) {
+  const std::uint64_t size = manifest->at(file).attributes.size;
+  for (const auto& piece : read_ahead_.on_read(file, offset, length, size)) {
+    const Extent blocks = blocks_of({file, Bytes{piece.offset}, Bytes{piece.length}});
+    // What would not be kept would be read twice.
+    if (!parts.replica->has_room(blocks.length) || parts.replica->resident(*manifest, blocks)) continue;
+    if (ahead_.fetch_add(blocks.length.count) > kMostAhead) {
+      ahead_.fetch_sub(blocks.length.count);
+      continue;
+    }
+    parts.fetcher
+        ->fetch({parts.replica, blocks, parts.as, parts.payer, agent::Urgency::read_ahead, moved_},
+                [self = shared_from_this(), blocks](const Status&) { self->ahead_.fetch_sub(blocks.length.count); })
+        .detach();
+  }
+}
+
+}  // namespace atlas::view

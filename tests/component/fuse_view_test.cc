@@ -1,0 +1,350 @@
+// Partial replicas through real FUSE mounts: run as root, skipped (and said so) otherwise.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+
+#include <atomic>
+#include <thread>
+
+#include "cache-agent/view/fuse/partial_views.h"
+#include "tests/support/node_parts.h"
+#include "tests/support/origin_tree.h"
+#include "tests/support/slow_origin_process.h"
+
+namespace atlas::agent {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using namespace std::chrono_literals;
+
+constexpr std::uint64_t kMega = 1 << 20;
+
+class FuseView : public OriginTree {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root: it mounts file systems and reads as other users";
+    std::filesystem::create_directory(origin());
+    std::filesystem::create_directory(temp_.path("mnt"));
+    directory("ds", kAlice, 0755);
+  }
+  [[nodiscard]] NodeParts::Options options(const std::string& at = "origin") const {
+    NodeParts::Options o;
+    o.origin = temp_.path(at);
+    o.tiers = {{"nvme", temp_.path("tier"), kGiB}};
+    return o;
+  }
+  struct Job {
+    std::shared_ptr<Replica> replica;
+    std::unique_ptr<view::PartialView> view;
+    UniqueFd mount;
+    [[nodiscard]] std::string path(const std::string& below = "") const {
+      return "/proc/self/fd/" + std::to_string(mount.get()) + (below.empty() ? "" : "/" + below);
+    }
+  };
+  /// A job of Alice's with a view of "ds" of which `most` bytes may be kept.
+  Job start(NodeParts& node, Bytes most = {}, std::chrono::milliseconds deadline = 30s, std::uint32_t job = 7) {
+    Job out;
+    auto replica = node.engine->open_partial({"o", "ds"}, user(kAlice), most, node.clock.now() + 20s);
+    EXPECT_TRUE(replica) << replica.error().message;
+    if (!replica) return out;
+    out.replica = *replica;
+    view::PartialViewParts parts;
+    parts.replica = *replica;
+    parts.fetcher = node.fetcher.get();
+    parts.origin = &node.origin;
+    parts.timers = &timers_;
+    parts.clock = &node.clock;
+    parts.as = normalize(user(kAlice));
+    parts.payer = {"test", job, 0, {}};
+    parts.deadline = deadline;
+    parts.warn = [this](const std::string& line) {
+      const std::lock_guard lock(mutex_);
+      warned_.push_back(line);
+    };
+    auto view = view::PartialView::open(std::move(parts));
+    EXPECT_TRUE(view) << view.error().message;
+    out.view = std::move(*view);
+    auto mount = out.view->mount();
+    EXPECT_TRUE(mount) << mount.error().message;
+    if (mount) out.mount = std::move(*mount);
+    return out;
+  }
+  static std::string content(const std::string& path) {
+    const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd) return "open: " + std::string(strerror(errno));
+    std::string out, piece(128 * 1024, '\0');
+    for (;;) {
+      const ssize_t got = read(fd.get(), piece.data(), piece.size());
+      if (got < 0) return "read: " + std::string(strerror(errno));
+      if (got == 0) return out;
+      out.append(piece, 0, static_cast<std::size_t>(got));
+    }
+  }
+  [[nodiscard]] std::vector<std::string> warned() {
+    const std::lock_guard lock(mutex_);
+    return warned_;
+  }
+
+  ThreadExecutor timers_{1};
+  std::mutex mutex_;  ///< guards warned_
+  std::vector<std::string> warned_;
+};
+
+TEST_F(FuseView, WhatAJobSeesEqualsTheOriginBeforeAndAfterItIsResident) {
+  nasty_tree();
+  NodeParts node(options());
+  const auto job = start(node);
+  const Principal alice = user(kAlice);
+  const auto at_origin = look(origin("ds"), &alice);
+  EXPECT_EQ(job.replica->files_resident(), 0U);
+  EXPECT_EQ(difference(look(job.path(), &alice), at_origin), "");
+  EXPECT_EQ(job.replica->state(), ReplicaState::partial);
+  EXPECT_EQ(job.replica->files_resident(), job.replica->summary().files - 1) << "what was read is kept; an empty file"
+                                                                                " is read by nobody";
+  EXPECT_EQ(difference(look(job.path(), &alice), at_origin), "") << "from the store";
+  // A later mount asks anew: nothing of it is in the kernel's caches.
+  auto again = job.view->mount();
+  ASSERT_TRUE(again) << again.error().message;
+  const auto before = node.origin.counters().bytes;
+  EXPECT_EQ(difference(look("/proc/self/fd/" + std::to_string(again->get()), &alice), at_origin), "");
+  EXPECT_EQ(node.origin.counters().bytes, before) << "all of it from the node";
+}
+
+TEST_F(FuseView, ModesAndAclsAreEnforcedForOthers) {
+  file("ds/open", "for all");
+  file("ds/mine", "alice's own", kAlice, 0600);
+  file("ds/with bob", "by acl", kAlice, 0640);
+  give_read(origin("ds/with bob"), kBob);
+  directory("ds/closed", kAlice, 0700);
+  file("ds/closed/f", "inside", kAlice, 0644);
+  NodeParts node(options());
+  const auto job = start(node);
+  const Principal bob = user(kBob);
+  EXPECT_EQ(difference(look(job.path(), &bob), look(origin("ds"), &bob)), "");
+}
+
+TEST_F(FuseView, TheMountIsReadOnlyAndHonoursNoSetuid) {
+  file("ds/f", "x");
+  NodeParts node(options());
+  const auto job = start(node);
+  EXPECT_EQ(open(job.path("f").c_str(), O_WRONLY), -1);
+  EXPECT_EQ(errno, EROFS);
+  EXPECT_EQ(open(job.path("new").c_str(), O_CREAT | O_WRONLY, 0644), -1);
+  EXPECT_EQ(errno, EROFS);
+  struct statvfs st {};
+  ASSERT_EQ(fstatvfs(job.mount.get(), &st), 0);
+  EXPECT_EQ(st.f_flag & (ST_RDONLY | ST_NOSUID | ST_NODEV), unsigned{ST_RDONLY | ST_NOSUID | ST_NODEV});
+}
+
+TEST_F(FuseView, ADatasetOfOneFile) {
+  const std::string bytes = random_bytes(3 * kMega + 5, 1);
+  file("ds/one", bytes);
+  NodeParts node(options());
+  auto replica = node.engine->open_partial({"o", "ds/one"}, user(kAlice), {}, node.clock.now() + 20s);
+  ASSERT_TRUE(replica) << replica.error().message;
+  view::PartialViews views({&node.origin}, *node.fetcher, node.clock, {});
+  const auto mount = views.mount(*replica, {"test", 7, 0, {}}, user(kAlice), false);
+  ASSERT_TRUE(mount) << mount.error().message;
+  EXPECT_EQ(content("/proc/self/fd/" + std::to_string(mount->get())), bytes);
+  const auto read = views.release(7);
+  ASSERT_EQ(read.size(), 1U);
+  EXPECT_EQ(read.begin()->second.origin_bytes.count, bytes.size());
+  EXPECT_TRUE(views.release(7).empty()) << "counters are told once";
+}
+
+TEST_F(FuseView, ManyReadersOfOneFileFetchEachByteOnce) {
+  const std::string bytes = random_bytes(40 * kMega + 777, 3);
+  file("ds/big", bytes);
+  for (int i = 0; i < 50; ++i) file("ds/" + std::to_string(i), random_bytes(100'000, unsigned(i)));
+  SlowOrigin slow(origin(), temp_.path("mnt"), {"--latency", "2"});
+  NodeParts node(options("mnt"));
+  // Two connections: their page caches do not know of each other.
+  const auto job = start(node), other = start(node, {}, 30s, 8);
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> readers;
+  for (const auto* who : {&job, &other})
+    for (int n = 0; n < 4; ++n)
+      readers.emplace_back([&, who] {
+        if (content(who->path("big")) != bytes) ++wrong;
+        for (int i = 0; i < 50; ++i)
+          if (content(who->path(std::to_string(i))) != random_bytes(100'000, unsigned(i))) ++wrong;
+      });
+  for (auto& reader : readers) reader.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(node.origin.counters().bytes, bytes.size() + 50 * 100'000U);
+  const auto counters = job.view->counters(), others = other.view->counters();
+  EXPECT_EQ(counters.origin_bytes.count + others.origin_bytes.count, bytes.size() + 50 * 100'000U);
+}
+
+TEST_F(FuseView, ReadersAndAWarmUpTogetherReadEachByteOnce) {
+  const std::string bytes = random_bytes(60 * kMega, 4);
+  file("ds/big", bytes);
+  for (int i = 0; i < 200; ++i) file("ds/" + std::to_string(i), random_bytes(50'000, unsigned(i)));
+  SlowOrigin slow(origin(), temp_.path("mnt"), {"--latency", "1"});
+  NodeParts node(options("mnt"));
+  const auto job = start(node);
+  auto warming = node.start({{"o", "ds"}, user(kAlice), {"test", 7, 0, {}}, {}, false});
+  EXPECT_EQ(content(job.path("big")), bytes);
+  for (int i = 199; i >= 0; --i) ASSERT_EQ(content(job.path(std::to_string(i))), random_bytes(50'000, unsigned(i)));
+  const auto done = warming.get();
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(node.origin.counters().bytes, 60 * kMega + 200 * 50'000U);
+  EXPECT_EQ(job.replica->state(), ReplicaState::complete);
+  const Principal alice = user(kAlice);
+  EXPECT_EQ(difference(look(job.path(), &alice), look(origin("ds"), &alice)), "") << "the view goes on after the seal";
+}
+
+TEST_F(FuseView, MappedFilesReadRight) {
+  const std::string bytes = random_bytes(9 * kMega + 100, 5);
+  file("ds/map", bytes);
+  NodeParts node(options());
+  const auto job = start(node);
+  const UniqueFd fd(open(job.path("map").c_str(), O_RDONLY));
+  ASSERT_TRUE(fd);
+  auto* map = static_cast<char*>(mmap(nullptr, bytes.size(), PROT_READ, MAP_PRIVATE, fd.get(), 0));
+  ASSERT_NE(map, MAP_FAILED);
+  for (std::size_t step = 0, at = 0; step < 500; ++step, at = (at + 7 * kMega / 3 + 4096) % bytes.size())
+    ASSERT_EQ(map[at], bytes[at]) << at;
+  EXPECT_EQ(std::memcmp(map, bytes.data(), bytes.size()), 0);
+  munmap(map, bytes.size());
+}
+
+TEST_F(FuseView, ACacheSmallerThanTheDataKeepsWhatFitsAndReadsTheRestThrough) {
+  for (int i = 0; i < 20; ++i) file("ds/" + std::to_string(i), random_bytes(kMega, unsigned(i)));
+  file("ds/big", random_bytes(8 * kMega, 99));
+  NodeParts node(options());
+  const auto job = start(node, Bytes{7 * kMega});
+  const auto epoch = [&] {
+    auto mount = job.view->mount();  // with no page in the kernel's cache
+    ASSERT_TRUE(mount);
+    const std::string at = "/proc/self/fd/" + std::to_string(mount->get()) + "/";
+    for (int i = 0; i < 20; ++i) ASSERT_EQ(content(at + std::to_string(i)), random_bytes(kMega, unsigned(i)));
+    ASSERT_EQ(content(at + "big"), random_bytes(8 * kMega, 99));
+  };
+  epoch();
+  EXPECT_EQ(job.replica->bytes_resident().count, 7 * kMega);
+  EXPECT_EQ(node.origin.counters().bytes, 28 * kMega) << "nothing twice";
+  const auto before = job.view->counters().hit_bytes.count;
+  epoch();
+  EXPECT_EQ(job.replica->bytes_resident().count, 7 * kMega) << "what is kept stays";
+  EXPECT_EQ(node.origin.counters().bytes, (28 + 21) * kMega) << "what was kept is not read again";
+  EXPECT_EQ(job.view->counters().hit_bytes.count - before, 7 * kMega);
+}
+
+TEST_F(FuseView, AFullDiskFailsNoRead) {
+  for (int i = 0; i < 30; ++i) file("ds/" + std::to_string(i), random_bytes(kMega, unsigned(i)));
+  std::filesystem::create_directory(temp_.path("tier"));
+  ASSERT_EQ(::mount("tmpfs", temp_.path("tier").c_str(), "tmpfs", 0, "size=12m"), 0) << strerror(errno);
+  {
+    NodeParts node(options());
+    const auto job = start(node);
+    for (int i = 0; i < 30; ++i) EXPECT_EQ(content(job.path(std::to_string(i))), random_bytes(kMega, unsigned(i)));
+    EXPECT_GT(job.replica->bytes_resident().count, 4 * kMega);
+  }
+  EXPECT_EQ(umount2(temp_.path("tier").c_str(), MNT_DETACH), 0);
+}
+
+TEST_F(FuseView, AHungOriginFailsAReadByItsDeadlineAndOtherFilesGoOn) {
+  file("ds/hung", random_bytes(100'000, 1));
+  file("ds/here", "resident");
+  file("ds/other", "not hung");
+  directory("ds/dir", kAlice, 0750);
+  file("ds/dir/inside", "also resident");
+  SlowOrigin slow(origin(), temp_.path("mnt"), {});
+  NodeParts node(options("mnt"));
+  {
+    const auto job = start(node, {}, 1500ms);
+    EXPECT_EQ(content(job.path("here")), "resident");
+    slow.tell({"hang", "--path", "*ds/hung", "read"});
+    std::string read;
+    std::thread reader([&] { read = content(job.path("hung")); });
+    EXPECT_EQ(content(job.path("here")), "resident");
+    EXPECT_EQ(content(job.path("other")), "not hung");
+    EXPECT_EQ(content(job.path("dir/inside")), "also resident");
+    reader.join();
+    EXPECT_EQ(read, "read: Input/output error");
+    EXPECT_THAT(warned(), Contains(HasSubstr("o:ds/hung failed: its origin did not answer within 1.5s")));
+    slow.tell({"resume"});
+    EXPECT_EQ(content(job.path("hung")), random_bytes(100'000, 1)) << "the next read asks again";
+  }
+}
+
+TEST_F(FuseView, AKilledReaderIsLetGoAtOnce) {
+  file("ds/hung", random_bytes(100'000, 1));
+  SlowOrigin slow(origin(), temp_.path("mnt"), {});
+  NodeParts node(options("mnt"));
+  {
+    const auto job = start(node);  // 30 s would exceed this test's patience
+    slow.tell({"hang", "--path", "*ds/hung", "read"});
+    // Without read-ahead of its own the kernel waits for each page in the reader's name, and tells us of its signals.
+    const std::string path = job.path("hung");
+    const pid_t child = fork();
+    if (child == 0) {
+      signal(SIGUSR1, [](int) {});
+      const int fd = open(path.c_str(), O_RDONLY);
+      posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+      char byte = 0;
+      (void)!read(fd, &byte, 1);
+      _exit(0);
+    }
+    while (node.fetcher->in_flight() == 0) std::this_thread::yield();
+    kill(child, SIGUSR1);  // has a handler: the read goes on
+    EXPECT_EQ(waitpid(child, nullptr, WNOHANG), 0);
+    const auto before = std::chrono::steady_clock::now();
+    kill(child, SIGKILL);
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFSIGNALED(status));
+    EXPECT_LT(std::chrono::steady_clock::now() - before, 20s) << "it waited for the deadline";
+    slow.tell({"resume"});
+  }
+}
+
+TEST_F(FuseView, ClosingAViewFailsWhatWaitsAndLeavesNoMount) {
+  file("ds/hung", random_bytes(100'000, 1));
+  file("ds/here", "resident");
+  SlowOrigin slow(origin(), temp_.path("mnt"), {});
+  NodeParts node(options("mnt"));
+  {
+    const auto job = start(node);
+    EXPECT_EQ(content(job.path("here")), "resident");
+    slow.tell({"hang", "--path", "*ds/hung", "read"});
+    std::string read;
+    std::thread reader([&] { read = content(job.path("hung")); });
+    while (node.fetcher->in_flight() == 0) std::this_thread::yield();
+    job.view->close();
+    reader.join();
+    EXPECT_THAT(read, HasSubstr("read: "));
+    EXPECT_EQ(open(job.path("other").c_str(), O_RDONLY), -1);
+    EXPECT_EQ(errno, ENOTCONN);
+    slow.tell({"resume"});
+  }
+}
+
+TEST_F(FuseView, AFileThatChangedAtTheOriginIsStaleNotMixed) {
+  const std::string old = random_bytes(4 * kMega, 1);
+  file("ds/changing", old);
+  NodeParts node(options());
+  const auto job = start(node);
+  const UniqueFd fd(open(job.path("changing").c_str(), O_RDONLY));
+  ASSERT_TRUE(fd);
+  std::string piece(kMega, '\0');
+  ASSERT_EQ(posix_fadvise(fd.get(), 0, 0, POSIX_FADV_RANDOM), 0);
+  ASSERT_EQ(pread(fd.get(), piece.data(), 4096, 0), 4096);
+  file("ds/changing", random_bytes(4 * kMega, 2));
+  EXPECT_EQ(pread(fd.get(), piece.data(), 4096, 3 * kMega), -1);
+  EXPECT_EQ(errno, ESTALE);
+  EXPECT_EQ(pread(fd.get(), piece.data(), kMega, 0), ssize_t(kMega)) << "the old bytes that are here";
+  EXPECT_EQ(piece, old.substr(0, kMega));
+  EXPECT_THAT(warned(), Contains(HasSubstr("ds/changing changed")));
+}
+
+}  // namespace
+}  // namespace atlas::agent
