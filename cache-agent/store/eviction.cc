@@ -162,8 +162,8 @@ Result<Bytes> Store::remove(const Key& key) {
   if (rename(state.path.c_str(), trash.c_str()) != 0 && errno != ENOENT)
     status = fail_errno(errno, "evict " + state.path);
   if (status) status = database_->drop_replica(key.first, key.second);
+  const Bytes bytes = hand_over(*replica, trash);
   if (status) status = remove_tree(trash);
-  const Bytes bytes{state.charged};
   {
     const std::lock_guard lock(mutex_);
     tier_named(state.tier)->used -= bytes.count;
@@ -172,6 +172,29 @@ Result<Bytes> Store::remove(const Key& key) {
   announce(info(*replica));
   if (!status) return fail(status.error());
   return bytes;
+}
+
+/// What a replica that goes gives back: files it shares with another generation stay on the disk and are charged to
+/// that one from now on. At most what the leaving one was charged, so that nothing is ever counted too low.
+Bytes Store::hand_over(const Replica& leaving, const std::string& path) {
+  const std::uint64_t charged = leaving.internals().charged;
+  std::shared_ptr<Replica> heir;
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto it = replicas_.lower_bound({leaving.dataset(), {}});
+         it != replicas_.end() && it->first.first == leaving.dataset(); ++it)
+      if (it->second.replica->tier() == leaving.tier() &&
+          (!heir || it->second.replica->internals().charged > heir->internals().charged))
+        heir = it->second.replica;
+  }
+  if (!heir) return Bytes{charged};
+  const std::uint64_t shared = std::min(charged, bytes_shared_with_others(path));
+  if (shared != 0) {
+    heir->internals().charged += shared;
+    heir->internals().room.add(shared);
+    static_cast<void>(put({heir->dataset(), heir->generation()}));  // at worst the next start counts too low
+  }
+  return Bytes{charged - shared};
 }
 
 Evicted Store::evict(const DatasetId& dataset, const std::optional<GenerationId>& generation) {

@@ -175,6 +175,12 @@ Status Replica::finish_commit(const Manifest& manifest, const Extent& extent, co
   return {};
 }
 
+Status Replica::adopt(const Extent& whole, const BlockSums& sums) {
+  ATLAS_ASSIGN(const auto entries, manifest());
+  ATLAS_TRY(check_extent(*entries, whole));
+  return finish_commit(*entries, whole, sums);
+}
+
 Result<Bytes> Replica::read(const Extent& extent, std::span<std::byte> into, Verify verify) {
   ATLAS_ASSIGN(const auto entries, manifest());
   const auto entry = entries->at(extent.file);

@@ -69,6 +69,8 @@ class Replica {
                               const FileMeta* meta);
   /// Same for a piece that the origin knows to be a hole.
   [[nodiscard]] Status commit_hole(const Extent& extent, const FileMeta* meta);
+  /// The data of a whole file has come by other means than commit(): its blocks become resident with these checksums.
+  [[nodiscard]] Status adopt(const Extent& whole, const BlockSums& sums);
   /// Reads resident bytes. not_found when they are not resident; data_loss when a checksum does not match: the bit is
   /// cleared first, so that the next fetch brings the block again. Blocks.
   [[nodiscard]] Result<Bytes> read(const Extent& extent, std::span<std::byte> into, Verify verify);

@@ -253,6 +253,16 @@ Status ReplicaTree::make_link(const Manifest& manifest, FileIndex index) {
   return {};
 }
 
+Status ReplicaTree::link_from(const ReplicaTree& other, const Manifest& theirs, FileIndex from,
+                              const Manifest& manifest, FileIndex to) const {
+  ATLAS_ASSIGN(const Shared there, other.directory_of(theirs, from));
+  ATLAS_ASSIGN(const Shared here, directory_of(manifest, to));
+  // EEXIST is no success: a broken warm-up may have left half a file under that name.
+  if (linkat(there->get(), name_of(theirs, from).c_str(), here->get(), name_of(manifest, to).c_str(), 0) != 0)
+    return fail_errno(errno, "link");
+  return {};
+}
+
 Status ReplicaTree::finish_file(const Manifest& manifest, FileIndex index) {
   ATLAS_ASSIGN(const Shared parent, directory_of(manifest, index));
   const UniqueFd fd(openat(parent->get(), name_of(manifest, index).c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC));

@@ -42,6 +42,10 @@ class ReplicaTree {
   /// The xattrs that write() gave it.
   [[nodiscard]] Result<FileMeta> meta_of(const Manifest& manifest, FileIndex file) const;
 
+  /// Makes a file of another tree of the same file system, finished there, a file of this one too.
+  [[nodiscard]] Status link_from(const ReplicaTree& other, const Manifest& theirs, FileIndex from,
+                                 const Manifest& manifest, FileIndex to) const;
+
   /// What is left when all data is there: owners, modes and times of large files, opaque entries, hard links, and last
   /// of directories, deepest first. `metas` has the ACLs and xattrs of directories and opaque entries.
   [[nodiscard]] Status finish(const Manifest& manifest, const Principal& as,

@@ -20,6 +20,8 @@ class Room {
     } while (!used_.compare_exchange_weak(used, used + bytes, std::memory_order_relaxed));
     return true;
   }
+  /// Bytes that are there whether there is room or not.
+  void add(std::uint64_t bytes) { used_.fetch_add(bytes, std::memory_order_relaxed); }
   void give(std::uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
   [[nodiscard]] bool fits(std::uint64_t bytes) const {
     return used_.load(std::memory_order_relaxed) + bytes <= most_.load(std::memory_order_relaxed);

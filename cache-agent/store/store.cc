@@ -210,6 +210,36 @@ Result<Reservation> Store::reserve_some(const DatasetId& dataset, const Manifest
   return fail(Code::resource_exhausted, "there is no room for a part of it: " + (why.empty() ? "no tier" : why));
 }
 
+Result<Reservation> Store::reserve(const DatasetId& dataset, const ManifestSummary& summary, Lender& lender) {
+  if (!lender.files.empty() && !find(dataset, summary.generation)) {
+    const std::uint64_t whole = summary.allocated + overhead_of(summary);
+    const std::uint64_t need = whole - std::min(summary.allocated, lender.bytes);
+    if (make_room(*tier_named(lender.replica->tier()), need))
+      return Reservation(*this, lender.replica->tier(), Bytes{need});
+  }
+  lender = {};
+  return reserve(dataset, summary);
+}
+
+Lender Store::lender_for(const DatasetId& dataset, const Manifest& manifest) const {
+  std::shared_ptr<Replica> candidate;
+  WallTime newest{};
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto it = replicas_.lower_bound({dataset, {}}); it != replicas_.end() && it->first.first == dataset; ++it) {
+      const auto& held = it->second;
+      if (it->first.second == manifest.summary().generation || held.replica->state() != ReplicaState::complete)
+        continue;
+      if (tier_named(held.replica->tier())->state != "ok" || (candidate && held.observed <= newest)) continue;
+      candidate = held.replica;
+      newest = held.observed;
+    }
+  }
+  if (!candidate) return {};
+  auto lender = look_for_equal_files(std::move(candidate), manifest);
+  return lender ? std::move(*lender) : Lender{};
+}
+
 Result<std::shared_ptr<Replica>> Store::make(const DatasetId& dataset, std::shared_ptr<const Manifest> manifest,
                                              const Tier& tier, bool create) {
   const auto& summary = manifest->summary();

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cache-agent/store/replica.h"
+#include "cache-agent/store/sharing.h"
 #include "common/identity.h"
 #include "common/result.h"
 #include "common/units.h"
@@ -92,6 +93,11 @@ class Store {
   /// Same, of what there is room for: at most `most` bytes of data (0 = all), at least a twentieth of it. A replica
   /// that is opened with it keeps no more than that, until somebody reserves room for all of it.
   [[nodiscard]] Result<Reservation> reserve_some(const DatasetId& dataset, const ManifestSummary& summary, Bytes most);
+  /// Same, when an older generation in one of the tiers holds part of it: there only the difference is asked for, if it
+  /// is free. Otherwise the lender is let go (it may have to make room) and all of it is asked for.
+  [[nodiscard]] Result<Reservation> reserve(const DatasetId& dataset, const ManifestSummary& summary, Lender& lender);
+  /// The complete replica of another generation that has the most of this one's files. Blocks.
+  [[nodiscard]] Lender lender_for(const DatasetId& dataset, const Manifest& manifest) const;
   /// The replica of this generation, made if need be (partial, empty). Blocks.
   [[nodiscard]] Result<std::shared_ptr<Replica>> open(const DatasetId& dataset,
                                                       std::shared_ptr<const Manifest> manifest,
@@ -145,6 +151,7 @@ class Store {
   [[nodiscard]] Status make_room(Tier& tier, std::uint64_t need);
   [[nodiscard]] std::string why_busy(const Held& held, const std::set<std::string>& mounted, bool pins_count) const;
   [[nodiscard]] Result<Bytes> remove(const Key& key);
+  [[nodiscard]] Bytes hand_over(const Replica& leaving, const std::string& path);
   void give_back(const std::string& tier, Bytes bytes);
   [[nodiscard]] Tier* tier_named(const std::string& name) const;
   [[nodiscard]] ReplicaInfo describe(const Held& held) const;

@@ -1,10 +1,17 @@
 // Walks that several wait for, and replicas that are read before they are complete.
 #include "cache-agent/origin/reader_pool.h"
+#include "cache-agent/store/sharing.h"
 #include "cache-agent/warm/counting_builder.h"
 #include "cache-agent/warm/warm_engine.h"
 #include "cache-agent/warm/warm_up.h"
 
 namespace atlas::agent {
+namespace {
+
+/// Files that can be taken over from an older generation while a job waits to be attached: 2 s at 20 us each.
+constexpr std::size_t kLentInTime = 100'000;
+
+}  // namespace
 
 /// What a recent walk of this principal has shown; nullptr when there is none. mutex_ is held.
 std::shared_ptr<const Manifest> WarmEngine::known(const Walker& walker) {
@@ -74,15 +81,24 @@ Result<std::shared_ptr<Replica>> WarmEngine::open_replica(const DatasetId& datas
     std::unique_lock lock(mutex_);  // two that make the same directory would spoil each other's work
     changed_.wait(lock, [&] { return opening_.insert(key).second; });
   }
+  Lender lender;
   const auto reserve = [&]() -> Result<Reservation> {
-    if (!most) return store_.reserve(dataset, summary);
-    if (most->count == 0)
-      if (auto all = store_.reserve(dataset, summary)) return all;
+    if (!most || most->count == 0) {
+      lender = store_.lender_for(dataset, *manifest);
+      if (most && lender.files.size() > kLentInTime) lender = {};
+      auto all = store_.reserve(dataset, summary, lender);
+      if (all || !most) return all;
+    }
     return store_.reserve_some(dataset, summary, *most);
   };
   const auto open = [&]() -> Result<std::shared_ptr<Replica>> {
     ATLAS_ASSIGN(auto reservation, reserve());
-    return store_.open(dataset, manifest, std::move(reservation));
+    ATLAS_ASSIGN(auto opened, store_.open(dataset, manifest, std::move(reservation)));
+    if (!lender.files.empty()) {
+      ATLAS_TRY(opened->prepare());
+      ATLAS_TRY(lend(lender, *opened));
+    }
+    return opened;
   };
   auto replica = open();
   {
