@@ -44,6 +44,13 @@ void JobTable::hold(std::uint32_t job_id, const Replica& replica) {
 }
 
 Result<std::vector<ReplicaInfo>> JobTable::plan(const JobOrder& order) {
+  ATLAS_ASSIGN(auto here, take(order, false));
+  return *here;
+}
+
+/// Remembers the job, then takes its leases. With `asked`, the order is the answer to our own question: nullopt when
+/// the job was released meanwhile.
+Result<std::optional<std::vector<ReplicaInfo>>> JobTable::take(const JobOrder& order, bool asked) {
   NodeJobRow row{order.job, with_groups(order.as), order.reason, order.waited, {}, {}};
   std::vector<std::shared_ptr<Replica>> chosen;  // held, so that none is evicted before its lease
   for (const auto& item : order.datasets) {
@@ -53,7 +60,12 @@ Result<std::vector<ReplicaInfo>> JobTable::plan(const JobOrder& order) {
       wanted.generation = chosen.back()->generation();
     row.datasets.push_back(std::move(wanted));
   }
-  ATLAS_TRY(put(row));
+  {
+    const std::lock_guard lock(mutex_);
+    if (asked && questions_[order.job.job_id].over) return std::nullopt;
+    jobs_[row.job.job_id] = row;
+  }
+  ATLAS_TRY(store_.database().put_job(row));
   std::vector<ReplicaInfo> here;
   for (std::size_t i = 0; i < chosen.size(); ++i) {
     if (chosen[i] && chosen[i]->state() == ReplicaState::complete) hold(order.job.job_id, *chosen[i]);
@@ -73,19 +85,15 @@ Result<std::optional<NodeJobRow>> JobTable::ask(std::uint32_t job_id, SteadyTime
     ++questions_[job_id].asking;
   }
   const auto order = ask_->plan_of(job_id, deadline);
-  bool over = false;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto question = questions_.find(job_id);
-    over = question->second.over;
-    if (--question->second.asking == 0) questions_.erase(question);
-  }
-  if (!order) return fail(order.error());
-  if (!*order || over) return std::nullopt;
-  ATLAS_TRY(plan(**order));
+  Result<std::optional<std::vector<ReplicaInfo>>> taken = std::nullopt;
+  if (order && *order) taken = take(**order, true);
   const std::lock_guard lock(mutex_);
+  const auto question = questions_.find(job_id);
+  if (--question->second.asking == 0) questions_.erase(question);
+  if (!order) return fail(order.error());
+  if (!taken) return fail(taken.error());
   const auto it = jobs_.find(job_id);
-  return it == jobs_.end() ? std::nullopt : std::optional(it->second);
+  return !*taken || it == jobs_.end() ? std::nullopt : std::optional(it->second);
 }
 
 view::PlannedView JobTable::view_of(const NodeJobRow& job, const NodeJobDatasetRow& wanted) {
@@ -174,6 +182,7 @@ std::optional<NodeJobRow> JobTable::release(const JobKey& job, const std::functi
     const std::lock_guard lock(mutex_);
     if (const auto question = questions_.find(job.job_id); question != questions_.end()) question->second.over = true;
     const auto it = jobs_.find(job.job_id);
+    if (it == jobs_.end()) store_.unlease(job.job_id);  // a lease without a job is nobody's
     if (it == jobs_.end() || it->second.job.restarts > job.restarts) return std::nullopt;
     row = std::move(it->second);
     jobs_.erase(it);

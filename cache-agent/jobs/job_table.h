@@ -45,6 +45,7 @@ class JobTable final : public view::ViewSource {
   [[nodiscard]] view::PlannedView view_of(const NodeJobRow& job, const NodeJobDatasetRow& wanted);
   [[nodiscard]] Status put(const NodeJobRow& row);
   [[nodiscard]] Result<std::optional<NodeJobRow>> ask(std::uint32_t job_id, SteadyTime deadline);
+  [[nodiscard]] Result<std::optional<std::vector<ReplicaInfo>>> take(const JobOrder& order, bool asked);
   void hold(std::uint32_t job_id, const Replica& replica);
 
   Store& store_;

@@ -37,6 +37,31 @@ JobState state_of(std::uint32_t state) {
   }
 }
 
+std::string outcome_of(std::uint32_t state) {
+  switch (state & JOB_STATE_BASE) {
+    case JOB_COMPLETE:
+      return "COMPLETED";
+    case JOB_CANCELLED:
+      return "CANCELLED";
+    case JOB_FAILED:
+      return "FAILED";
+    case JOB_TIMEOUT:
+      return "TIMEOUT";
+    case JOB_NODE_FAIL:
+      return "NODE_FAIL";
+    case JOB_PREEMPTED:
+      return "PREEMPTED";
+    case JOB_BOOT_FAIL:
+      return "BOOT_FAIL";
+    case JOB_DEADLINE:
+      return "DEADLINE";
+    case JOB_OOM:
+      return "OUT_OF_MEMORY";
+    default:
+      return "";
+  }
+}
+
 bool is_unavailable(int err) {
   constexpr int kSocketErrors = 5000;  // SLURM_PROTOCOL_SOCKET_...: names differ between releases, the range does not
   const bool transport = (err >= SLURM_COMMUNICATIONS_CONNECTION_ERROR && err <= SLURM_COMMUNICATIONS_SHUTDOWN_ERROR) ||
@@ -153,6 +178,7 @@ JobRecord to_job(const slurm_job_info_t& job) {
   out.account = text(job.account);
   out.reservation = text(job.resv_name);
   out.state = state_of(job.job_state);
+  out.outcome = outcome_of(job.job_state);
   out.state_reason = reason_name(job.state_reason);
   out.held = out.state == JobState::pending && job.priority == 0;
   out.exclusive = job.shared == JOB_SHARED_NONE;

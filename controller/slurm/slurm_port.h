@@ -26,6 +26,7 @@ struct JobRecord {
   std::uint32_t uid = 0, gid = 0;
   std::string name, partition, account, reservation;
   JobState state = JobState::pending;
+  std::string outcome;  ///< how it ended, in Slurm's word: "COMPLETED", "FAILED", "TIMEOUT"; empty = it has not
   std::string
       state_reason;  ///< Slurm's word for why it is pending: "BurstBufferStageIn", "BeginTime", "Resources", ...
   bool held = false;

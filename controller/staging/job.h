@@ -50,7 +50,8 @@ struct StagedJob {
   SteadyTime ending_since{};
   std::set<std::string> releasing;  ///< nodes whose answer the receipt waits for
   Receipt receipt;
-  std::uint32_t attached = 0, not_attached = 0;
+  std::uint32_t attached = 0, not_attached = 0;  ///< datasets by node, as the nodes' agents say
+  std::uint32_t untouched = 0;                   ///< of which no agent knows: no task ran there, or it was down
 
   [[nodiscard]] bool pending() const {
     return !ending && row.phase != JobPhase::running && row.phase != JobPhase::ended;

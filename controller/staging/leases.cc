@@ -139,6 +139,10 @@ std::vector<JobKey> Leases::agent_knows(const std::string& node, const std::vect
   return strangers;
 }
 
+bool Leases::contains(const std::string& node, std::uint32_t job_id) const {
+  return leases_.contains({job_id, node});
+}
+
 std::vector<std::string> Leases::nodes_of(std::uint32_t job_id) const {
   std::vector<std::string> nodes;
   for (auto at = leases_.lower_bound({job_id, ""}); at != leases_.end() && at->first.first == job_id; ++at)

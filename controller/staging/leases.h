@@ -33,6 +33,7 @@ class Leases {
   /// are unknown here.
   [[nodiscard]] std::vector<JobKey> agent_knows(const std::string& node, const std::vector<JobKey>& jobs);
 
+  [[nodiscard]] bool contains(const std::string& node, std::uint32_t job_id) const;
   [[nodiscard]] std::vector<std::string> nodes_of(std::uint32_t job_id) const;
   [[nodiscard]] std::size_t count_on(const std::string& node) const;
   [[nodiscard]] bool idle() const { return leases_.empty(); }

@@ -89,7 +89,8 @@ void Staging::released_on(const JobKey& key, const std::string& node, const Rele
   if (job == nullptr || !job->ending) return;  // the receipt has been written without it
   job->releasing.erase(node);
   for (const auto& dataset : outcome.datasets) {
-    ++(dataset.attached == ReplicaState::complete ? job->attached : job->not_attached);
+    const bool attached = dataset.attached == ReplicaState::complete;
+    ++(attached ? job->attached : dataset.reason.empty() ? job->untouched : job->not_attached);
     if (dataset.attached == ReplicaState::complete) job->receipt.resident += dataset.resident;
     job->receipt.origin += dataset.origin;
     if (!dataset.reason.empty() && job->receipt.reason.empty()) job->receipt.reason = node + ": " + dataset.reason;
@@ -109,6 +110,8 @@ void Staging::finish(StagedJob& job) {
   auto& receipt = job.receipt;
   receipt.waited = job.row.waited;
   const bool ran = !receipt.nodes.empty();
+  // Nodes where no task of a larger job ran say nothing about what it got.
+  if (job.attached == 0) job.not_attached += job.untouched;
   if (ran && job.attached + job.not_attached > 0) {
     receipt.outcome = job.not_attached == 0 ? "warm" : job.attached == 0 ? "cold" : "mixed";
   } else if (ran) {

@@ -1,5 +1,6 @@
 #include "controller/staging/staging.h"
 
+#include <limits>
 #include <set>
 
 #include "common/percent.h"
@@ -79,7 +80,7 @@ bool Staging::agents_settled() const {
 }
 
 bool Staging::anything_staged() const {
-  if (!strangers_.empty() || !hook_waiters_.empty()) return true;
+  if (!strangers_.empty() || !leftovers_.empty() || !hook_waiters_.empty()) return true;
   for (const auto& [id, job] : jobs_)  // tasks of an array have no hooks: their end is seen here only
     if (job->pending() || job->ending || job->record.array_task_id) return true;
   return false;
@@ -135,6 +136,7 @@ void Staging::loaded(const Result<SlurmCalls::Queue>& queue) {
     }
   }
   release_strangers();
+  release_leftovers();
   leases_.reconcile();
   finish_endings();
 }
@@ -244,6 +246,24 @@ void Staging::release_strangers() {
     const bool runs_there = at != jobs_.end() && !at->second->ending && at->second->row.phase == JobPhase::running;
     if (!runs_there) leases_.release(node, key);
   }
+}
+
+/// A lease that a node reports, poll after poll, for a job that is over and that nothing here speaks of any more: its
+/// release and a plan that came late have crossed on their way.
+void Staging::release_leftovers() {
+  std::set<std::pair<std::string, std::uint32_t>> found;
+  for (const auto& [node, agent] : parts_.registry.agents()) {
+    if (!agent.connected) continue;
+    for (const auto& [id, replica] : agent.replicas)
+      for (const auto job_id : replica.leases)
+        if (!jobs_.contains(job_id) && !leases_.contains(node, job_id)) found.emplace(node, job_id);
+  }
+  for (const auto& [node, job_id] : found) {
+    if (!leftovers_.contains({node, job_id})) continue;
+    parts_.log.warn(node + " still holds a lease of job " + std::to_string(job_id) + ", which is over: released again");
+    leases_.release(node, {cluster_name_, job_id, std::numeric_limits<std::uint32_t>::max(), {}});
+  }
+  leftovers_ = std::move(found);
 }
 
 void Staging::agent_came(const std::string& node, const std::vector<JobKey>& jobs) {

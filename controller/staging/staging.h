@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -103,6 +104,7 @@ class Staging {
   void see(const JobRecord& record, WallTime taken);
   void see_array_task(const JobRecord& record);
   void release_strangers();
+  void release_leftovers();
   [[nodiscard]] bool anything_staged() const;
   [[nodiscard]] StagedJob* find(const JobKey& key);
   [[nodiscard]] StagedJob* adopt(const JobRecord& record);
@@ -162,6 +164,7 @@ class Staging {
   std::map<std::uint32_t, HookWaiter> hook_waiters_;
   std::map<std::tuple<std::string, DatasetId, std::uint32_t>, SteadyTime> fill_failed_;
   std::vector<std::pair<std::string, JobKey>> strangers_;
+  std::set<std::pair<std::string, std::uint32_t>> leftovers_;  ///< leases seen at the last poll that nobody here took
 };
 
 }  // namespace atlas

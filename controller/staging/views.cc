@@ -30,6 +30,7 @@ std::string_view text_of(JobState state) {
 
 JobView Staging::view_of(const StagedJob& job) const {
   JobView view{job.row, job.datasets, {}, std::nullopt, std::string(text_of(job.record.state))};
+  if (!job.record.outcome.empty() && job.row.phase == JobPhase::ended) view.slurm_state = job.record.outcome;
   if (job.pending()) {
     if (!job.record.state_reason.empty() && job.record.state_reason != "None")
       view.slurm_state += " (" + job.record.state_reason + ")";
@@ -64,6 +65,7 @@ void Staging::find_job(std::uint32_t job_id, std::function<void(Result<JobView>)
     if (job != nullptr) return done(view_of(*job));
     if (stored && *stored) {
       JobView view{(*stored)->job, {}, {}, (*stored)->receipt, ""};
+      if (record && record->submitted == view.row.key.submitted) view.slurm_state = record->outcome;
       if (const auto request = decode_request(view.row.request))
         for (const auto& name : request->datasets)
           if (auto dataset = parts_.datasets.resolve(name)) view.datasets.push_back(*dataset);

@@ -110,13 +110,21 @@ def test_follow_tells_the_whole_story(cluster: Cluster, speech: Path) -> None:
     assert done.out.startswith("Submitted batch job ") and done.out.count("\n") == 1
     job = done.out.split()[-1]
     assert f"job {job}: running on n" in done.err
+    assert f"job {job}: ended on n" in done.err and " (COMPLETED)\n" in done.err
     assert f"receipt of job {job}" in done.err and "warm: " in done.err
     shown = ask(cluster, "job", "show", job)
+    assert shown["slurm_state"] == "COMPLETED"
     assert shown["phase"] == "ended" and shown["receipt"]["outcome"] == "warm"
     assert shown["receipt"]["resident_bytes"] == SIZE
     assert holders(cluster, fresh) == [shown["receipt"]["nodes"]]
     assert job in [str(j["job_id"]) for j in ask(cluster, "job", "list", "--all")]
     assert str(job) in ctl(cluster, "job", "list", "--all").check().out
+
+
+def test_follow_says_that_a_job_failed(cluster: Cluster, speech: Path) -> None:
+    done = cluster.run("atlas-submit", "--dataset", speech, "--follow", "-o", "/dev/null", "--wrap", "exit 3", user=USER, cwd="/tmp",
+                       timeout=60).check()
+    assert " (FAILED)\n" in done.err
 
 
 def test_jobs_of_others_are_not_shown(cluster: Cluster, speech: Path) -> None:

@@ -42,6 +42,10 @@ def test_a_job_on_two_nodes_is_staged_once_per_node_not_once_per_task(cluster: C
     assert size < stats["read_bytes"] <= 2 * size
     assert stats["ops"]["open"] == 2 * FILES
     assert len(cluster.atlasctl("placement", str(root))) == 2
+    batch_only = cluster.submit(STATE, "-N2", *warm(root))
+    cluster.wait_done(batch_only)
+    receipt = cluster.receipt(batch_only)["receipt"]
+    assert receipt["outcome"] == "warm" and receipt["resident_bytes"] == size, "what the node where nothing ran holds is not counted"
 
 
 def test_an_array_of_200_tasks_is_staged_once_per_node(cluster: Cluster) -> None:

@@ -67,6 +67,13 @@ TEST_F(Jobs, AnAnswerThatComesAfterTheJobWasReleasedTakesNoLease) {
   EXPECT_TRUE(views()->known) << "the next question counts again";
 }
 
+TEST_F(Jobs, AReleaseDropsLeasesThatNoJobOwns) {
+  node_->store->lease(*node_->store->newest_complete({"o", "ds"}), 9);
+  ASSERT_THAT(leases(), ElementsAre(9U));
+  EXPECT_FALSE(table_->release({"test", 9, 0, {}}, [] {}));
+  EXPECT_THAT(leases(), IsEmpty());
+}
+
 TEST_F(Jobs, AnotherUsersJobIsRefused) {
   const auto other = table_->views_of(7, user(30002), SteadyTime::max());
   ASSERT_FALSE(other);

@@ -107,6 +107,13 @@ def ensure_users() -> None:
             subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/bash", "--groups", GROUP, user], check=True)
 
 
+def slurm_version() -> tuple[int, int]:
+    """The release of this machine's Slurm, as (22, 5)."""
+    words = subprocess.run(["slurmd", "-V"], capture_output=True, text=True, check=True).stdout.split()  # slurm-wlm 22.05.8
+    major, minor = words[-1].split(".")[:2]
+    return int(major), int(minor)
+
+
 def process_start(pid: int) -> str | None:
     """When a process started, in clock ticks: with the pid, its identity. None if it does not run (any more)."""
     try:
@@ -218,7 +225,7 @@ class Cluster:
             state=str(state), controller=CONTROLLER, address=ADDRESS, nodes=nodes,
             default_scheduler=settings.default_scheduler, lua_submit=lua_submit, burst_buffer=burst_buffer,
             extra=settings.slurm_extra))
-        etc.joinpath("cgroup.conf").write_text("CgroupAutomount=no\nConstrainCores=no\nConstrainRAMSpace=no\n")
+        etc.joinpath("cgroup.conf").write_text(slurm_config.cgroup_conf(slurm_version()))
         etc.joinpath("atlas.toml").write_text(slurm_config.atlas_toml(
             state=str(state), address=ADDRESS, origin=str(self.origin), quota=settings.quota,
             extra=settings.atlas_extra))

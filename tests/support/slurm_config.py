@@ -56,6 +56,11 @@ def slurm_conf(*, state: str, controller: str, address: str, nodes: dict[str, di
     return "\n".join(lines) + "\n"
 
 
+def cgroup_conf(version: tuple[int, int]) -> str:
+    """Nothing of a test cluster uses cgroups. 22.05 is content with that; 24.11 makes some unless it is told not to."""
+    return "CgroupPlugin=disabled\n" if version >= (24, 11) else "CgroupAutomount=no\n"
+
+
 def hosts(controller: str, address: str, nodes: dict[str, dict]) -> str:
     lines = ["127.0.0.1 localhost", f"{address} {controller}"]
     return "\n".join(lines + [f"{node['address']} {name}" for name, node in nodes.items()]) + "\n"

@@ -153,7 +153,8 @@ class FakeAgents final : public AgentPort {
     released.emplace_back(address, job.job_id);
     const bool known = plans.erase({address, job.job_id}) > 0;
     ReleaseOutcome outcome{known, {}};
-    if (known) outcome.datasets = outcomes;
+    const auto own = outcomes_on.find(address);
+    if (known) outcome.datasets = own == outcomes_on.end() ? outcomes : own->second;
     done(outcome);
   }
   void evict(const std::string&, const DatasetId&, std::function<void(Result<EvictOutcome>)> done) override {
@@ -200,6 +201,7 @@ class FakeAgents final : public AgentPort {
   std::map<std::pair<std::string, std::uint32_t>, PlanOrder> plans;
   std::vector<std::pair<std::string, std::uint32_t>> released;
   std::vector<ReleasedDataset> outcomes;
+  std::map<std::string, std::vector<ReleasedDataset>> outcomes_on;  ///< by node, instead of `outcomes`
   std::set<std::string> silent;
 };
 
@@ -215,6 +217,10 @@ class StagingWorld {
   void disconnect(const std::string& node);
   /// The node holds the dataset, as its agent would report and vouch for.
   void holds(const std::string& node, const DatasetId& dataset);
+  /// The node's agent reports a change of one replica.
+  void report(const std::string& node, const ReplicaInfo& replica) {
+    registry->change(streams_.at(node), node, replica);
+  }
   void pass(std::chrono::milliseconds time) { executor.pass(time); }
 
   /// A pending job with an Atlas directive, as sbatch leaves it.

@@ -296,6 +296,29 @@ TEST_F(StagingTest, TheReceiptSaysWhatTheJobGot) {
   EXPECT_TRUE(world.staging->leases().idle());
 }
 
+TEST_F(StagingTest, NodesWhereNoTaskRanSayNothingAboutWhatAJobGot) {
+  world.holds("n1", world.speech);
+  world.holds("n2", world.speech);
+  world.submit(10, kWarm).nodes_wanted = 2;
+  world.start(10, "n[1-2]");
+  world.agents.outcomes_on["n1"] = {{world.speech, ReplicaState::complete, Bytes{100}, Bytes{}, ""}};
+  world.agents.outcomes_on["n2"] = {{world.speech, ReplicaState::absent, Bytes{}, Bytes{}, ""}};
+  world.pass(5s);
+  world.end(10);
+  ASSERT_TRUE(world.receipt(10));
+  EXPECT_EQ(world.receipt(10)->outcome, "warm");
+}
+
+TEST_F(StagingTest, AJobThatNoAgentSawAttachReadTheOrigin) {
+  world.submit(10, kWarm);
+  world.start(10, "n1");
+  world.agents.outcomes = {{world.speech, ReplicaState::absent, Bytes{}, Bytes{}, ""}};
+  world.pass(5s);
+  world.end(10);
+  ASSERT_TRUE(world.receipt(10));
+  EXPECT_EQ(world.receipt(10)->outcome, "cold");
+}
+
 TEST_F(StagingTest, AWatcherSeesThePhasesAndTheReceipt) {
   world.submit(10, kWarm);
   world.data_in(10);

@@ -446,6 +446,21 @@ TEST_F(StagingTrouble, WhileNoNodeIsInServiceAJobThatMayWaitIsNotGivenUp) {
   EXPECT_TRUE(world.held_back(10));
 }
 
+TEST_F(StagingTrouble, ALeaseThatANodeKeepsForAJobThatIsOverIsReleasedAgain) {
+  world.holds("n1", world.speech);
+  ReplicaInfo replica;
+  replica.dataset = world.speech;
+  replica.generation = world.generation;
+  replica.state = ReplicaState::complete;
+  replica.leases = {77};
+  world.report("n1", replica);
+  world.submit(10, kWarm);
+  world.start(10, "n1");
+  world.pass(10s);
+  EXPECT_THAT(world.agents.released, ::testing::Contains(::testing::Pair("n1", 77U)));
+  EXPECT_THAT(world.agents.released, ::testing::Not(::testing::Contains(::testing::Pair("n1", 10U)))) << "it runs";
+}
+
 TEST_F(StagingTrouble, WithSlurmctldAwayTheHookSaysSo) {
   world.submit(10, kWarm);
   world.slurm.down = true;
