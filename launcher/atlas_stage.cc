@@ -57,8 +57,18 @@ class DataIn {
     }
   }
 
+  [[nodiscard]] Result<HookAnswer> ask_patiently() {
+    const auto until = context_.clock.now() + kAskAgainFor;
+    auto answer = context_.ask(Hook::data_in, job_.id, ask_timeout(Hook::data_in));
+    while (!answer && answer.error().code == Code::unavailable && context_.clock.now() < until) {
+      context_.pause(kAskPause);
+      answer = context_.ask(Hook::data_in, job_.id, ask_timeout(Hook::data_in));
+    }
+    return answer;
+  }
+
   void ask_and_settle() {
-    const auto answer = context_.ask(Hook::data_in, job_.id, ask_timeout(Hook::data_in));
+    const auto answer = ask_patiently();
     if (answer) {
       if (!answer->message.empty()) context_.log(answer->message);
       if (answer->ready) start_at(now_);

@@ -29,6 +29,10 @@ struct HookAnswer {
 [[nodiscard]] milliseconds ask_timeout(Hook hook);
 [[nodiscard]] std::chrono::seconds life_time(Hook hook);
 
+/// data_in asks a controller that is away again for so long, with pauses: one that restarts is back within seconds, and
+/// a job that is let go meanwhile starts without data that is on its way.
+inline constexpr milliseconds kAskAgainFor{3000}, kAskPause{500};
+
 /// What a hook works with; references outlive it.
 struct StageContext {
   SlurmPort& slurm;
@@ -36,6 +40,7 @@ struct StageContext {
   const Clock& clock;
   std::function<Result<HookAnswer>(Hook hook, std::uint32_t job_id, milliseconds timeout)> ask;
   std::function<void(const std::string& line)> log;
+  std::function<void(milliseconds)> pause;
 };
 
 /// Runs one hook of one job. Whatever fails is logged and leaves the job free to start, at its begin time at the

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <iostream>
+#include <thread>
 
 #include "atlas/v1/controller.grpc.pb.h"
 #include "controller/slurm/libslurm_port.h"
@@ -73,7 +74,8 @@ void stage(Hook hook, std::uint32_t job_id, const std::string& config_file) {
     }
     return client->ask(which, id, timeout);
   };
-  run_hook({*slurm, *config, clock, ask, log}, hook, job_id);
+  const auto pause = [](milliseconds time) { std::this_thread::sleep_for(time); };
+  run_hook({*slurm, *config, clock, ask, log, pause}, hook, job_id);
 }
 
 }  // namespace

@@ -14,10 +14,11 @@ using testing::HasSubstr;
 
 constexpr WallSeconds kNow{seconds(1'800'000'000)};
 
-class FixedClock final : public Clock {
+class TestClock final : public Clock {
  public:
-  [[nodiscard]] SteadyTime now() const override { return {}; }
+  [[nodiscard]] SteadyTime now() const override { return steady; }
   [[nodiscard]] WallTime wall() const override { return kNow; }
+  SteadyTime steady{};
 };
 
 /// One job in a queue: an update changes its record as slurmctld would.
@@ -60,7 +61,6 @@ class AtlasStage : public testing::Test {
     slurm.job.burst_buffer = "#BB_LUA atlas pool=atlas capacity=1 req=v1," + fields;
   }
   void run(Hook hook = Hook::data_in) {
-    const FixedClock clock;
     run_hook({slurm, config, clock,
               [this](Hook which, std::uint32_t id, milliseconds) -> Result<HookAnswer> {
                 EXPECT_EQ(id, slurm.job.id);
@@ -68,7 +68,8 @@ class AtlasStage : public testing::Test {
                 begin_when_asked = slurm.job.begin;
                 return answer();
               },
-              [this](const std::string& line) { log += line + "\n"; }},
+              [this](const std::string& line) { log += line + "\n"; },
+              [this](milliseconds time) { clock.steady += time; }},
              hook, 7);
   }
 
@@ -78,6 +79,7 @@ class AtlasStage : public testing::Test {
   std::vector<Hook> asked;
   WallSeconds begin_when_asked{};
   std::string log;
+  TestClock clock;
 };
 
 TEST_F(AtlasStage, MovesTheBeginTimeToTheDeadlineBeforeItAsks) {
@@ -116,12 +118,23 @@ TEST_F(AtlasStage, ARepeatedHookDoesNotProlongTheWait) {
   EXPECT_EQ(slurm.job.begin, kNow);
 }
 
+TEST_F(AtlasStage, AControllerThatRestartsMeanwhileCostsTheJobNothing) {
+  answer = [this]() -> Result<HookAnswer> {
+    if (asked.size() < 3) return fail(Code::unavailable, "Socket closed");
+    return HookAnswer{false, "warming n001"};
+  };
+  run();
+  EXPECT_EQ(slurm.job.begin, kNow + std::chrono::minutes(30)) << "it still waits for its data";
+  EXPECT_THAT(log, HasSubstr("warming n001"));
+}
+
 TEST_F(AtlasStage, WaitsOnlyTheGraceForAControllerThatIsAway) {
   answer = []() -> Result<HookAnswer> { return fail(Code::unavailable, "no answer from the controller at host:817"); };
   run();
   EXPECT_EQ(slurm.job.begin, kNow + seconds(60));
   EXPECT_THAT(log, HasSubstr("no answer from the controller"));
   EXPECT_THAT(log, HasSubstr("warm.controller_grace"));
+  EXPECT_EQ(clock.steady, SteadyTime{} + kAskAgainFor) << "meanwhile it asks again";
 }
 
 TEST_F(AtlasStage, TheGraceIsNeverLongerThanTheJobsOwnDeadline) {
