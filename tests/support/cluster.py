@@ -225,7 +225,8 @@ class Cluster:
             state=str(state), controller=CONTROLLER, address=ADDRESS, nodes=nodes,
             default_scheduler=settings.default_scheduler, lua_submit=lua_submit, burst_buffer=burst_buffer,
             extra=settings.slurm_extra))
-        etc.joinpath("cgroup.conf").write_text(slurm_config.cgroup_conf(slurm_version()))
+        etc.joinpath("cgroup.conf").write_text(slurm_config.cgroup_conf(
+            slurm_version(), used="cgroup" in settings.slurm_extra))
         etc.joinpath("atlas.toml").write_text(slurm_config.atlas_toml(
             state=str(state), address=ADDRESS, origin=str(self.origin), quota=settings.quota,
             extra=settings.atlas_extra))

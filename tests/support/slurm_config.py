@@ -56,9 +56,11 @@ def slurm_conf(*, state: str, controller: str, address: str, nodes: dict[str, di
     return "\n".join(lines) + "\n"
 
 
-def cgroup_conf(version: tuple[int, int]) -> str:
-    """Nothing of a test cluster uses cgroups. 22.05 is content with that; 24.11 makes some unless it is told not to."""
-    return "CgroupPlugin=disabled\n" if version >= (24, 11) else "CgroupAutomount=no\n"
+def cgroup_conf(version: tuple[int, int], used: bool) -> str:
+    """Where slurm.conf uses no cgroups 22.05 makes none; 24.11 does unless it is told not to."""
+    if version < (24, 11):
+        return "CgroupAutomount=no\n"
+    return "" if used else "CgroupPlugin=disabled\n"
 
 
 def hosts(controller: str, address: str, nodes: dict[str, dict]) -> str:
