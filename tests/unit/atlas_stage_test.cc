@@ -61,16 +61,16 @@ class AtlasStage : public testing::Test {
     slurm.job.burst_buffer = "#BB_LUA atlas pool=atlas capacity=1 req=v1," + fields;
   }
   void run(Hook hook = Hook::data_in) {
-    run_hook({slurm, config, clock,
-              [this](Hook which, std::uint32_t id, milliseconds) -> Result<HookAnswer> {
-                EXPECT_EQ(id, slurm.job.id);
-                asked.push_back(which);
-                begin_when_asked = slurm.job.begin;
-                return answer();
-              },
-              [this](const std::string& line) { log += line + "\n"; },
-              [this](milliseconds time) { clock.steady += time; }},
-             hook, 7);
+    run_hook(
+        {slurm, config, clock,
+         [this](Hook which, std::uint32_t id, milliseconds) -> Result<HookAnswer> {
+           EXPECT_EQ(id, slurm.job.id);
+           asked.push_back(which);
+           begin_when_asked = slurm.job.begin;
+           return answer();
+         },
+         [this](const std::string& line) { log += line + "\n"; }, [this](milliseconds time) { clock.steady += time; }},
+        hook, 7);
   }
 
   OneJobQueue slurm;
