@@ -155,11 +155,13 @@ def test_a_daemon_can_be_killed_and_started_again(cluster: Cluster) -> None:
     cluster.wait_done(cluster.submit("true"))
 
 
-# Arguments: a directory, "yes" if it is to be a mount point, the program. Makes it a copy of this machine's root, chroots.
+# Arguments: a directory, "yes" if it is to be a mount point, the program. Makes it a copy of this machine's root, without
+# what debootstrap leaves out, chroots.
 CHROOT = """set -e
 if [ "$2" = yes ]; then mount -t tmpfs tmpfs "$1"; fi
 for path in /*; do
   if [ -L "$path" ]; then cp -P "$path" "$1"
+  elif [ "$path" = /etc ]; then cp -a /etc "$1"; rm -f "$1/etc/hosts"
   elif [ -d "$path" ]; then mkdir "$1$path"; mount --rbind "$path" "$1$path"
   fi
 done

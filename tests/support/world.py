@@ -105,6 +105,7 @@ class World:
         sh("mount", "--make-rshared", "/")  # what is mounted in the world appears on its nodes
         sh("mount", "-t", "fusectl", "none", "/sys/fs/fuse/connections")
         socket.sethostname(self.config["hostname"])
+        Path("/etc/hosts").touch()  # a system fresh from debootstrap has none to mount onto
         sh("mount", "--bind", self.config["hosts"], "/etc/hosts")
         private_run(self.config)
         sh("ip", "link", "set", "lo", "up")
