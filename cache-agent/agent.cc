@@ -73,6 +73,7 @@ void Agent::make_parts(const Config& config, const Options& options) {
   std::map<std::string, JobTable::OriginPlace> places;
   for (const auto& origin : config.origins) places[origin.name] = {origin.root, mounted_noexec(origin.root)};
   jobs_ = std::make_unique<JobTable>(*store_, plans_.get(), std::move(places));
+  jobs_->look_first(*warm_, clock_);
   node_ = std::make_unique<LocalNode>(*store_, *warm_, *fetcher_, *jobs_);
   workers_ = std::make_unique<ThreadExecutor>(kWorkers);
   reporter_ = std::make_unique<Reporter>(
@@ -91,11 +92,11 @@ Status Agent::serve(const Config& config, const Options& options) {
     std::filesystem::create_directories(directory, error);
     if (error) return fail_errno(error.value(), "cannot make " + directory.string());
   }
+  node_->on_change([this](const ReplicaInfo& replica) { reporter_->replica_changed(replica); });  // jobs attach at once
   ATLAS_ASSIGN(views_, view::ViewServer::start(*jobs_, clock_, local));
+  node_->on_release([this](std::uint32_t job_id) { views_->release(job_id); });  // called by the RPCs below
   for (const auto& attempt : views_->held())
     if (!jobs_->knows(attempt.job_id)) views_->release(attempt.job_id);
-  node_->on_release([this](std::uint32_t job_id) { views_->release(job_id); });
-  node_->on_change([this](const ReplicaInfo& replica) { reporter_->replica_changed(replica); });
 
   service_ = std::make_unique<AgentService>(*auth_, *node_, *workers_);
   grpc::ServerBuilder builder;
@@ -108,6 +109,9 @@ Status Agent::serve(const Config& config, const Options& options) {
   if (!server_ || bound == 0)
     return fail(Code::unavailable, "cannot listen on " + address + ": is another agent running, or is the port taken?");
   reporter_->start();
+  scrubber_ =
+      std::make_unique<Scrubber>(*store_, clock_, ScrubOptions{config.agent.scrub_period, config.agent.scrub_rate},
+                                 [](const std::string& what) { spdlog::warn("{}", what); });
   spdlog::info("node {} serves on {} and {}", options.node, address, local.socket);
   return {};
 }
@@ -115,6 +119,7 @@ Status Agent::serve(const Config& config, const Options& options) {
 Agent::~Agent() {
   if (server_) server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(500));
   server_.reset();
+  scrubber_.reset();
   // What still calls goes before what is called.
   workers_.reset();
   views_.reset();

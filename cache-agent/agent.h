@@ -12,6 +12,7 @@
 #include "cache-agent/rpc/agent_service.h"
 #include "cache-agent/rpc/plan_client.h"
 #include "cache-agent/rpc/reporter.h"
+#include "cache-agent/store/scrubber.h"
 #include "cache-agent/store/store.h"
 #include "cache-agent/view/local_handlers.h"
 #include "cache-agent/warm/warm_engine.h"
@@ -46,6 +47,7 @@ class Agent {
   SystemClock clock_;
   std::vector<std::unique_ptr<PosixOrigin>> origins_;
   std::unique_ptr<Store> store_;
+  std::unique_ptr<Scrubber> scrubber_;
   UnlimitedGovernor governor_;
   std::unique_ptr<ThreadExecutor> writers_;
   std::unique_ptr<Fetcher> fetcher_;

@@ -55,6 +55,9 @@ struct Config {
     milliseconds attach_timeout{5000};             ///< the most a job start waits for the agent
     milliseconds origin_silence{2000};  ///< an origin that does not answer an attach for so long is passed over
     std::uint32_t operations = 48;      ///< fetches in flight
+    milliseconds scrub_period{7LL * 24 * 3600 *
+                              1000};     ///< each replica is compared with its checksums so often; 0 = never
+    Bytes scrub_rate{32 * 1024 * 1024};  ///< per second, at most; 0 = no limit
     std::string log_level = "info";
   } agent;
   struct {

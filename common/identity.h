@@ -79,7 +79,7 @@ struct ReplicaInfo {
   bool operator==(const ReplicaInfo&) const = default;
 };
 
-enum class WarmPhase { none, walking, fetching, sealing, complete, failed };
+enum class WarmPhase { none, walking, fetching, sealing, complete, failed, verifying };
 
 /// How far a warm-up is.
 struct WarmProgress {
@@ -94,6 +94,7 @@ struct WarmProgress {
   std::uint64_t failures = 0;
   std::string message;  ///< why it failed
   Generation generation;
+  std::uint64_t bad_blocks = 0;  ///< that differed from their checksums and were, or will be, fetched again
 };
 
 }  // namespace atlas

@@ -114,8 +114,11 @@ Outcome dataset_show(Session& session, const DatasetOne& args) {
   return kExitOk;
 }
 
-Outcome dataset_warm(Session& session, const DatasetOnNodes& args) {
+namespace {
+
+Outcome warm_or_verify(Session& session, const DatasetOnNodes& args, bool verify) {
   v1::WarmDatasetRequest request;
+  request.set_verify(verify);
   ATLAS_ASSIGN(auto dataset, dataset_argument(args.dataset));
   ATLAS_ASSIGN(auto nodes, hostlist_argument(args.nodes));
   request.set_dataset(std::move(dataset));
@@ -145,6 +148,15 @@ Outcome dataset_warm(Session& session, const DatasetOnNodes& args) {
                                   [](const auto& row) { return row.second.state.phase != WarmPhase::complete; });
   if (rows.empty()) return fail(Code::internal, "the controller reported no warm-up; see its log");
   return failed ? kExitFailed : kExitOk;
+}
+
+}  // namespace
+
+Outcome dataset_warm(Session& session, const DatasetOnNodes& args) {
+  return warm_or_verify(session, args, false);
+}
+Outcome dataset_verify(Session& session, const DatasetOnNodes& args) {
+  return warm_or_verify(session, args, true);
 }
 
 Outcome dataset_delete(Session& session, const DatasetOne& args) {

@@ -69,6 +69,10 @@ void add_dataset_verbs(Commands& c) {
   add_dataset(verb, c.on_nodes.dataset, true);
   add_node(verb, c.on_nodes.nodes, "nodes to warm; default: the one that has most of it, else most free cache");
   c.run(verb, dataset_warm, c.on_nodes);
+  verb = group->add_subcommand("verify", "compare what is cached with its checksums; what differs is fetched again");
+  add_dataset(verb, c.on_nodes.dataset, true);
+  add_node(verb, c.on_nodes.nodes, "nodes to look at; default: all that hold some of it");
+  c.run(verb, dataset_verify, c.on_nodes);
   verb = group->add_subcommand("delete", "remove a name; data and replicas stay");
   verb->add_option("name", c.dataset.dataset, "the name to remove")->required()->type_name("NAME");
   c.run(verb, dataset_delete, c.dataset);

@@ -82,6 +82,7 @@ Outcome dataset_create(Session& session, const DatasetCreate& args);
 Outcome dataset_list(Session& session, const DatasetOne& args);
 Outcome dataset_show(Session& session, const DatasetOne& args);
 Outcome dataset_warm(Session& session, const DatasetOnNodes& args);
+Outcome dataset_verify(Session& session, const DatasetOnNodes& args);
 Outcome dataset_delete(Session& session, const DatasetOne& args);
 Outcome placement(Session& session, const DatasetOnNodes& args);
 Outcome pin(Session& session, const DatasetOne& args);

@@ -116,6 +116,7 @@ Json to_json(const v1::Progress& progress, const Config& config) {
   out["bytes_per_second"] = p.per_second.count;
   out["eta"] = p.eta.count() < 0 ? Json() : Json(seconds(p.eta.count()));
   out["failures"] = p.failures;
+  out["bad_blocks"] = p.bad_blocks;
   if (!p.message.empty()) out["message"] = printable(p.message);
   return out;
 }

@@ -24,6 +24,11 @@ std::string left(const WarmProgress& p) {
   return p.phase == WarmPhase::fetching && p.eta.count() >= 0 ? format_duration(p.eta) + " left" : "";
 }
 
+std::string bad_blocks(const WarmProgress& p) {
+  return std::to_string(p.bad_blocks) + " bad block" + (p.bad_blocks == 1 ? "" : "s") +
+         (p.phase == WarmPhase::complete ? " fetched again" : "");
+}
+
 std::string amounts(const WarmProgress& p) {
   if (p.phase == WarmPhase::walking)
     return "looking: " + std::to_string(p.files_total) + " files, " + format_size(p.bytes_total) + " so far";
@@ -69,6 +74,8 @@ std::string_view name_of(WarmPhase phase) {
       return "complete";
     case WarmPhase::failed:
       return "failed";
+    case WarmPhase::verifying:
+      return "verifying";
     default:
       return "waiting";
   }
@@ -86,6 +93,8 @@ std::string render_bar(const ProgressRow& row, std::size_t columns) {
     const std::string percent = share(p);
     tail = std::string(4 - std::min<std::size_t>(4, percent.size()), ' ') + percent + "  " + amounts(p);
     if (p.phase == WarmPhase::complete) tail += "  complete";
+    if (p.phase == WarmPhase::verifying) tail += "  verifying";
+    if (p.bad_blocks > 0) tail += "  " + bad_blocks(p);
     if (p.phase == WarmPhase::sealing) tail += "  sealing";
     if (p.phase == WarmPhase::fetching) tail += "  " + format_size(p.per_second) + "/s";
     if (const auto time = left(p); !time.empty()) tail += "  " + time;
@@ -118,6 +127,7 @@ std::string render_line(const ProgressRow& row) {
          std::to_string(p.files_done) + " of " + std::to_string(p.files_total) + " files";
   if (p.phase == WarmPhase::fetching) out += ", " + format_size(p.per_second) + "/s";
   if (p.phase == WarmPhase::complete) out += ", " + format_size(p.origin_bytes) + " read from the origin";
+  if (p.bad_blocks > 0) out += ", " + bad_blocks(p);
   if (const auto time = left(p); !time.empty()) out += ", " + time;
   return out;
 }

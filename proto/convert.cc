@@ -120,7 +120,7 @@ v1::Replica to_wire(const ReplicaInfo& in) {
 
 WarmProgress from_wire(const v1::Progress& in) {
   // The phases have the same numbers on the wire; what a newer agent may add reads as none.
-  const auto phase = in.phase() >= v1::Progress::PHASE_WALKING && in.phase() <= v1::Progress::PHASE_FAILED
+  const auto phase = in.phase() >= v1::Progress::PHASE_WALKING && in.phase() <= v1::Progress::PHASE_VERIFYING
                          ? static_cast<WarmPhase>(in.phase())
                          : WarmPhase::none;
   return {.phase = phase,
@@ -135,7 +135,8 @@ WarmProgress from_wire(const v1::Progress& in) {
           .eta = std::chrono::milliseconds(in.eta()),
           .failures = in.failures(),
           .message = in.message(),
-          .generation = from_wire(in.generation())};
+          .generation = from_wire(in.generation()),
+          .bad_blocks = in.bad_blocks()};
 }
 
 v1::Progress to_wire(const WarmProgress& in) {
@@ -143,6 +144,7 @@ v1::Progress to_wire(const WarmProgress& in) {
   out.set_phase(static_cast<v1::Progress::Phase>(in.phase));
   *out.mutable_dataset() = to_wire(in.dataset);
   out.set_node(in.node);
+  out.set_bad_blocks(in.bad_blocks);
   out.set_bytes_done(in.bytes_done.count);
   out.set_bytes_total(in.bytes_total.count);
   out.set_files_done(in.files_done);

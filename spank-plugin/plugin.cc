@@ -73,8 +73,9 @@ int on_option(int key, const char* value, int remote) {
     const auto client = spank_context() == S_CTX_LOCAL || std::string_view(program_invocation_short_name) == "salloc"
                             ? Client::interactive
                             : Client::sbatch;
-    auto done =
-        plugin().submission->add(static_cast<OptionKey>(key), value == nullptr ? "" : value, client, existing_job());
+    // For a further component of a heterogeneous job Slurm hands an absent value on as this text.
+    const bool absent = value == nullptr || std::string_view(value) == "(null)";
+    auto done = plugin().submission->add(static_cast<OptionKey>(key), absent ? "" : value, client, existing_job());
     if (done) return 0;
     slurm_error("atlas: %s", done.error().message.c_str());
     return -1;

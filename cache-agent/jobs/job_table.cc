@@ -96,7 +96,20 @@ Result<std::optional<NodeJobRow>> JobTable::ask(std::uint32_t job_id, SteadyTime
   return !*taken || it == jobs_.end() ? std::nullopt : std::optional(it->second);
 }
 
-view::PlannedView JobTable::view_of(const NodeJobRow& job, const NodeJobDatasetRow& wanted) {
+/// Settles which generation the job reads: the one the origin shows it now. What it has been shown once it keeps. Why
+/// not, if that cannot be told in time: what is here may be old then, or be closed to this user by now.
+Status JobTable::observe(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline) const {
+  if (engine_ == nullptr || (wanted.mounted && !wanted.generation.empty())) return {};
+  const auto now = clock_->now();
+  const auto seen = engine_->observe(wanted.dataset, job.as, now + (deadline - now) * 2 / 3);
+  if (!seen) return fail(seen.error().in("whether what is here is still what the origin has could not be seen"));
+  wanted.generation = (*seen)->summary().generation;
+  if (const auto replica = store_.find(wanted.dataset, wanted.generation))
+    return store_.vouch(*replica, job.as, clock_->wall());
+  return {};
+}
+
+view::PlannedView JobTable::view_of(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline) {
   view::PlannedView out;
   out.dataset = wanted.dataset;
   const auto origin = origins_.find(wanted.dataset.origin);
@@ -105,9 +118,17 @@ view::PlannedView JobTable::view_of(const NodeJobRow& job, const NodeJobDatasetR
     return out;
   }
   out.origin_root = origin->second.root;
+  if (!choose(wanted) && !store_.newest_complete(wanted.dataset)) {
+    out.reason = "it is not on this node";
+    return out;
+  }
+  if (const auto seen = observe(job, wanted, deadline); !seen) {
+    out.reason = seen.error().message;
+    return out;
+  }
   const auto replica = choose(wanted);
   if (!replica) {
-    out.reason = "it is not on this node";
+    out.reason = "it has changed, and what the origin has now is not on this node";
     return out;
   }
   out.state = replica->state();
@@ -149,10 +170,11 @@ Result<view::JobViews> JobTable::views_of(std::uint32_t job_id, const Principal&
   out.waited = row.waited;
   bool changed = false;
   for (auto& wanted : row.datasets) {
-    out.views.push_back(view_of(row, wanted));
-    if (!out.views.back().mount || !wanted.generation.empty()) continue;
-    if (const auto replica = choose(wanted)) wanted.generation = replica->generation();
-    changed = true;
+    const auto before = wanted.generation;
+    out.views.push_back(view_of(row, wanted, deadline));
+    if (wanted.generation.empty() && out.views.back().mount)
+      if (const auto replica = choose(wanted)) wanted.generation = replica->generation();
+    changed = changed || wanted.generation != before;
   }
   if (changed && knows(job_id)) ATLAS_TRY(put(row));
   return out;
@@ -182,12 +204,16 @@ std::optional<NodeJobRow> JobTable::release(const JobKey& job, const std::functi
     const std::lock_guard lock(mutex_);
     if (const auto question = questions_.find(job.job_id); question != questions_.end()) question->second.over = true;
     const auto it = jobs_.find(job.job_id);
-    if (it == jobs_.end()) store_.unlease(job.job_id);  // a lease without a job is nobody's
-    if (it == jobs_.end() || it->second.job.restarts > job.restarts) return std::nullopt;
-    row = std::move(it->second);
-    jobs_.erase(it);
+    if (it != jobs_.end() && it->second.job.restarts > job.restarts) return std::nullopt;
+    if (it == jobs_.end()) {
+      store_.unlease(job.job_id);  // a lease without a job is nobody's
+    } else {
+      row = std::move(it->second);
+      jobs_.erase(it);
+    }
   }
   before();
+  if (row.job.job_id == 0) return std::nullopt;
   store_.unlease(job.job_id);
   // A row that stays behind is released again when the controller sees the job in our next hello.
   static_cast<void>(store_.database().drop_job(job.job_id));

@@ -9,6 +9,7 @@
 #include "cache-agent/rpc/node.h"
 #include "cache-agent/store/store.h"
 #include "cache-agent/view/view_source.h"
+#include "cache-agent/warm/warm_engine.h"
 #include "common/identity.h"
 #include "common/result.h"
 #include "db/node_manifest.h"
@@ -26,6 +27,12 @@ class JobTable final : public view::ViewSource {
   /// `ask` may be null: then only jobs that were planned are known. All outlive the table.
   JobTable(Store& store, PlanSource* ask, std::map<std::string, OriginPlace> origins);
 
+  /// From now on a job is shown nothing that a walk of its own user has not confirmed. Both outlive the table. Once,
+  /// before use.
+  void look_first(WarmEngine& engine, const Clock& clock) {
+    engine_ = &engine;
+    clock_ = &clock;
+  }
   /// Brings back the jobs of the run before, and their leases. Once, before use.
   [[nodiscard]] Status recover();
 
@@ -38,11 +45,12 @@ class JobTable final : public view::ViewSource {
   /// the job is known, before the leases go.
   [[nodiscard]] std::optional<NodeJobRow> release(const JobKey& job, const std::function<void()>& before);
   [[nodiscard]] std::vector<JobKey> jobs() const;
-  [[nodiscard]] bool knows(std::uint32_t job_id) const;
+  [[nodiscard]] bool knows(std::uint32_t job_id) const override;
 
  private:
   [[nodiscard]] std::shared_ptr<Replica> choose(const NodeJobDatasetRow& wanted) const;
-  [[nodiscard]] view::PlannedView view_of(const NodeJobRow& job, const NodeJobDatasetRow& wanted);
+  [[nodiscard]] view::PlannedView view_of(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline);
+  [[nodiscard]] Status observe(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline) const;
   [[nodiscard]] Status put(const NodeJobRow& row);
   [[nodiscard]] Result<std::optional<NodeJobRow>> ask(std::uint32_t job_id, SteadyTime deadline);
   [[nodiscard]] Result<std::optional<std::vector<ReplicaInfo>>> take(const JobOrder& order, bool asked);
@@ -50,6 +58,8 @@ class JobTable final : public view::ViewSource {
 
   Store& store_;
   PlanSource* ask_;
+  WarmEngine* engine_ = nullptr;
+  const Clock* clock_ = nullptr;
   const std::map<std::string, OriginPlace> origins_;
   /// A question to the controller that is under way: a release that comes meanwhile makes its answer void.
   struct Question {

@@ -3,13 +3,20 @@
 namespace atlas::agent {
 
 void LocalNode::warm(const WarmOrder& order, OnProgress progress, OnWarmed done) {
+  if (order.verify)
+    return warm_.verify({order.dataset, order.as, order.payer, order.cache_limit, true}, std::move(progress),
+                        std::move(done));
   warm_.warm({order.dataset, order.as, order.payer, order.cache_limit, order.revalidate}, std::move(progress),
              std::move(done));
 }
 
 Result<JobOutcome> LocalNode::release(const JobKey& job) {
   const auto row = jobs_.release(job, [&] { released_(job.job_id); });
-  if (!row) return JobOutcome{};
+  if (!row) {
+    warm_.forget_job(job.job_id);
+    fetcher_.forget_job(job.job_id);
+    return JobOutcome{};
+  }
   JobOutcome outcome{true, {}};
   // What was fetched for the job is not kept by dataset: the first one carries it, the receipt adds them up.
   Bytes fetched{fetcher_.counters_of_job(job.job_id).bytes};

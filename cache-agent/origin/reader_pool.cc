@@ -144,7 +144,10 @@ void ReaderPool::serve(const std::shared_ptr<Shared>& shared) {
     ++shared->busy;
     shared->bulk += bulk ? 1 : 0;
     lock.unlock();
-    job.task(dropped ? become(*job.as) : dropped);
+    try {
+      job.task(dropped ? become(*job.as) : dropped);
+    } catch (const std::exception&) {  // the task's own end is told by what it holds; a thread must not end the agent
+    }
     job = {};  // what the task held is let go outside the lock
     lock.lock();
     --shared->busy;

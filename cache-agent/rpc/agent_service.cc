@@ -46,7 +46,7 @@ grpc::ServerWriteReactor<v1::Progress>* AgentService::Warm(grpc::CallbackServerC
       [this](Caller caller, const v1::WarmRequest& in, std::shared_ptr<ServerStream<v1::Progress>> stream) {
         if (auto ok = allow(caller); !ok) return stream->finish(ok);
         const WarmOrder order{from_wire(in.dataset()), from_wire(in.as()), from_wire(in.payer()),
-                              Bytes{in.cache_limit()}, in.revalidate()};
+                              Bytes{in.cache_limit()}, in.revalidate(),    in.verify()};
         node_.warm(
             order, [stream](const WarmProgress& progress) { stream->write(atlas::to_wire(progress)); },
             [stream](Result<WarmProgress> last) {

@@ -27,6 +27,7 @@ struct WarmOrder {
   JobKey payer;
   Bytes cache_limit;        ///< 0 = as needed
   bool revalidate = false;  ///< walk even if a recent walk vouches for the generation
+  bool verify = false;      ///< first compare all that is here of the dataset with its checksums
 };
 
 /// A job and what it reads, as the controller planned it.

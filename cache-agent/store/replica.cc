@@ -68,6 +68,11 @@ Result<std::shared_ptr<const Manifest>> Replica::manifest() const {
   return state_->manifest;
 }
 
+void Replica::forget_manifest() {
+  const std::lock_guard lock(state_->mutex);
+  if (state() == ReplicaState::complete) state_->manifest.reset();
+}
+
 void Replica::State::count_resident(const Manifest& from) {
   std::uint64_t bytes = 0, files = 0;
   for (FileIndex i = 0; i < from.size(); ++i) {
@@ -219,15 +224,19 @@ Result<Bytes> Replica::read(const Extent& extent, std::span<std::byte> into, Ver
   return Bytes{length};
 }
 
-Result<Replica::Verified> Replica::verify() {
+Result<Replica::Verified> Replica::verify(const Step& step) {
   ATLAS_ASSIGN(const auto entries, manifest());
   Verified result;
+  Bytes compared;
   std::vector<std::byte> block(kBlock.count);
   for (FileIndex i = 0; i < entries->size(); ++i) {
     const auto entry = entries->at(i);
+    if (entry.blocks != 0 && state_->blocks.test(entry.first_block)) state_->tree.forget(*entries, i);
     for (std::uint32_t b = 0; b < entry.blocks; ++b) {
       if (!state_->blocks.test(entry.first_block + b)) continue;
       ++result.checked;
+      compared.count += length_of_block(entry.attributes.size, b);
+      if (step && !step(compared)) return fail(Code::cancelled, "the comparison was stopped");
       const std::uint64_t length = length_of_block(entry.attributes.size, b);
       if (length == 0) {  // an empty file: is it there at all?
         std::byte none{};

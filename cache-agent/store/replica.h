@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -51,6 +52,9 @@ class Replica {
   /// The manifest; read from disk when it is not in memory (blocks). data_loss when it cannot be read.
   [[nodiscard]] Result<std::shared_ptr<const Manifest>> manifest() const;
 
+  /// Gives the memory of a complete replica's manifest back: 70 bytes per entry, and hardly anybody asks for it again.
+  void forget_manifest();
+
   /// True when every block that the extent touches is here. Never blocks; lock-free once the manifest is loaded.
   [[nodiscard]] bool resident(const Manifest& manifest, const Extent& extent) const;
   /// A resident file, to be read from directly by who has asked resident() first. Blocks.
@@ -77,8 +81,10 @@ class Replica {
   struct Verified {
     std::uint64_t checked = 0, bad = 0;  ///< blocks
   };
+  /// Told of the bytes compared so far; false = stop there (cancelled).
+  using Step = std::function<bool(Bytes checked)>;
   /// Compares every resident block with its checksum; clears the bits of those that differ. Blocks for long.
-  [[nodiscard]] Result<Verified> verify();
+  [[nodiscard]] Result<Verified> verify(const Step& step = {});
   /// Gives everything its final owner, mode and times, when all blocks are resident. `as` is the principal of the walk,
   /// `metas` the ACLs and xattrs of directories and opaque entries. The replica is complete only after
   /// Store::complete().

@@ -341,14 +341,17 @@ Status ReplicaTree::close_what_leaks(const Manifest& manifest, const Principal& 
   return status;
 }
 
+void ReplicaTree::forget(const Manifest& manifest, FileIndex file) const {
+  const auto parent = directory_of(manifest, file);
+  if (!parent) return;
+  const UniqueFd fd(openat((*parent)->get(), name_of(manifest, file).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (fd) posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+}
+
 void ReplicaTree::forget_large_files(const Manifest& manifest) const {
   for (FileIndex i = 0; i < manifest.size(); ++i) {
     const auto entry = manifest.at(i);
-    if (entry.blocks == 0 || entry.attributes.size < kLarge) continue;
-    const auto parent = directory_of(manifest, i);
-    if (!parent) continue;
-    const UniqueFd fd(openat((*parent)->get(), name_of(manifest, i).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
-    if (fd) posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+    if (entry.blocks != 0 && entry.attributes.size >= kLarge) forget(manifest, i);
   }
 }
 

@@ -50,6 +50,8 @@ class ReplicaTree {
   /// of directories, deepest first. `metas` has the ACLs and xattrs of directories and opaque entries.
   [[nodiscard]] Status finish(const Manifest& manifest, const Principal& as,
                               const std::map<FileIndex, FileMeta>& metas);
+  /// Drops a file's clean pages: what is read next comes from the disk.
+  void forget(const Manifest& manifest, FileIndex file) const;
   /// Drops large files from the page cache once they are on disk.
   void forget_large_files(const Manifest& manifest) const;
 

@@ -68,6 +68,7 @@ Status lend(const Lender& lender, Replica& into) {
     for (std::uint32_t i = 0; i < entry.blocks; ++i) sums[i] = from.blocks.sum(old->at(mine).first_block + i);
     ATLAS_TRY(into.adopt(whole, sums));
   }
+  lender.replica->forget_manifest();
   return {};
 }
 

@@ -217,6 +217,7 @@ Result<Reservation> Store::reserve(const DatasetId& dataset, const ManifestSumma
     if (make_room(*tier_named(lender.replica->tier()), need))
       return Reservation(*this, lender.replica->tier(), Bytes{need});
   }
+  if (lender.replica) lender.replica->forget_manifest();
   lender = {};
   return reserve(dataset, summary);
 }
@@ -375,9 +376,19 @@ void Store::note_failure(const std::string& tier, const Error& error) {
   if (Tier* t = tier_named(tier)) t->state = "suspect";
 }
 
-Result<Replica::Verified> Store::verify(const std::shared_ptr<Replica>& replica) {
-  ATLAS_ASSIGN(const auto verified, replica->verify());
-  if (verified.bad != 0) {
+std::vector<std::shared_ptr<Replica>> Store::replicas_of(const DatasetId& dataset) const {
+  std::vector<std::shared_ptr<Replica>> found;
+  const std::lock_guard lock(mutex_);
+  for (auto it = replicas_.lower_bound({dataset, {}}); it != replicas_.end() && it->first.first == dataset; ++it)
+    found.push_back(it->second.replica);
+  return found;
+}
+
+Result<Replica::Verified> Store::verify(const std::shared_ptr<Replica>& replica, const Replica::Step& step) {
+  const auto verified = replica->verify(step);
+  replica->forget_manifest();
+  if (!verified) return fail(verified.error());
+  if (verified->bad != 0) {
     ATLAS_TRY(put({replica->dataset(), replica->generation()}));
     announce(info(*replica));
   }

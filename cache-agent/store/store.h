@@ -111,7 +111,10 @@ class Store {
   /// Takes note of an error met while writing to a tier: EIO and the like make it suspect.
   void note_failure(const std::string& tier, const Error& error);
   /// Compares every block with its checksum; what differs makes the replica partial again. Blocks for long.
-  [[nodiscard]] Result<Replica::Verified> verify(const std::shared_ptr<Replica>& replica);
+  [[nodiscard]] Result<Replica::Verified> verify(const std::shared_ptr<Replica>& replica,
+                                                 const Replica::Step& step = {});
+  /// Every generation of a dataset that is here.
+  [[nodiscard]] std::vector<std::shared_ptr<Replica>> replicas_of(const DatasetId& dataset) const;
 
   void lease(const Replica& replica, std::uint32_t job_id);
   void unlease(std::uint32_t job_id);

@@ -58,13 +58,19 @@ Result<JobViews> AttachService::load(std::uint32_t job_id, const Principal& as, 
   }
   if (requeued) release(job_id);
   holder_.release_others(attempt_of(*views));
-  const std::lock_guard lock(mutex_);
-  auto [job, fresh] = jobs_.try_emplace(job_id);
-  if (fresh) {
-    job->second.views = *views;
-    adopt(job->second);
+  Result<JobViews> settled = JobViews{};
+  {
+    const std::lock_guard lock(mutex_);
+    auto [job, fresh] = jobs_.try_emplace(job_id);
+    if (fresh) {
+      job->second.views = *views;
+      adopt(job->second);
+    }
+    settled = job->second.views;
   }
-  return job->second.views;
+  if (source_.knows(job_id)) return settled;
+  release(job_id);  // it was released while its views were looked up: nobody would come for what is kept here
+  return fail(Code::cancelled, "the job is over");
 }
 
 /// A namespace that an earlier run of the agent left for this attempt of the job; else, with nothing to mount, the job

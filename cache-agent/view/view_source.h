@@ -45,6 +45,8 @@ class ViewSource {
   /// Waits for the controller until `deadline` at most. permission_denied when the plan is another user's; unavailable,
   /// deadline_exceeded when nobody could be asked.
   [[nodiscard]] virtual Result<JobViews> views_of(std::uint32_t job_id, const Principal& as, SteadyTime deadline) = 0;
+  /// False once the job has been released.
+  [[nodiscard]] virtual bool knows(std::uint32_t job_id) const = 0;
   /// For the job's receipt. Idempotent.
   virtual void record_attach(std::uint32_t job_id, const std::vector<AttachedView>& results) = 0;
 };

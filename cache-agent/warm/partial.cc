@@ -109,36 +109,36 @@ Result<std::shared_ptr<Replica>> WarmEngine::open_replica(const DatasetId& datas
   return replica;
 }
 
-Result<std::shared_ptr<Replica>> WarmEngine::open_partial(const DatasetId& dataset, const Principal& as, Bytes most,
-                                                          SteadyTime deadline) {
+Result<std::shared_ptr<const Manifest>> WarmEngine::observe(const DatasetId& dataset, const Principal& as,
+                                                            SteadyTime deadline) {
   ATLAS_TRY(check(dataset));
   if (!origins_.contains(dataset.origin))
     return fail(Code::not_found, "origin '" + dataset.origin + "' is not configured on node " + options_.node);
   const Principal who = with_groups(as);
   const Walker walker{dataset, key_of(who)};
-  std::shared_ptr<const Manifest> manifest;
-  {
-    std::unique_lock lock(mutex_);
-    if (stopping_) return fail(Code::unavailable, "the agent of node " + options_.node + " is stopping");
-    manifest = known(walker);
-    if (!manifest) {
-      auto& slot = walks_[walker];
-      const auto walk = slot ? slot : slot = std::make_shared<Walk>();
-      if (!std::exchange(walk->led, true)) {
-        ++active_;
-        runners_.post([this, walker, who, walk] {
-          std::atomic<std::uint64_t> seen{0};
-          static_cast<void>(lead(walker, who, walk, seen));  // told to those who wait
-          const std::lock_guard over(mutex_);
-          if (--active_ == 0) idle_.notify_all();
-        });
-      }
-      if (!changed_.wait_until(lock, deadline, [&] { return walk->result.has_value(); }))
-        return fail(Code::deadline_exceeded, "its files are still being listed");
-      if (!*walk->result) return fail(walk->result->error());
-      manifest = **walk->result;
-    }
+  std::unique_lock lock(mutex_);
+  if (stopping_) return fail(Code::unavailable, "the agent of node " + options_.node + " is stopping");
+  if (auto manifest = known(walker)) return manifest;
+  auto& slot = walks_[walker];
+  const auto walk = slot ? slot : slot = std::make_shared<Walk>();
+  if (!std::exchange(walk->led, true)) {
+    ++active_;
+    runners_.post([this, walker, who, walk] {
+      std::atomic<std::uint64_t> seen{0};
+      static_cast<void>(lead(walker, who, walk, seen));  // told to those who wait
+      const std::lock_guard over(mutex_);
+      if (--active_ == 0) idle_.notify_all();
+    });
   }
+  if (!changed_.wait_until(lock, deadline, [&] { return walk->result.has_value(); }))
+    return fail(Code::deadline_exceeded, "its files are still being listed");
+  return *walk->result;
+}
+
+Result<std::shared_ptr<Replica>> WarmEngine::open_partial(const DatasetId& dataset, const Principal& as, Bytes most,
+                                                          SteadyTime deadline) {
+  ATLAS_ASSIGN(const auto manifest, observe(dataset, as, deadline));
+  const Principal who = with_groups(as);
   auto replica = store_.find(dataset, manifest->summary().generation);
   const bool complete = replica && replica->state() == ReplicaState::complete;
   if (!complete) {

@@ -15,6 +15,16 @@ namespace {
 constexpr int kAttempts = 3;
 constexpr unsigned kFrontThreads = 4;
 
+/// What has gone wrong without words (memory, most likely) is the end of one warm-up, not of the agent.
+template <class Work>
+Result<bool> guarded(const Work& work) {
+  try {
+    return work();
+  } catch (const std::exception& error) {
+    return fail(Code::internal, std::string("the warm-up broke off: ") + error.what());
+  }
+}
+
 }  // namespace
 
 WarmEngine::WarmEngine(const std::vector<Origin*>& origins, Store& store, Fetcher& fetcher, const Clock& clock,
@@ -60,8 +70,8 @@ void WarmEngine::admit(const WarmRequest& request, const OnProgress& progress, c
   do {
     const std::lock_guard lock(mutex_);
     if (stopping_) return done(fail(Code::unavailable, "the agent of node " + options_.node + " is stopping"));
-    auto& slot = running_[{request.dataset, key_of(request.as)}];
-    fresh = slot == nullptr;
+    auto& slot = running_[key_of_request(request)];
+    fresh = slot == nullptr || slot->stop.stop_requested();  // nobody inherits another's cancellation
     if (fresh) {
       slot = std::make_shared<WarmUp>(request, options_.node);
       ++active_;
@@ -77,6 +87,10 @@ void WarmEngine::admit(const WarmRequest& request, const OnProgress& progress, c
   runners_.post([this, up] { run(up); });
 }
 
+WarmEngine::Running WarmEngine::key_of_request(const WarmRequest& request) {
+  return {request.dataset, key_of(request.as), request.cache_limit.count};
+}
+
 void WarmEngine::tick(const std::weak_ptr<WarmUp>& weak) {
   const auto up = weak.lock();
   if (!up) return;
@@ -87,7 +101,7 @@ void WarmEngine::tick(const std::weak_ptr<WarmUp>& weak) {
 
 void WarmEngine::run(const std::shared_ptr<WarmUp>& up) {
   for (int n = 0; n < kAttempts; ++n) {
-    auto done = attempt(up, n > 0);
+    auto done = guarded([&] { return attempt(up, n > 0); });
     if (done && !*done) return;  // it follows another
     if (!done && done.error().code == Code::aborted && n + 1 < kAttempts && !up->stop.stop_requested()) continue;
     return finish(up, done ? Status{} : Status(fail(done.error())));
@@ -98,7 +112,8 @@ void WarmEngine::finish(const std::shared_ptr<WarmUp>& up, const Status& status)
   {
     const std::lock_guard lock(mutex_);
     up->ticking.cancel();
-    running_.erase({up->request.dataset, key_of(up->request.as)});
+    const auto mine = running_.find(key_of_request(up->request));
+    if (mine != running_.end() && mine->second == up) running_.erase(mine);
   }
   up->end(status, clock_.now());
   const std::lock_guard lock(mutex_);
@@ -123,7 +138,10 @@ Result<bool> WarmEngine::attempt(const std::shared_ptr<WarmUp>& up, bool fresh_w
     }
     filling = up;
   }
-  const Status filled = fill(*up, manifest);
+  const auto filled = guarded([&]() -> Result<bool> {
+    ATLAS_TRY(fill(*up, manifest));
+    return true;
+  });
   std::vector<std::shared_ptr<WarmUp>> followers;
   {
     const std::lock_guard lock(mutex_);
@@ -138,32 +156,23 @@ Result<bool> WarmEngine::attempt(const std::shared_ptr<WarmUp>& up, bool fresh_w
   return true;
 }
 
-/// A recent walk of this principal, or of anyone when nothing is hidden from anyone, vouches for a complete replica.
+/// A recent walk of this very principal vouches for a complete replica. Another's does not: what it saw may have been
+/// closed, or changed, since.
 Result<bool> WarmEngine::already_complete(WarmUp& up) {
   const auto& request = up.request;
-  std::optional<Vouch> vouch;
-  bool own = false;
+  GenerationId generation;
+  WallTime seen{};
   {
     const std::lock_guard lock(mutex_);
     forget_old_walks();
-    const std::string who = key_of(request.as);
-    for (auto it = vouches_.lower_bound({request.dataset, ""});
-         it != vouches_.end() && it->first.first == request.dataset; ++it) {
-      const bool mine = it->first.second == who;
-      if (!mine && (own || it->second.opaque)) continue;
-      if (!mine && vouch && vouch->when > it->second.when) continue;
-      vouch = it->second;
-      own = mine;
-      if (mine) break;
-    }
+    const auto vouch = vouches_.find({request.dataset, key_of(request.as)});
+    if (vouch == vouches_.end()) return false;
+    generation = vouch->second.generation;
+    seen = vouch->second.wall;
   }
-  if (!vouch) return false;
-  const auto replica = store_.find(request.dataset, vouch->generation);
+  const auto replica = store_.find(request.dataset, generation);
   if (!replica || !replica->mountable_for(request.as)) return false;
-  if (!own)
-    ATLAS_TRY(
-        origins_.at(request.dataset.origin)->check_access(request.as, request.dataset.path, options_.access_limit));
-  up.describe(replica->summary(), vouch->wall);
+  up.describe(replica->summary(), seen);
   store_.touch(*replica);
   return true;
 }
@@ -261,10 +270,11 @@ Status WarmEngine::settle(const DatasetId& dataset, std::shared_ptr<Replica> rep
 bool WarmEngine::cancel(const DatasetId& dataset, const Principal& as) {
   const std::string who = key_of(with_groups(as));
   const std::lock_guard lock(mutex_);
-  const auto it = running_.find({dataset, who});
-  if (it == running_.end()) return false;
-  it->second->stop.request_stop();
-  return true;
+  bool any = false;
+  for (auto it = running_.lower_bound({dataset, who, 0});
+       it != running_.end() && std::get<0>(it->first) == dataset && std::get<1>(it->first) == who; ++it)
+    if (!it->second->stop.stop_requested()) any = it->second->stop.request_stop();
+  return any;
 }
 
 Result<WarmProgress> WarmEngine::survey(const DatasetId& dataset, const Principal& as,

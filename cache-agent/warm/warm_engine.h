@@ -9,6 +9,7 @@
 #include <set>
 #include <stop_token>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "cache-agent/fetch/executor.h"
@@ -60,6 +61,14 @@ class WarmEngine {
   /// dataset's root; resource_exhausted when it does not fit; unavailable, data_loss and others of origin or tier;
   /// cancelled.
   void warm(WarmRequest request, OnProgress progress, OnDone done);
+  /// Compares all that is here of the dataset with its checksums, then warms it as warm() does, so that what differed
+  /// comes again. Every call does it anew. Errors as for warm(); never blocks.
+  void verify(WarmRequest request, OnProgress progress, OnDone done);
+  /// What the dataset is now, as this principal sees it: from a walk of his own that still vouches (WarmOptions), one
+  /// under way, or one that begins now and goes on when `deadline` has passed. deadline_exceeded when the walk takes
+  /// longer; other errors as for warm(). Blocks.
+  [[nodiscard]] Result<std::shared_ptr<const Manifest>> observe(const DatasetId& dataset, const Principal& as,
+                                                                SteadyTime deadline);
   /// A replica for a job to read before it is complete, of what a walk by this principal shows: of a recent one or one
   /// under way, else of one that begins now and goes on when `deadline` has passed. Of the data at most `most` is kept
   /// (0 = as much as there is room for). deadline_exceeded when the walk takes longer; failed_precondition when the
@@ -96,6 +105,7 @@ class WarmEngine {
     std::optional<WalkResult> result;
   };
 
+  [[nodiscard]] Result<std::uint64_t> compare(const WarmRequest& request, const OnProgress& progress);
   void admit(const WarmRequest& request, const OnProgress& progress, const OnDone& done);
   void tick(const std::weak_ptr<WarmUp>& up);
   void run(const std::shared_ptr<WarmUp>& up);
@@ -133,7 +143,9 @@ class WarmEngine {
   std::set<std::pair<DatasetId, GenerationId>> opening_;
   bool stopping_ = false;
   unsigned active_ = 0;  ///< warm-ups that have not told their listeners the end
-  std::map<Walker, std::shared_ptr<WarmUp>> running_;
+  using Running = std::tuple<DatasetId, std::string, std::uint64_t>;  ///< dataset, who, --cache
+  [[nodiscard]] static Running key_of_request(const WarmRequest& request);
+  std::map<Running, std::shared_ptr<WarmUp>> running_;
   std::map<std::pair<DatasetId, GenerationId>, std::shared_ptr<WarmUp>> filling_;
   std::map<Walker, Vouch> vouches_;
   std::map<std::uint32_t, std::map<DatasetId, std::uint64_t>> filled_;  ///< bytes by job

@@ -40,6 +40,7 @@ void AgentClients::warm(const std::string& address, WarmOrder order, std::functi
   *request.mutable_payer() = to_wire(order.payer);
   request.set_cache_limit(order.cache_limit.count);
   request.set_revalidate(order.revalidate);
+  request.set_verify(order.verify);
   const auto to = peer(address);
   stream_async<Async, v1::WarmRequest, v1::Progress>(
       auth_, to->stub->async(), &Async::Warm, "Agent.Warm", std::move(request), to->name,

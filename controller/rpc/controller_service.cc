@@ -133,7 +133,7 @@ grpc::ServerWriteReactor<v1::JobStatus>* ControllerService::WatchJob(grpc::Callb
 grpc::ServerUnaryReactor* ControllerService::Explain(grpc::CallbackServerContext* ctx,
                                                      const v1::ExplainRequest* request, v1::ExplainReply* reply) {
   return on_strand(ctx, "Controller.Explain", request, reply,
-                   [this](const Person&, const v1::ExplainRequest& in) { return explain(parts_, in); });
+                   [this](const Person& person, const v1::ExplainRequest& in) { return explain(parts_, person, in); });
 }
 
 grpc::ServerUnaryReactor* ControllerService::ListJobs(grpc::CallbackServerContext* ctx,

@@ -156,8 +156,16 @@ void evict_dataset(const ControllerParts& parts, const Person& person, const v1:
 
 namespace {
 
-/// The nodes to warm: those named, else the one place() would choose for a job.
-Result<std::vector<std::string>> warm_targets(const ControllerParts& parts, const v1::WarmDatasetRequest& request) {
+/// The nodes to warm: those named, else the one place() would choose for a job. To verify: else all that hold it.
+Result<std::vector<std::string>> warm_targets(const ControllerParts& parts, const v1::WarmDatasetRequest& request,
+                                              const DatasetId& dataset) {
+  if (request.nodes().empty() && request.verify()) {
+    std::vector<std::string> holders;
+    for (const auto& [node, agent] : parts.registry.agents())
+      if (agent.connected && holds_any(agent, dataset)) holders.push_back(node);
+    if (!holders.empty()) return holders;
+    return fail(Code::not_found, "no node holds " + printable(request.dataset()) + ": there is nothing to verify");
+  }
   if (!request.nodes().empty()) {
     ATLAS_ASSIGN(const auto agents, agents_of(parts, request.nodes()));
     std::vector<std::string> names;
@@ -182,15 +190,30 @@ void warm_dataset(const ControllerParts& parts, const Person& person, const v1::
                   const std::shared_ptr<ServerStream<v1::Progress>>& stream) {
   const auto dataset = parts.datasets.resolve(request.dataset());
   if (!dataset) return stream->finish(fail(dataset.error()));
-  const auto nodes = warm_targets(parts, request);
+  const auto nodes = warm_targets(parts, request, *dataset);
   if (!nodes) return stream->finish(fail(nodes.error()));
   struct Gather {
     std::size_t open;
     Status result;
   };
   const auto gather = std::make_shared<Gather>(Gather{nodes->size(), {}});
-  const WarmOrder order{*dataset, {person.caller.uid, person.caller.gid, {}}, {}, {}, true};
+  const WarmOrder order{*dataset, {person.caller.uid, person.caller.gid, {}}, {}, {}, true, request.verify()};
   for (const auto& node : *nodes) {
+    if (request.verify()) {  // nobody else's business: neither joined nor taken up again
+      parts.agents.warm(
+          parts.registry.find(node)->address, order,
+          [stream, node](WarmProgress progress) {
+            progress.node = node;
+            stream->write(to_wire(progress));
+          },
+          [&strand = parts.strand, stream, gather, node](const Status& status) {
+            strand.post([stream, gather, node, status] {
+              if (!status && gather->result) gather->result = fail(status.error().in(node));
+              if (--gather->open == 0) stream->finish(gather->result);
+            });
+          });
+      continue;
+    }
     static_cast<void>(
         parts.staging.warmups().want(node, order,
                                      {[stream](const WarmProgress& progress) { stream->write(to_wire(progress)); },

@@ -68,8 +68,10 @@ std::set<DatasetId> all_datasets(const ControllerParts& parts) {
 
 bool may_see(const ControllerParts& parts, const Person& person, const DatasetId& dataset) {
   if (person.is_operator || parts.registry.has_read(dataset, person.caller.uid)) return true;
+  // A site's name is an operator's word that the dataset may be known. A personal one proves nothing: anybody may give
+  // it.
   for (const auto& [name, entry] : parts.datasets.names())
-    if (entry.dataset == dataset && (name[0] != '~' || name.starts_with("~" + person.name + "/"))) return true;
+    if (entry.dataset == dataset && name[0] != '~') return true;
   return false;
 }
 
@@ -98,9 +100,18 @@ v1::JobStatus job_status(const ControllerParts& parts, const JobView& view) {
   return out;
 }
 
-Result<v1::ExplainReply> explain(const ControllerParts& parts, const v1::ExplainRequest& request) {
+Result<v1::ExplainReply> explain(const ControllerParts& parts, const Person& person,
+                                 const v1::ExplainRequest& request) {
   Staging::Question question;
   ATLAS_ASSIGN(question.request, decode_request(request.request()));
+  for (const auto& name : question.request.datasets) {
+    ATLAS_ASSIGN(const auto dataset, parts.datasets.resolve(name));
+    if (parts.registry.newest(dataset) && !may_see(parts, person, dataset))
+      return fail(Code::permission_denied,
+                  "nothing is shown of " + printable(name) +
+                      " before a first job or warm-up of yours has read it (atlasctl dataset warm): others cached it, "
+                      "and whether you may know of it is the origin's to say");
+  }
   question.nodes = std::max<std::uint32_t>(1, request.nodes());
   question.partition = request.partition();
   question.node_list = request.node_list();

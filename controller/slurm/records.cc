@@ -181,6 +181,7 @@ JobRecord to_job(const slurm_job_info_t& job) {
   out.outcome = outcome_of(job.job_state);
   out.state_reason = reason_name(job.state_reason);
   out.held = out.state == JobState::pending && job.priority == 0;
+  out.dependent = out.state == JobState::pending && !text(job.dependency).empty();
   out.exclusive = job.shared == JOB_SHARED_NONE;
   out.nodes_wanted = std::max(1U, number(job.num_nodes));
   out.nodes_most = number(job.max_nodes);

@@ -30,6 +30,7 @@ struct JobRecord {
   std::string
       state_reason;  ///< Slurm's word for why it is pending: "BurstBufferStageIn", "BeginTime", "Resources", ...
   bool held = false;
+  bool dependent = false;  ///< waits for other jobs (--dependency)
   bool exclusive = false;
   std::uint32_t nodes_wanted = 1, nodes_most = 0;  ///< -N min and max (0 = none given)
   std::uint32_t cpus_wanted = 1;

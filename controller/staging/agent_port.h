@@ -15,6 +15,7 @@ struct WarmOrder {
   JobKey payer;       ///< job_id 0 = nobody's
   Bytes cache_limit;  ///< 0 = as needed
   bool revalidate = false;
+  bool verify = false;  ///< first compare what is there with its checksums
 };
 
 struct PlanOrder {

@@ -12,6 +12,8 @@ using namespace std::chrono_literals;
 constexpr auto kBriefCheck = 1500ms;
 // A rate says something after so long.
 constexpr auto kRateKnown = 5s;
+// Until the controller has seen a job it is held back for warm.controller_grace only.
+constexpr auto kGrace = 65s;
 // Slurm has had the time to start what it was given (batch_sched_delay is 3 s).
 constexpr auto kSlurmsTurn = 4s;
 
@@ -41,6 +43,16 @@ void Staging::advance(StagedJob& job) {
     recheck_pin(job);
     return releaser_.bring(job);
   }
+  if (!job.startable(now)) {
+    job.kept = true;
+    if (job.wait.count() > 0) releaser_.hold_back(job, now + job.wait, job.wait / 2);
+    return answer_hook(job.row.key.job_id, false, "its data is looked at when it could start");
+  }
+  if (std::exchange(job.kept, false)) {
+    job.could_start = now;
+    if (job.wait.count() > 0) job.row.deadline = std::chrono::ceil<std::chrono::seconds>(job.deadline());
+  }
+  if (job.may_wait(now)) releaser_.hold_back(job, job.deadline(), kGrace);
   if (job.hopeless) return start_cold(job, job.row.reason);
   if (job.wait.count() > 0 && !job.may_wait(now)) {
     std::string what = "its data was not there after " + seconds_of(job.wait);
@@ -205,7 +217,9 @@ void Staging::ready(StagedJob& job, const std::vector<std::string>& nodes, JobPh
   job.row.nodes = nodes;
   const auto held = std::chrono::duration_cast<std::chrono::milliseconds>(parts_.clock.wall() - job.row.first_seen);
   if (job.wait.count() > 0) job.row.waited = held;
-  if (!job.user_nodes && !job.row.array) {
+  // Components of a heterogeneous job start together or not at all: nodes chosen one by one may exclude each other.
+  const bool may_pin = !job.user_nodes && !job.row.array && job.record.het_job_id == 0;
+  if (may_pin) {
     const bool anywhere = nodes.empty() || (cluster_ && decide(job).all_hold);
     if (!anywhere) {
       job.pin = compress_hostlist(nodes);
@@ -214,7 +228,7 @@ void Staging::ready(StagedJob& job, const std::vector<std::string>& nodes, JobPh
       if (job.row.wrote_req_nodes && !job.row.wrote_req_nodes->empty()) job.pin = "";
     }
   }
-  if (job.row.array) job.row.nodes.clear();
+  if (job.row.array || job.record.het_job_id != 0) job.row.nodes.clear();
   plan_on(job, job.row.nodes, false);
   parts_.log.info("job " + std::to_string(job.row.key.job_id) + " (" + job.row.user + ") " +
                   std::string(name_of(phase)) + ": " + reason);
@@ -252,7 +266,10 @@ void Staging::recheck_pin(StagedJob& job) {
   const bool waiting = job.row.phase == JobPhase::waiting;
   if (waiting && !job.may_wait(now) && usable)
     return start_cold(job, compress_hostlist(nodes) + " stayed busy for " + seconds_of(job.wait));
-  if (usable && !refused && (free_now(job, nodes) || now - job.patched < kSlurmsTurn)) return;
+  const bool slurms_turn = now - job.patched < kSlurmsTurn;
+  // Memory, GPUs, licences: what staging does not count is in the way although the CPUs are free.
+  const bool full = !slurms_turn && job.record.state_reason == "Resources";
+  if (usable && !refused && (slurms_turn || (free_now(job, nodes) && !full))) return;
   const auto better = decide(job);
   if (better.action == Action::go && better.nodes != nodes && !refused)
     return ready(job, better.nodes, JobPhase::ready, better.reason);

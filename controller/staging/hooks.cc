@@ -99,6 +99,7 @@ void Staging::pre_run(const JobRecord& record, const std::function<void(Result<H
   if (job == nullptr) return done(HookAnswer{true, "the job asks for nothing"});
   releaser_.observe(*job, record, parts_.clock.wall());
   runs(*job, record);
+  look_again(*job);
   const auto nodes = job->row.nodes;
   auto open = std::make_shared<std::size_t>(1);
   auto cold = std::make_shared<std::vector<std::string>>();

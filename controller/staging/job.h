@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <set>
@@ -19,7 +20,9 @@ struct StagedJob {
   Request request;
   std::vector<DatasetId> datasets;    ///< parallel to request.datasets
   JobRecord record;                   ///< as Slurm last showed it
-  std::chrono::milliseconds wait{0};  ///< the most it waits, from first_seen
+  std::chrono::milliseconds wait{0};  ///< the most it waits, from when it could have started
+  bool kept = false;                  ///< it could not have started when it was last seen
+  WallTime could_start{};             ///< when it could, after that
 
   // What Slurm's record shall say, once decided.
   bool released = false;           ///< it need not be held back by begin_time any more
@@ -56,11 +59,18 @@ struct StagedJob {
   [[nodiscard]] bool pending() const {
     return !ending && row.phase != JobPhase::running && row.phase != JobPhase::ended;
   }
+  /// Nothing but data, nodes and a time that is near is in its way. What is decided earlier is old when it starts, and
+  /// holds cache for nothing.
+  [[nodiscard]] bool startable(WallTime now) const {
+    constexpr std::chrono::milliseconds kSoon{10'000};
+    const WallTime own = record.own_begin.value_or(WallSeconds{});
+    return !record.held && !record.dependent && own <= now + std::max(wait, kSoon);
+  }
   [[nodiscard]] Principal principal() const { return {row.uid, row.gid, {}}; }
   /// It waits at most so long: counted from when it could have started.
   [[nodiscard]] WallTime deadline() const {
     const WallTime own = record.own_begin.value_or(WallSeconds{});
-    return (own > row.first_seen ? own : row.first_seen) + wait;
+    return std::max({own, row.first_seen, could_start}) + wait;
   }
   [[nodiscard]] bool may_wait(WallTime now) const { return wait.count() > 0 && now < deadline(); }
   [[nodiscard]] PlanOrder plan_order() const {

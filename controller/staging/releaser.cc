@@ -93,6 +93,21 @@ void Releaser::bring(StagedJob& job, std::function<void()> settled) {
   });
 }
 
+void Releaser::hold_back(StagedJob& job, WallTime until, std::chrono::milliseconds margin) {
+  const auto now = clock_.wall();
+  const WallTime begin = job.record.begin;
+  if (job.patching || job.user_begin || job.record.held || !job.pending()) return;
+  if (begin <= now || begin > now + margin || begin + 5s > until || !begin_is_ours(job, job.record, now)) return;
+  if (job.record.own_begin && *job.record.own_begin == job.record.begin) return;  // not moved by Atlas (yet)
+  JobPatch patch;
+  patch.job_id = job.row.key.job_id;
+  patch.begin = std::chrono::ceil<std::chrono::seconds>(until);
+  job.row.wrote_begin = *patch.begin;
+  if (auto ok = catalog_.put_job(job.row); !ok) complain_(ok.error());
+  job.patching = true;
+  slurm_.apply(patch, [this, key = job.row.key, patch](const Status& status) { applied(key, patch, status, {}); });
+}
+
 void Releaser::applied(const JobKey& key, const JobPatch& patch, const Status& status,
                        const std::function<void()>& settled) {
   auto* job = find_(key);

@@ -24,6 +24,9 @@ class Releaser {
   void bring(StagedJob& job, std::function<void()> settled = {});
   /// A start time ahead that Atlas or Slurm wrote, not the user.
   [[nodiscard]] bool begin_is_ours(const StagedJob& job, const JobRecord& record, WallTime now) const;
+  /// A job that waits for its data and would be let go within `margin` (because the controller was not there to say for
+  /// how long, or other jobs keep it waiting longer) waits until `until`. A start time the user has set stays.
+  void hold_back(StagedJob& job, WallTime until, std::chrono::milliseconds margin);
   /// A task that was split out of a released array still waits: lets it go.
   void release_task(const StagedJob& array, const JobRecord& task);
 

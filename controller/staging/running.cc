@@ -58,6 +58,17 @@ void Staging::fill(StagedJob& job) {
   }
 }
 
+/// A job that starts long after its data was looked at: the walk that its attach needs begins now, on its nodes.
+void Staging::look_again(StagedJob& job) {
+  if (job.hopeless) return;
+  const auto oldest = parts_.clock.wall() - parts_.config.warm.revalidate / 2;
+  const bool fresh = std::all_of(job.datasets.begin(), job.datasets.end(), [&](const DatasetId& id) {
+    const auto newest = parts_.registry.newest(id);
+    return newest && newest->observed > oldest;
+  });
+  if (!fresh) prefetch(job, job.row.nodes);
+}
+
 void Staging::end(StagedJob& job, const std::string& reason) {
   if (job.ending) return;
   const bool ran = job.row.phase == JobPhase::running;

@@ -139,6 +139,7 @@ class Staging {
   void runs(StagedJob& job, const JobRecord& record);
   void plan_on(StagedJob& job, const std::vector<std::string>& nodes, bool hard);
   void fill(StagedJob& job);
+  void look_again(StagedJob& job);
   void end(StagedJob& job, const std::string& reason);
   void released_on(const JobKey& key, const std::string& node, const ReleaseOutcome& outcome);
   void finish_endings();

@@ -15,7 +15,7 @@ WarmUps::WarmUps(Executor& strand, AgentPort& agents, Registry& registry, const 
     : strand_(strand), agents_(agents), registry_(registry), clock_(clock) {}
 
 WarmUps::Ticket WarmUps::want(const std::string& node, const WarmOrder& order, Waiter waiter) {
-  const Key key{node, order.dataset, order.as.uid};
+  const Key key{node, order.dataset, order.as.uid, order.cache_limit.count};
   const Ticket ticket = next_ticket_++;
   const auto [at, added] = running_.try_emplace(key);
   at->second.waiters.emplace(ticket, std::move(waiter));
@@ -85,7 +85,9 @@ void WarmUps::on_done(const Key& key, std::uint64_t call, const Status& status) 
   const auto at = running_.find(key);
   if (at == running_.end() || at->second.call != call) return;
   auto& running = at->second;
-  if (!status && status.error().code == Code::unavailable && running.retries < kRetries) {
+  // Cancelled: by another job of the same user, with another --cache, that shared the copy on the node.
+  const bool again = !status && (status.error().code == Code::unavailable || status.error().code == Code::cancelled);
+  if (again && running.retries < kRetries) {
     ++running.retries;
     running.call = 0;
     strand_.post_after(kRetryAfter, [this, key] { start(key); });
@@ -107,18 +109,18 @@ void WarmUps::finish(const Key& key, const Result<Generation>& result) {
 }
 
 bool WarmUps::warming(const std::string& node, const DatasetId& dataset) const {
-  const auto at = running_.lower_bound({node, dataset, 0});
+  const auto at = running_.lower_bound({node, dataset, 0, 0});
   return at != running_.end() && std::get<0>(at->first) == node && std::get<1>(at->first) == dataset;
 }
 
 const WarmProgress* WarmUps::progress(const std::string& node, const DatasetId& dataset) const {
-  const auto at = running_.lower_bound({node, dataset, 0});
+  const auto at = running_.lower_bound({node, dataset, 0, 0});
   if (at == running_.end() || std::get<0>(at->first) != node || std::get<1>(at->first) != dataset) return nullptr;
   return &at->second.last;
 }
 
 std::chrono::milliseconds WarmUps::running_for(const std::string& node, const DatasetId& dataset) const {
-  const auto at = running_.lower_bound({node, dataset, 0});
+  const auto at = running_.lower_bound({node, dataset, 0, 0});
   if (at == running_.end() || std::get<0>(at->first) != node || std::get<1>(at->first) != dataset) return {};
   return std::chrono::duration_cast<std::chrono::milliseconds>(clock_.now() - at->second.since);
 }

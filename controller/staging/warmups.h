@@ -41,7 +41,8 @@ class WarmUps {
   [[nodiscard]] std::chrono::milliseconds running_for(const std::string& node, const DatasetId& dataset) const;
 
  private:
-  using Key = std::tuple<std::string, DatasetId, std::uint32_t>;
+  /// Node, dataset, user, and --cache: who allows less must not fail who allows more.
+  using Key = std::tuple<std::string, DatasetId, std::uint32_t, std::uint64_t>;
   struct Running {
     WarmOrder order;
     WarmProgress last;

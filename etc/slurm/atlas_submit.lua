@@ -25,6 +25,7 @@ local MAX_REQUEST = 8 * 1024 -- common/request.h: kMaxEncodedRequest
 local MAX_BURST_BUFFER = 8 * 1024 -- what slurmctld accepts in that field; admin_comment has no limit
 local MAX_FILE = 4 * 1024 * 1024
 local DEFAULT_MAX_WAIT = 30 * 60 -- common/config.h: warm.max_wait
+local DEFAULT_GRACE = 60 -- common/config.h: warm.controller_grace
 local NOT_HET = 4294967294 -- NO_VAL
 
 local function log(text) slurm.log_info("%s", "atlas: " .. text) end
@@ -65,15 +66,15 @@ local function seconds_of(text)
   return number and scale and math.ceil(tonumber(number) * scale)
 end
 
--- warm.max_wait of atlas.toml, in seconds.
-local function max_wait(config)
+-- A duration of [warm] in atlas.toml, in seconds.
+local function warm_key(config, key, default)
   local table_name = ""
   for line in (read(config) or ""):gmatch("[^\r\n]+") do
     table_name = line:match("^%s*%[([%w_]+)%]") or (line:match("^%s*%[%[") and "") or table_name
-    local value = table_name == "warm" and line:match('^%s*max_wait%s*=%s*["\']([^"\']*)["\']')
-    if value then return seconds_of(value) or DEFAULT_MAX_WAIT end
+    local value = table_name == "warm" and line:match("^%s*" .. key .. '%s*=%s*["\']([^"\']*)["\']')
+    if value then return seconds_of(value) or default end
   end
-  return DEFAULT_MAX_WAIT
+  return default
 end
 
 -- The most seconds that a job with this request waits for its data, as launcher/atlas_stage.cc: longest_wait().
@@ -85,7 +86,12 @@ local function longest_wait(request, config)
     most = tonumber(request:match(",l=[%d.]+@(%d+)") or 0)
   end
   if most == 0 then return 0 end
-  return math.min(most, max_wait(config))
+  return math.min(most, warm_key(config, "max_wait", DEFAULT_MAX_WAIT))
+end
+
+-- How long a job without hooks is held back at first: the controller, once it has seen it, lets it wait for longer.
+local function first_wait(request, config)
+  return math.min(longest_wait(request, config), warm_key(config, "controller_grace", DEFAULT_GRACE))
 end
 
 -- Why a directive must not be written now, or nil. Slurm refuses a job whose burst buffer script does not load or whose
@@ -163,7 +169,7 @@ local function submit(job_desc)
   end
   if tonumber(job_desc.immediate) == 1 then return by_record(job_desc, request, 0) end
   if job_desc.array_inx ~= nil and job_desc.array_inx ~= "" then
-    return by_record(job_desc, request, longest_wait(request, paths.config))
+    return by_record(job_desc, request, first_wait(request, paths.config))
   end
   local trouble = directive_trouble(paths)
   if trouble then
@@ -171,7 +177,7 @@ local function submit(job_desc)
   elseif by_directive(job_desc, request) then
     return
   end
-  by_record(job_desc, request, longest_wait(request, paths.config))
+  by_record(job_desc, request, first_wait(request, paths.config))
 end
 
 -- Call it from slurm_job_submit. Returns slurm.SUCCESS, always.

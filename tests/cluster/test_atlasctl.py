@@ -60,6 +60,20 @@ def test_a_dataset_is_warmed_shown_and_evicted(cluster: Cluster, speech: Path) -
     assert last["phase"] == "complete" and last["origin_bytes"] == 0, "nothing is read for what is there"
 
 
+def test_verify_finds_a_flipped_bit_and_puts_it_right(cluster: Cluster, speech: Path) -> None:
+    copy = next((cluster.state / "nodes" / "n002" / "store" / "replicas").glob("*/*/tree/0.wav"))
+    with copy.open("r+b") as file:
+        byte = file.read(1)
+        file.seek(0)
+        file.write(bytes([byte[0] ^ 1]))
+    last = json.loads(ctl(cluster, "--json", "dataset", "verify", speech).check().out.splitlines()[-1])
+    assert last["phase"] == "complete" and last["bad_blocks"] == 1
+    assert copy.read_bytes() == (speech / "0.wav").read_bytes()
+    text = ctl(cluster, "dataset", "verify", speech).check().out
+    assert "complete" in text and "bad block" not in text
+    assert ctl(cluster, "dataset", "verify", cluster.origin / "nobody-has-it").code == 1
+
+
 def test_names_are_the_operators_and_each_users_own(cluster: Cluster, speech: Path) -> None:
     refused = ctl(cluster, "dataset", "create", "speech", speech)
     assert refused.code == 1 and "operator" in refused.err

@@ -2,6 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <future>
+
+#include "cache-agent/store/replica_state.h"
+#include "cache-agent/store/scrubber.h"
 #include "tests/support/node_parts.h"
 #include "tests/support/origin_tree.h"
 
@@ -137,6 +141,81 @@ TEST_F(Generations, WithoutRoomForTwoCopiesTheDifferenceStillFits) {
   ASSERT_TRUE(fresh) << fresh.error().message;
   EXPECT_EQ(node.origin.counters().bytes - before, kSize);
   EXPECT_EQ(compare(node, *fresh), "");
+}
+
+class Integrity : public Generations {
+ protected:
+  /// A bit of a replica's file flips, as on a bad disk.
+  static void flip(const Replica& replica, const char* name) {
+    const auto path = temporary_tree(replica) + "/" + name;
+    const UniqueFd fd(::open(path.c_str(), O_RDWR));
+    char byte = 0;
+    ASSERT_EQ(pread(fd.get(), &byte, 1, 1000), 1);
+    byte = static_cast<char>(byte ^ 4);
+    ASSERT_EQ(pwrite(fd.get(), &byte, 1, 1000), 1);
+  }
+  static std::string temporary_tree(const Replica& replica) { return replica.internals().path + "/tree"; }
+  static Result<WarmProgress> verify(NodeParts& node, const Principal& as, std::vector<WarmPhase>& phases) {
+    std::promise<Result<WarmProgress>> done;
+    node.engine->verify(
+        {{"o", "ds"}, as, {}, {}, false}, [&](const WarmProgress& now) { phases.push_back(now.phase); },
+        [&](Result<WarmProgress> last) { done.set_value(std::move(last)); });
+    return done.get_future().get();
+  }
+};
+
+TEST_F(Integrity, VerifyFindsWhatDiffersAndFetchesThatAgain) {
+  many_files();
+  NodeParts node(options());
+  const auto warm = node.warm("ds", user(kAlice));
+  ASSERT_TRUE(warm);
+  flip(*node.replica("ds", *warm), "f4");
+  flip(*node.replica("ds", *warm), "sub/f5");
+  const auto before = node.origin.counters().bytes;
+  std::vector<WarmPhase> phases;
+  const auto done = verify(node, user(kAlice), phases);
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(done->bad_blocks, 2U);
+  EXPECT_EQ(done->phase, WarmPhase::complete);
+  EXPECT_EQ(phases.front(), WarmPhase::verifying);
+  EXPECT_EQ(node.origin.counters().bytes - before, 2 * kSize);
+  EXPECT_EQ(compare(node, *done), "");
+  const auto again = verify(node, user(kAlice), phases);
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->bad_blocks, 0U);
+}
+
+TEST_F(Integrity, VerifyIsForThoseWhoMayRead) {
+  directory("ds", kAlice, 0700);
+  file("ds/f", "x");
+  NodeParts node(options());
+  ASSERT_TRUE(node.warm("ds", user(kAlice)));
+  std::vector<WarmPhase> phases;
+  const auto refused = verify(node, user(kBob), phases);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::permission_denied);
+  EXPECT_THAT(phases, IsEmpty());
+}
+
+TEST_F(Integrity, TheScrubberFindsABadBlockAndTheNextJobFetchesIt) {
+  many_files();
+  NodeParts node(options());
+  const auto warm = node.warm("ds", user(kAlice));
+  ASSERT_TRUE(warm);
+  flip(*node.replica("ds", *warm), "f4");
+  std::promise<std::string> found;
+  {
+    const Scrubber scrubber(*node.store, node.clock, {std::chrono::milliseconds(1), {}},
+                            [&](const std::string& what) { found.set_value(what); });
+    const auto future = found.get_future();
+    ASSERT_EQ(future.wait_for(std::chrono::seconds(30)), std::future_status::ready);
+  }
+  EXPECT_EQ(node.replica("ds", *warm)->state(), ReplicaState::partial);
+  const auto before = node.origin.counters().bytes;
+  const auto again = node.warm("ds", user(kAlice), true);
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(node.origin.counters().bytes - before, kSize);
+  EXPECT_EQ(compare(node, *again), "");
 }
 
 }  // namespace

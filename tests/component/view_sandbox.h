@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,15 @@ class FakeSource final : public view::ViewSource {
  public:
   Result<view::JobViews> views_of(std::uint32_t job_id, const Principal& as, SteadyTime deadline) override;
   void record_attach(std::uint32_t job_id, const std::vector<view::AttachedView>& results) override;
+  [[nodiscard]] bool knows(std::uint32_t job_id) const override {
+    const std::lock_guard lock(mutex_);
+    return !released_.contains(job_id);
+  }
+  /// The job is over, although its views were asked for a moment ago.
+  void forget(std::uint32_t job_id) {
+    const std::lock_guard lock(mutex_);
+    released_.insert(job_id);
+  }
 
   void set(const view::JobViews& job);
   void fail_with(std::optional<Error> error);
@@ -32,6 +42,7 @@ class FakeSource final : public view::ViewSource {
   std::map<std::uint32_t, view::JobViews> jobs_;
   std::map<std::uint32_t, std::vector<view::AttachedView>> recorded_;
   std::optional<Error> error_;
+  std::set<std::uint32_t> released_;
 };
 
 /// An origin, a store and an agent's local side in a directory of their own, in a mount namespace of the test process.

@@ -140,7 +140,7 @@ TEST_F(Warm, ASecondWarmUpReadsNothing) {
   EXPECT_EQ(node.origin.counters().bytes, after.bytes) << "nothing changed, so no data is read";
 }
 
-TEST_F(Warm, AnyonesWalkVouchesWhenNothingIsHidden) {
+TEST_F(Warm, NobodysWalkVouchesForAnother) {
   directory("ds", kAlice, 0755);
   file("ds/f", "x");
   directory("ds2", kAlice, 0755);
@@ -148,9 +148,14 @@ TEST_F(Warm, AnyonesWalkVouchesWhenNothingIsHidden) {
   file("closed/f", "x");
   NodeParts node(options());
   ASSERT_TRUE(node.warm("ds", user(kAlice)));
-  const auto operations = node.origin.counters().operations;
-  ASSERT_TRUE(node.warm("ds", user(kBob)));
-  EXPECT_LE(node.origin.counters().operations, operations + 4) << "only the root is checked";
+  const auto bytes = node.origin.counters().bytes;
+  const auto same = node.warm("ds", user(kBob));
+  ASSERT_TRUE(same);
+  EXPECT_EQ(node.origin.counters().bytes, bytes) << "he looks himself, and reads nothing twice";
+  ASSERT_EQ(chmod(origin("ds/f").c_str(), 0600), 0);
+  const auto closed = node.warm("ds", user(kCarol));
+  ASSERT_TRUE(closed);
+  EXPECT_NE(closed->generation.id, same->generation.id) << "closed since the others looked";
   ASSERT_TRUE(node.warm("closed", user(kAlice)));
   ASSERT_EQ(chmod(origin("closed").c_str(), 0700), 0);
   EXPECT_EQ(node.warm("closed", user(kBob)).error().code, Code::permission_denied);

@@ -14,7 +14,7 @@
 
 namespace atlas::agent {
 
-inline constexpr std::uint32_t kAlice = 30001, kBob = 30002;
+inline constexpr std::uint32_t kAlice = 30001, kBob = 30002, kCarol = 30003;
 
 /// An origin in a directory of its own, and what tests put there.
 class OriginTree : public ::testing::Test {

@@ -461,6 +461,86 @@ TEST_F(StagingTrouble, ALeaseThatANodeKeepsForAJobThatIsOverIsReleasedAgain) {
   EXPECT_THAT(world.agents.released, ::testing::Not(::testing::Contains(::testing::Pair("n1", 10U)))) << "it runs";
 }
 
+TEST_F(StagingTrouble, AnArrayIsHeldBackForTheGraceOnlyUntilTheControllerHasSeenIt) {
+  auto& base = world.submit(10, kWarm);
+  base.burst_buffer.clear();
+  base.admin_comment = std::string("atlas:") + kWarm;
+  base.array_job_id = 10;
+  base.array_waiting = true;
+  base.own_begin = base.submitted;
+  base.begin = base.submitted + 60s;
+  world.pass(6s);
+  ASSERT_EQ(world.agents.open().size(), 1U);
+  EXPECT_GE(world.slurm.jobs[10].begin, base.submitted + 29min);
+  world.pass(5min);
+  EXPECT_TRUE(world.held_back(10)) << "it waits for its data";
+  FakeAgents::finish(*world.agents.open().at(0), world.generation);
+  world.pass(3s);
+  EXPECT_FALSE(world.held_back(10));
+}
+
+TEST_F(StagingTrouble, NothingIsDecidedForAJobThatCannotStartYet) {
+  world.holds("n1", world.speech);
+  auto& record = world.submit(10, kWarm);
+  record.dependent = true;
+  world.data_in(10);
+  world.pass(40min);
+  EXPECT_THAT(world.agents.plans, IsEmpty()) << "no lease";
+  EXPECT_TRUE(world.agents.warms.empty());
+  EXPECT_TRUE(world.held_back(10)) << "it must not slip away when the other job ends";
+  world.slurm.jobs[10].dependent = false;
+  world.pass(3s);
+  EXPECT_FALSE(world.held_back(10));
+  EXPECT_EQ(world.slurm.jobs[10].req_nodes, "n1");
+  EXPECT_FALSE(world.job(10).row.cold);
+}
+
+TEST_F(StagingTrouble, AHeldJobTakesNoLease) {
+  world.holds("n1", world.speech);
+  auto& record = world.submit(10, kWarm);
+  record.held = true;
+  world.data_in(10);
+  world.pass(10min);
+  EXPECT_THAT(world.agents.plans, IsEmpty());
+  world.slurm.jobs[10].held = false;
+  world.pass(3s);
+  EXPECT_EQ(world.slurm.jobs[10].req_nodes, "n1");
+}
+
+TEST_F(StagingTrouble, ComponentsOfAHeterogeneousJobAreNotPinned) {
+  world.holds("n1", world.speech);
+  auto& record = world.submit(10, "v1,d=/lustre/speech");
+  record.het_job_id = 10;
+  world.data_in(10);
+  world.pass(10s);
+  EXPECT_EQ(world.slurm.jobs[10].req_nodes, "");
+}
+
+TEST_F(StagingTrouble, AHolderThatIsFullInWhatIsNotCountedIsGivenUpByWhoDoesNotWait) {
+  world.holds("n1", world.speech);
+  world.submit(10, "v1,d=/lustre/speech");
+  world.data_in(10);
+  world.pass(2s);
+  ASSERT_EQ(world.slurm.jobs[10].req_nodes, "n1");
+  world.slurm.jobs[10].state_reason = "Resources";  // its memory is taken, its CPUs are not
+  world.pass(20s);
+  EXPECT_EQ(world.slurm.jobs[10].req_nodes, "");
+}
+
+TEST_F(StagingTrouble, JobsOfDifferentCacheSizesDoNotFailEachOther) {
+  world.submit(10, std::string(kWarm) + ",c=1048576");
+  world.submit(11, kWarm);
+  world.data_in(10);
+  world.data_in(11);
+  world.pass(2s);
+  ASSERT_EQ(world.agents.open().size(), 2U);
+  FakeAgents::fail_warm(*world.agents.open().at(0), Code::resource_exhausted, "--cache allows 1M");
+  FakeAgents::finish(*world.agents.open().back(), world.generation);
+  world.pass(3s);
+  EXPECT_FALSE(world.held_back(11));
+  EXPECT_FALSE(world.job(11).row.cold);
+}
+
 TEST_F(StagingTrouble, WithSlurmctldAwayTheHookSaysSo) {
   world.submit(10, kWarm);
   world.slurm.down = true;

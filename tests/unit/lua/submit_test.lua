@@ -13,7 +13,7 @@ local function site(fields)
   fields = fields or {}
   T.write("slurm.conf", fields.conf or "ClusterName=x\nBurstBufferType=burst_buffer/lua\n")
   T.write("burst_buffer.lua", fields.script or 'local ok, atlas = pcall(require, "atlas_stage")\n')
-  T.write("atlas.toml", fields.toml or '[warm]\nmax_wait = "10m"\n')
+  T.write("atlas.toml", fields.toml or '[warm]\nmax_wait = "10m"\ncontroller_grace = "1d"\n')
   return T.fresh("atlas_submit")
 end
 
@@ -127,6 +127,19 @@ T.test("max_wait is read from atlas.toml as the daemons read it, and has a defau
     ['[warm]\nmax_wait = "10:00"\n'] = 600,
     ['[warm]\nmax_wait = "soon"\n'] = 1800,
     ["nonsense ]["] = 1800,
+  }) do
+    local now = os.time()
+    toml = toml .. '\n[warm]\ncontroller_grace = "2d"\n'
+    local desc = submit(job({ array_inx = "1-2" }), { toml = toml })
+    assert(desc.begin_time - now - wait <= 1 and desc.begin_time - now >= wait, toml)
+  end
+end)
+
+T.test("an array waits for a controller that is away no longer than any other job", function()
+  for toml, wait in pairs({
+    ['[warm]\nmax_wait = "10m"\n'] = 60,
+    ['[warm]\nmax_wait = "10m"\ncontroller_grace = "5s"\n'] = 5,
+    ['[warm]\nmax_wait = "30s"\n'] = 30,
   }) do
     local now = os.time()
     local desc = submit(job({ array_inx = "1-2" }), { toml = toml })
