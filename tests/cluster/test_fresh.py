@@ -70,7 +70,7 @@ def test_a_file_that_was_closed_is_refused_on_every_node(cluster: Cluster) -> No
     root = dataset(cluster, "closed", open="for all", secret="SECRET")
     holds(cluster, root, "n001")
     (root / "secret").chmod(0o600)
-    job = cluster.submit(f"cat {root}/open {root}/secret", "-w", "n001", *warm(root), user=SECOND)
+    job = cluster.submit(f"cat {root}/open {root}/secret; true", "-w", "n001", *warm(root), user=SECOND)
     out = output(cluster, job)
     assert "for all" in out and "SECRET" not in out and "ermission denied" in out, out
 
