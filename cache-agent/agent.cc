@@ -73,8 +73,13 @@ void Agent::make_parts(const Config& config, const Options& options) {
   std::map<std::string, JobTable::OriginPlace> places;
   for (const auto& origin : config.origins) places[origin.name] = {origin.root, mounted_noexec(origin.root)};
   jobs_ = std::make_unique<JobTable>(*store_, plans_.get(), std::move(places));
+  view::PartialViews::Options through;
+  through.deadline = config.agent.read_deadline;
+  through.warn = [](const std::string& message) { spdlog::warn("{}", message); };
+  partial_views_ = std::make_unique<view::PartialViews>(pointers(origins_), *fetcher_, clock_, through);
   jobs_->look_first(*warm_, clock_);
-  node_ = std::make_unique<LocalNode>(*store_, *warm_, *fetcher_, *jobs_);
+  jobs_->read_through(*partial_views_);
+  node_ = std::make_unique<LocalNode>(*store_, *warm_, *fetcher_, *jobs_, *partial_views_);
   workers_ = std::make_unique<ThreadExecutor>(kWorkers);
   reporter_ = std::make_unique<Reporter>(
       *auth_, make_channel(controller), peer,
@@ -123,6 +128,7 @@ Agent::~Agent() {
   // What still calls goes before what is called.
   workers_.reset();
   views_.reset();
+  if (partial_views_) partial_views_->close();  // their jobs get errors now, and do not wait for a process that is gone
   warm_.reset();
   fetcher_.reset();
   reporter_.reset();

@@ -14,6 +14,7 @@
 #include "cache-agent/rpc/reporter.h"
 #include "cache-agent/store/scrubber.h"
 #include "cache-agent/store/store.h"
+#include "cache-agent/view/fuse/partial_views.h"
 #include "cache-agent/view/local_handlers.h"
 #include "cache-agent/warm/warm_engine.h"
 #include "common/config.h"
@@ -54,6 +55,7 @@ class Agent {
   std::unique_ptr<WarmEngine> warm_;
   std::unique_ptr<Authenticator> auth_;
   std::unique_ptr<PlanClient> plans_;
+  std::unique_ptr<view::PartialViews> partial_views_;
   std::unique_ptr<JobTable> jobs_;
   std::unique_ptr<LocalNode> node_;
   std::unique_ptr<ThreadExecutor> workers_;

@@ -28,9 +28,10 @@ struct Receipt {
   std::vector<std::string> nodes;
   Bytes resident, origin;  ///< resident when attached; read by Atlas from the origin for this job
   std::chrono::milliseconds waited{0};
-  std::string outcome;  ///< warm | cold | mixed
+  std::string outcome;  ///< warm | partial | cold | mixed
   std::string reason;
   std::chrono::sys_seconds started{}, ended{};
+  std::optional<Bytes> hit{};  ///< read from the nodes, where that is counted: not of complete replicas
   bool operator==(const Receipt&) const = default;
 };
 

@@ -129,7 +129,10 @@ CREATE TABLE limits (
 ) STRICT, WITHOUT ROWID;
 )sql";
 
-constexpr Migration kMigrations[] = {{1, kVersion1}};
+/// Bytes read from the nodes, of jobs for which they were counted.
+constexpr std::string_view kVersion2 = "ALTER TABLE receipts ADD COLUMN hit INTEGER;";
+
+constexpr Migration kMigrations[] = {{1, kVersion1}, {2, kVersion2}};
 
 }  // namespace
 

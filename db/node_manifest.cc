@@ -27,7 +27,11 @@ CREATE TABLE job_dataset (
   PRIMARY KEY (job_id, position)) WITHOUT ROWID;
 CREATE TABLE pin (origin BLOB NOT NULL, path BLOB NOT NULL, PRIMARY KEY (origin, path)) WITHOUT ROWID;
 )sql";
-constexpr std::array kMigrations = {Migration{1, kCreate}};
+constexpr std::string_view kReadThrough = R"sql(
+ALTER TABLE job ADD COLUMN cache_limit INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE job_dataset ADD COLUMN partial INTEGER NOT NULL DEFAULT 0;
+)sql";
+constexpr std::array kMigrations = {Migration{1, kCreate}, Migration{2, kReadThrough}};
 
 constexpr std::string_view kSelectReplicas =
     "SELECT origin, path, generation, tier, complete, boot, last_used, charged, bytes, files, entries, opaque, blind, "
@@ -45,12 +49,12 @@ constexpr std::string_view kTouch =
     "UPDATE replica SET last_used = ?4 WHERE origin = ?1 AND path = ?2 AND generation = ?3";
 constexpr std::string_view kDropReplica = "DELETE FROM replica WHERE origin = ?1 AND path = ?2 AND generation = ?3";
 constexpr std::string_view kSelectJobs =
-    "SELECT job_id, cluster, restarts, submitted, uid, gid, groups, reason, waited, namespace FROM job";
+    "SELECT job_id, cluster, restarts, submitted, uid, gid, groups, reason, waited, namespace, cache_limit FROM job";
 constexpr std::string_view kSelectJobDatasets =
-    "SELECT origin, path, generation, mounted, reason FROM job_dataset WHERE job_id = ?1 ORDER BY position";
+    "SELECT origin, path, generation, mounted, reason, partial FROM job_dataset WHERE job_id = ?1 ORDER BY position";
 constexpr std::string_view kDropJob = "DELETE FROM job WHERE job_id = ?1";
-constexpr std::string_view kPutJob = "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-constexpr std::string_view kPutJobDataset = "INSERT INTO job_dataset VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+constexpr std::string_view kPutJob = "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+constexpr std::string_view kPutJobDataset = "INSERT INTO job_dataset VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 constexpr std::string_view kSelectPins = "SELECT origin, path FROM pin";
 constexpr std::string_view kPin = "INSERT OR IGNORE INTO pin VALUES (?1, ?2)";
 constexpr std::string_view kUnpin = "DELETE FROM pin WHERE origin = ?1 AND path = ?2";
@@ -203,6 +207,7 @@ Result<std::vector<NodeJobRow>> NodeManifest::jobs() {
     row.reason = select.text(7);
     row.waited = std::chrono::milliseconds(select.int64(8));
     row.name_space = select.blob(9);
+    row.cache_limit = Bytes{select.uint64(10)};
     rows.push_back(std::move(row));
   }
   ATLAS_ASSIGN(auto datasets, db_.prepare(kSelectJobDatasets));
@@ -214,7 +219,8 @@ Result<std::vector<NodeJobRow>> NodeManifest::jobs() {
       row.datasets.push_back({{std::string(datasets.blob(0)), std::string(datasets.blob(1))},
                               GenerationId::of(datasets.blob(2)),
                               datasets.int64(3) != 0,
-                              std::string(datasets.text(4))});
+                              std::string(datasets.text(4)),
+                              datasets.int64(5) != 0});
     }
   }
   return rows;
@@ -228,14 +234,15 @@ Status NodeManifest::put_job(const NodeJobRow& row) {
     ATLAS_TRY(drop.run());
     ATLAS_ASSIGN(auto put, db_.prepare(kPutJob));
     put.bind_all(row.job.job_id, row.job.cluster, row.job.restarts, row.job.submitted.time_since_epoch().count(),
-                 row.as.uid, row.as.gid, join(row.as.groups), row.reason, row.waited.count(), Blob{row.name_space});
+                 row.as.uid, row.as.gid, join(row.as.groups), row.reason, row.waited.count(), Blob{row.name_space},
+                 row.cache_limit.count);
     ATLAS_TRY(put.run());
     ATLAS_ASSIGN(auto put_dataset, db_.prepare(kPutJobDataset));
     int position = 0;
     for (const auto& d : row.datasets) {
       const std::string generation = d.generation.empty() ? "" : d.generation.bytes();
       put_dataset.bind_all(row.job.job_id, position++, Blob{d.dataset.origin}, Blob{d.dataset.path}, Blob{generation},
-                           d.mounted ? 1 : 0, d.reason);
+                           d.mounted ? 1 : 0, d.reason, d.partial ? 1 : 0);
       ATLAS_TRY(put_dataset.run());
     }
     return {};

@@ -34,7 +34,8 @@ struct NodeJobDatasetRow {
   DatasetId dataset;
   GenerationId generation;  ///< what it holds a lease of; none = nothing
   bool mounted = false;
-  std::string reason;  ///< when it is not mounted
+  std::string reason;    ///< when it is not mounted
+  bool partial = false;  ///< it is read through: not all of it was here
 };
 
 /// A job the node has been told of.
@@ -45,6 +46,7 @@ struct NodeJobRow {
   std::chrono::milliseconds waited{0};
   std::string name_space;  ///< where its mount namespace is pinned, empty = nowhere
   std::vector<NodeJobDatasetRow> datasets;
+  Bytes cache_limit{};  ///< bytes it may fill here, all datasets together; 0 = as needed
 };
 
 /// What a node must remember over a restart of its agent: replicas, jobs and their leases, pins. One SQLite file, never

@@ -84,8 +84,10 @@ std::string receipt_text(const v1::JobStatus& job) {
   const auto& r = job.receipt();
   std::string out = "receipt of job " + std::to_string(job.job().job_id()) + "\n";
   out += row("nodes", r.nodes().empty() ? "-" : printable(r.nodes()));
-  out += row("data", printable(r.outcome()) + ": " + format_size(Bytes{r.resident_bytes()}) + " on the nodes, " +
-                         format_size(Bytes{r.origin_bytes()}) + " read from the origin by Atlas");
+  out += row("data",
+             printable(r.outcome()) + ": " + format_size(Bytes{r.resident_bytes()}) + " on the nodes, " +
+                 format_size(Bytes{r.origin_bytes()}) + " read from the origin by Atlas" +
+                 (r.has_hit_bytes() ? ", " + format_size(Bytes{r.hit_bytes()}) + " of reads found on the nodes" : ""));
   out += row("waited", format_duration(milliseconds(r.waited())) + " for the cache");
   if (r.started() > 0 && r.ended() >= r.started())
     out += row("ran", r.ended() == r.started() ? "under a second"

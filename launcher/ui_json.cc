@@ -149,6 +149,7 @@ Json to_json(const v1::JobStatus& job, const Config& config) {
                       {"outcome", printable(r.outcome())},
                       {"resident_bytes", r.resident_bytes()},
                       {"origin_bytes", r.origin_bytes()},
+                      {"hit_bytes", r.has_hit_bytes() ? Json(r.hit_bytes()) : Json()},
                       {"waited", seconds(r.waited())},
                       {"reason", printable(r.reason())},
                       {"started", r.started()},

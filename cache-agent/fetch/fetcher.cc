@@ -238,6 +238,8 @@ void Fetcher::launch(const std::shared_ptr<Flight>& flight) {
 
 Status Fetcher::read(const std::shared_ptr<Flight>& flight) {
   ATLAS_ASSIGN(const auto file, flight->origin->open(path_of(*flight), flight->manifest->at(flight->file).attributes));
+  if (flight->claim && flight->end - flight->begin < flight->manifest->at(flight->file).attributes.size)
+    file->expect_pieces();
   std::shared_ptr<const FileMeta> meta;
   if (flight->begin == 0) {
     ATLAS_ASSIGN(FileMeta found, file->meta());
@@ -424,6 +426,7 @@ void Fetcher::bring(const std::shared_ptr<Flight>& flight, const std::shared_ptr
     if (want->settled) return fail(Code::cancelled, "nobody waits for it any more");
     ATLAS_ASSIGN(const auto file,
                  flight->origin->open(path_of(*flight), flight->manifest->at(flight->file).attributes));
+    file->expect_pieces();
     for (std::uint64_t at = 0; at < data->size();) {
       ATLAS_ASSIGN(const auto piece, file->read(Bytes{flight->begin + at}, std::span(*data).subspan(at)));
       if (piece.length.count == 0) return fail(Code::aborted, printable(path_of(*flight)) + " became shorter");

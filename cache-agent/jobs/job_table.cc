@@ -51,10 +51,10 @@ Result<std::vector<ReplicaInfo>> JobTable::plan(const JobOrder& order) {
 /// Remembers the job, then takes its leases. With `asked`, the order is the answer to our own question: nullopt when
 /// the job was released meanwhile.
 Result<std::optional<std::vector<ReplicaInfo>>> JobTable::take(const JobOrder& order, bool asked) {
-  NodeJobRow row{order.job, with_groups(order.as), order.reason, order.waited, {}, {}};
+  NodeJobRow row{order.job, with_groups(order.as), order.reason, order.waited, {}, {}, order.cache_limit};
   std::vector<std::shared_ptr<Replica>> chosen;  // held, so that none is evicted before its lease
   for (const auto& item : order.datasets) {
-    NodeJobDatasetRow wanted{item.dataset, item.generation, false, ""};
+    NodeJobDatasetRow wanted{item.dataset, item.generation, false, "", false};
     chosen.push_back(choose(wanted));
     if (chosen.back() && chosen.back()->state() == ReplicaState::complete)
       wanted.generation = chosen.back()->generation();
@@ -102,11 +102,55 @@ Status JobTable::observe(const NodeJobRow& job, NodeJobDatasetRow& wanted, Stead
   if (engine_ == nullptr || (wanted.mounted && !wanted.generation.empty())) return {};
   const auto now = clock_->now();
   const auto seen = engine_->observe(wanted.dataset, job.as, now + (deadline - now) * 2 / 3);
-  if (!seen) return fail(seen.error().in("whether what is here is still what the origin has could not be seen"));
+  if (!seen) return fail(seen.error());
   wanted.generation = (*seen)->summary().generation;
   if (const auto replica = store_.find(wanted.dataset, wanted.generation))
     return store_.vouch(*replica, job.as, clock_->wall());
   return {};
+}
+
+/// A replica of which not all is here, as this job may be shown it.
+Result<std::shared_ptr<Replica>> JobTable::partial(const NodeJobRow& job, const NodeJobDatasetRow& wanted,
+                                                   SteadyTime deadline) const {
+  if (wanted.partial && !wanted.generation.empty()) {  // another of its steps has asked before
+    auto replica = store_.find(wanted.dataset, wanted.generation);
+    if (replica && replica->why_not_viewable_for(job.as).empty()) return replica;
+  }
+  // Of several datasets each may use half of the time that is left.
+  const auto now = clock_->now();
+  Bytes room = job.cache_limit;
+  for (const auto& other : job.datasets) {
+    const auto held = other.dataset == wanted.dataset || other.generation.empty()
+                          ? nullptr
+                          : store_.find(other.dataset, other.generation);
+    if (held && room.count != 0)
+      room = Bytes{std::max<std::uint64_t>(1, room.count - std::min(room.count, held->summary().bytes))};
+  }
+  return engine_->open_partial(wanted.dataset, job.as, room, now + (deadline - now) / 2);
+}
+
+void JobTable::show_partial(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline,
+                            view::PlannedView& out) {
+  auto opened = partial(job, wanted, deadline);
+  if (!opened) {
+    out.reason += (out.reason.empty() ? "" : ", and ") + opened.error().message;
+    return;
+  }
+  const auto& replica = *opened;
+  out.state = ReplicaState::partial;
+  out.size = Bytes{replica->summary().bytes};
+  out.resident = replica->bytes_resident();
+  out.reason.clear();
+  hold(job.job.job_id, *replica);
+  wanted.generation = replica->generation();
+  wanted.partial = true;
+  out.mount = [this, replica, key = job.job, as = job.as,
+               noexec = origins_.at(wanted.dataset.origin).noexec]() -> Result<UniqueFd> {
+    auto mount = views_->mount(replica, key, as, noexec);
+    if (knows(key.job_id)) return mount;
+    static_cast<void>(views_->release(key.job_id));  // it was released meanwhile
+    return fail(Code::cancelled, "the job is over");
+  };
 }
 
 view::PlannedView JobTable::view_of(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline) {
@@ -118,23 +162,29 @@ view::PlannedView JobTable::view_of(const NodeJobRow& job, NodeJobDatasetRow& wa
     return out;
   }
   out.origin_root = origin->second.root;
-  if (!choose(wanted) && !store_.newest_complete(wanted.dataset)) {
+  const bool here = choose(wanted) || store_.newest_complete(wanted.dataset);
+  if (!here && views_ == nullptr) {
     out.reason = "it is not on this node";
     return out;
   }
   if (const auto seen = observe(job, wanted, deadline); !seen) {
-    out.reason = seen.error().message;
+    out.reason = here ? seen.error().in("whether what is here is still what the origin has could not be seen").message
+                      : seen.error().in("it is not on this node, and cannot be read through it").message;
     return out;
   }
   const auto replica = choose(wanted);
-  if (!replica) {
-    out.reason = "it has changed, and what the origin has now is not on this node";
+  if (replica) {
+    out.state = replica->state();
+    out.size = Bytes{replica->summary().bytes};
+    out.reason = replica->why_not_mountable_for(job.as);
+  } else {
+    out.reason = here ? "it has changed, and what the origin has now is not on this node" : "it is not on this node";
+  }
+  if (!out.reason.empty()) {
+    if (views_ != nullptr) show_partial(job, wanted, deadline, out);
     return out;
   }
-  out.state = replica->state();
-  out.size = Bytes{replica->summary().bytes};
-  out.reason = replica->why_not_mountable_for(job.as);
-  if (!out.reason.empty()) return out;
+  wanted.partial = false;
   hold(job.job.job_id, *replica);
   out.mount = [replica, flags = MountFlags{origin->second.noexec}]() -> Result<UniqueFd> {
     ATLAS_ASSIGN(auto mounts, replica->mounts(1, flags));
@@ -170,11 +220,11 @@ Result<view::JobViews> JobTable::views_of(std::uint32_t job_id, const Principal&
   out.waited = row.waited;
   bool changed = false;
   for (auto& wanted : row.datasets) {
-    const auto before = wanted.generation;
+    const auto before = std::pair(wanted.generation, wanted.partial);
     out.views.push_back(view_of(row, wanted, deadline));
     if (wanted.generation.empty() && out.views.back().mount)
       if (const auto replica = choose(wanted)) wanted.generation = replica->generation();
-    changed = changed || wanted.generation != before;
+    changed = changed || before != std::pair(wanted.generation, wanted.partial);
   }
   if (changed && knows(job_id)) ATLAS_TRY(put(row));
   return out;

@@ -8,6 +8,7 @@
 
 #include "cache-agent/rpc/node.h"
 #include "cache-agent/store/store.h"
+#include "cache-agent/view/fuse/partial_views.h"
 #include "cache-agent/view/view_source.h"
 #include "cache-agent/warm/warm_engine.h"
 #include "common/identity.h"
@@ -33,6 +34,10 @@ class JobTable final : public view::ViewSource {
     engine_ = &engine;
     clock_ = &clock;
   }
+  /// And what is not complete here is shown through partial views, which outlive the table. After look_first(), once.
+  void read_through(view::PartialViews& views) {
+    views_ = &views;
+  }
   /// Brings back the jobs of the run before, and their leases. Once, before use.
   [[nodiscard]] Status recover();
 
@@ -51,6 +56,9 @@ class JobTable final : public view::ViewSource {
   [[nodiscard]] std::shared_ptr<Replica> choose(const NodeJobDatasetRow& wanted) const;
   [[nodiscard]] view::PlannedView view_of(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline);
   [[nodiscard]] Status observe(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline) const;
+  void show_partial(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline, view::PlannedView& out);
+  [[nodiscard]] Result<std::shared_ptr<Replica>> partial(const NodeJobRow& job, const NodeJobDatasetRow& wanted,
+                                                         SteadyTime deadline) const;
   [[nodiscard]] Status put(const NodeJobRow& row);
   [[nodiscard]] Result<std::optional<NodeJobRow>> ask(std::uint32_t job_id, SteadyTime deadline);
   [[nodiscard]] Result<std::optional<std::vector<ReplicaInfo>>> take(const JobOrder& order, bool asked);
@@ -60,6 +68,7 @@ class JobTable final : public view::ViewSource {
   PlanSource* ask_;
   WarmEngine* engine_ = nullptr;
   const Clock* clock_ = nullptr;
+  view::PartialViews* views_ = nullptr;
   const std::map<std::string, OriginPlace> origins_;
   /// A question to the controller that is under way: a release that comes meanwhile makes its answer void.
   struct Question {

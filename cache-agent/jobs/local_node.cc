@@ -11,22 +11,31 @@ void LocalNode::warm(const WarmOrder& order, OnProgress progress, OnWarmed done)
 }
 
 Result<JobOutcome> LocalNode::release(const JobKey& job) {
-  const auto row = jobs_.release(job, [&] { released_(job.job_id); });
+  view::PartialViews::Counters read;
+  const auto row = jobs_.release(job, [&] {
+    released_(job.job_id);
+    read = views_.release(job.job_id);
+  });
   if (!row) {
     warm_.forget_job(job.job_id);
     fetcher_.forget_job(job.job_id);
     return JobOutcome{};
   }
   JobOutcome outcome{true, {}};
-  // What was fetched for the job is not kept by dataset: the first one carries it, the receipt adds them up.
+  // What warm-ups fetched for the job is not known by dataset: the first one carries it, the receipt adds them up.
   Bytes fetched{fetcher_.counters_of_job(job.job_id).bytes};
+  for (const auto& [dataset, counters] : read) fetched -= std::min(fetched, counters.origin_bytes);
   for (const auto& item : row->datasets) {
     DatasetOutcome out;
     out.dataset = item.dataset;
     out.generation = item.generation;
-    out.from_node = item.mounted;
+    if (item.mounted) out.attached = item.partial ? ReplicaState::partial : ReplicaState::complete;
     out.reason = item.reason;
     out.origin_bytes = std::exchange(fetched, Bytes{});
+    if (const auto counted = read.find(item.dataset); counted != read.end()) {
+      out.origin_bytes += counted->second.origin_bytes;
+      out.hit_bytes = counted->second.hit_bytes;
+    }
     const auto replica = item.generation.empty() ? nullptr : store_.find(item.dataset, item.generation);
     if (replica) out.resident = replica->bytes_resident();
     outcome.datasets.push_back(std::move(out));

@@ -13,8 +13,8 @@ namespace atlas::agent {
 class LocalNode final : public Node {
  public:
   /// What it is given outlives it.
-  LocalNode(Store& store, WarmEngine& warm, Fetcher& fetcher, JobTable& jobs)
-      : store_(store), warm_(warm), fetcher_(fetcher), jobs_(jobs) {}
+  LocalNode(Store& store, WarmEngine& warm, Fetcher& fetcher, JobTable& jobs, view::PartialViews& views)
+      : store_(store), warm_(warm), fetcher_(fetcher), jobs_(jobs), views_(views) {}
   /// Lets view/ go of what it holds for a job; called before the job's leases are dropped. Set once, before use.
   void on_release(std::function<void(std::uint32_t job_id)> callback) { released_ = std::move(callback); }
 
@@ -44,6 +44,7 @@ class LocalNode final : public Node {
   WarmEngine& warm_;
   Fetcher& fetcher_;
   JobTable& jobs_;
+  view::PartialViews& views_;
   std::function<void(std::uint32_t)> released_ = [](std::uint32_t) {};
 };
 

@@ -34,9 +34,11 @@ class OriginFile {
     Bytes length;  ///< of data in `into`; of a hole: how far it goes (a multiple of 1 MiB unless it ends the file)
     bool hole = false;
   };
-  /// Reads from `offset` (a multiple of 1 MiB) until `into` is full, the file ends, or a hole of at least 1 MiB begins.
+  /// Reads from `offset` until `into` is full, the file ends, or a hole of at least 1 MiB begins.
   /// aborted when the file is no longer the one the walk saw: size, mtime and ctime are compared after the read.
   [[nodiscard]] virtual Result<Piece> read(Bytes offset, std::span<std::byte> into) = 0;
+  /// Only pieces of it will be read: the storage need not read ahead of what is asked for.
+  virtual void expect_pieces() {}
   /// user.* xattrs and POSIX ACLs. unimplemented when it has an ACL of another kind, which no local file can carry.
   [[nodiscard]] virtual Result<FileMeta> meta() = 0;
 };

@@ -120,6 +120,8 @@ class PosixFile final : public OriginFile {
     return Piece{Bytes{length}, false};
   }
 
+  void expect_pieces() override { posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_RANDOM); }
+
   Result<FileMeta> meta() override {
     return read_meta(
         *counters_, [&](char* into, std::size_t size) { return flistxattr(fd_.get(), into, size); },

@@ -11,7 +11,8 @@ namespace atlas::agent {
 namespace {
 
 JobOrder order_of(const v1::PlanRequest& in) {
-  JobOrder order{from_wire(in.job()), from_wire(in.as()), {}, in.reason(), std::chrono::milliseconds(in.waited())};
+  JobOrder order{from_wire(in.job()),    from_wire(in.as()), {}, in.reason(), std::chrono::milliseconds(in.waited()),
+                 Bytes{in.cache_limit()}};
   for (const auto& item : in.datasets())
     order.datasets.push_back({from_wire(item.dataset()), GenerationId::of(item.generation())});
   return order;
@@ -24,10 +25,11 @@ v1::ReleaseReply to_wire(const JobOutcome& outcome) {
     auto* out = reply.add_datasets();
     *out->mutable_dataset() = atlas::to_wire(item.dataset);
     out->set_generation(item.generation.bytes());
-    out->set_attached(item.from_node ? v1::REPLICA_STATE_COMPLETE : v1::REPLICA_STATE_ABSENT);
+    out->set_attached(atlas::to_wire(item.attached));
     out->set_resident_bytes(item.resident.count);
     out->set_origin_bytes(item.origin_bytes.count);
     out->set_reason(item.reason);
+    if (item.hit_bytes) out->set_hit_bytes(item.hit_bytes->count);
   }
   return reply;
 }

@@ -41,16 +41,18 @@ struct JobOrder {
   std::vector<Item> datasets;
   std::string reason;
   std::chrono::milliseconds waited{0};
+  Bytes cache_limit{};  ///< bytes it may fill here, all datasets together; 0 = as needed
 };
 
 /// What a job read from, for its receipt.
 struct DatasetOutcome {
   DatasetId dataset;
   GenerationId generation;
-  bool from_node = false;
+  ReplicaState attached = ReplicaState::absent;  ///< complete: read from the node; partial: through it
   Bytes resident;
-  Bytes origin_bytes;  ///< read from the origin on this node for this job by Atlas
-  std::string reason;  ///< when not from the node: why
+  Bytes origin_bytes;              ///< read from the origin on this node for this job by Atlas
+  std::string reason;              ///< when not from the node: why
+  std::optional<Bytes> hit_bytes;  ///< read from the node, where that is counted
 };
 struct JobOutcome {
   bool known = false;

@@ -14,7 +14,8 @@ Result<std::optional<JobOrder>> PlanClient::plan_of(std::uint32_t job_id, Steady
   ATLAS_ASSIGN(const v1::JobPlanReply reply,
                call(auth_, *stub_, &v1::Controller::Stub::JobPlan, "Controller.JobPlan", request, left, peer_));
   if (!reply.known()) return std::optional<JobOrder>();
-  JobOrder order{from_wire(reply.job()), from_wire(reply.as()), {}, reply.reason(), milliseconds(reply.waited())};
+  JobOrder order{from_wire(reply.job()), from_wire(reply.as()),        {},
+                 reply.reason(),         milliseconds(reply.waited()), Bytes{reply.cache_limit()}};
   for (int i = 0; i < reply.datasets_size(); ++i)
     order.datasets.push_back({from_wire(reply.datasets(i)),
                               i < reply.generations_size() ? GenerationId::of(reply.generations(i)) : GenerationId{}});

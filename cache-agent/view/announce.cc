@@ -24,7 +24,9 @@ std::string cache_state(const JobViews& job, const std::vector<AttachedView>& re
   std::string out;
   for (const auto& view : job.views)
     (out += out.empty() ? "" : ":") +=
-        cache_state_entry(path_of(view), result_of(view, results).mounted ? "complete" : "origin");
+        cache_state_entry(path_of(view), !result_of(view, results).mounted     ? "origin"
+                                         : view.state == ReplicaState::partial ? "partial"
+                                                                               : "complete");
   return out;
 }
 
@@ -33,7 +35,10 @@ std::string announcement(const JobViews& job, const std::vector<AttachedView>& r
   for (const auto& view : job.views) {
     const auto result = result_of(view, results);
     out += (out.empty() ? "" : "; ") + printable(path_of(view));
-    if (result.mounted) {
+    if (result.mounted && view.state == ReplicaState::partial) {
+      out += " through this node's cache (partial, " + format_size(view.resident) + " of " + format_size(view.size) +
+             " here)";
+    } else if (result.mounted) {
       out += " from this node (complete" + (view.size.count == 0 ? "" : ", " + format_size(view.size)) + ")";
     } else {
       out += " from the origin" + (result.reason.empty() ? "" : ": " + printable(result.reason));

@@ -18,6 +18,7 @@ struct PlannedView {
   std::string origin_root;  ///< absolute path of the origin
   ReplicaState state = ReplicaState::absent;
   Bytes size;                                 ///< of the generation, 0 = not known
+  Bytes resident{};                           ///< of a partial one: what is here already
   std::string reason;                         ///< when there is nothing to mount: why, one sentence
   std::function<Result<UniqueFd>()> mount{};  ///< a new detached read-only mount; empty = the job reads the origin
 };

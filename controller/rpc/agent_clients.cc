@@ -71,6 +71,7 @@ void AgentClients::plan(const std::string& address, PlanOrder order,
   }
   request.set_reason(printable(order.reason));
   request.set_waited(order.waited.count());
+  request.set_cache_limit(order.cache_limit.count);
   const auto to = peer(address);
   call_async<Async, v1::PlanRequest, v1::PlanReply>(auth_, to->stub->async(), &Async::Plan, "Agent.Plan",
                                                     std::move(request), kQuick, to->name,
@@ -94,9 +95,10 @@ void AgentClients::release(const std::string& address, const JobKey& job,
         if (!reply) return done(fail(reply.error()));
         ReleaseOutcome outcome{reply->known(), {}};
         for (const auto& dataset : reply->datasets())
-          outcome.datasets.push_back({from_wire(dataset.dataset()), from_wire(dataset.attached()),
-                                      Bytes{dataset.resident_bytes()}, Bytes{dataset.origin_bytes()},
-                                      dataset.reason()});
+          outcome.datasets.push_back(
+              {from_wire(dataset.dataset()), from_wire(dataset.attached()), Bytes{dataset.resident_bytes()},
+               Bytes{dataset.origin_bytes()}, dataset.reason(),
+               dataset.has_hit_bytes() ? std::optional(Bytes{dataset.hit_bytes()}) : std::nullopt});
         done(std::move(outcome));
       });
 }

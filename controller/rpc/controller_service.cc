@@ -66,6 +66,7 @@ grpc::ServerUnaryReactor* ControllerService::JobPlan(grpc::CallbackServerContext
                                    }
                                    out.set_reason(printable((*order)->reason));
                                    out.set_waited((*order)->waited.count());
+                                   out.set_cache_limit((*order)->cache_limit.count);
                                  }
                                  respond(std::move(out));
                                });

@@ -46,6 +46,7 @@ v1::Receipt to_wire(const Receipt& receipt) {
   out.set_reason(printable(receipt.reason));
   out.set_started(receipt.started.time_since_epoch().count());
   out.set_ended(receipt.ended.time_since_epoch().count());
+  if (receipt.hit) out.set_hit_bytes(receipt.hit->count);
   return out;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,13 +25,15 @@ struct PlanOrder {
   std::vector<std::pair<DatasetId, GenerationId>> datasets;  ///< generation none = the newest complete one
   std::string reason;
   std::chrono::milliseconds waited{0};
+  Bytes cache_limit{};  ///< bytes the job may fill there, all datasets together; 0 = as needed
 };
 
 struct ReleasedDataset {
   DatasetId dataset;
-  ReplicaState attached = ReplicaState::absent;  ///< complete = the job read from the node
+  ReplicaState attached = ReplicaState::absent;  ///< complete = the job read from the node, partial = through it
   Bytes resident, origin;
   std::string reason;
+  std::optional<Bytes> hit{};  ///< read from the node, where that is counted
 };
 struct ReleaseOutcome {
   bool known = false;

@@ -53,8 +53,8 @@ struct StagedJob {
   SteadyTime ending_since{};
   std::set<std::string> releasing;  ///< nodes whose answer the receipt waits for
   Receipt receipt;
-  std::uint32_t attached = 0, not_attached = 0;  ///< datasets by node, as the nodes' agents say
-  std::uint32_t untouched = 0;                   ///< of which no agent knows: no task ran there, or it was down
+  std::uint32_t attached = 0, read_through = 0, not_attached = 0;  ///< datasets by node, as the nodes' agents say
+  std::uint32_t untouched = 0;  ///< of which no agent knows: no task ran there, or it was down
 
   [[nodiscard]] bool pending() const {
     return !ending && row.phase != JobPhase::running && row.phase != JobPhase::ended;
@@ -74,7 +74,7 @@ struct StagedJob {
   }
   [[nodiscard]] bool may_wait(WallTime now) const { return wait.count() > 0 && now < deadline(); }
   [[nodiscard]] PlanOrder plan_order() const {
-    PlanOrder order{row.key, principal(), {}, row.reason, row.waited};
+    PlanOrder order{row.key, principal(), {}, row.reason, row.waited, request.cache.value_or(Bytes{})};
     for (std::size_t i = 0; i < datasets.size(); ++i)
       order.datasets.emplace_back(datasets[i], i < row.generations.size() ? row.generations[i] : GenerationId{});
     return order;

@@ -100,9 +100,12 @@ void Staging::released_on(const JobKey& key, const std::string& node, const Rele
   if (job == nullptr || !job->ending) return;  // the receipt has been written without it
   job->releasing.erase(node);
   for (const auto& dataset : outcome.datasets) {
-    const bool attached = dataset.attached == ReplicaState::complete;
-    ++(attached ? job->attached : dataset.reason.empty() ? job->untouched : job->not_attached);
-    if (dataset.attached == ReplicaState::complete) job->receipt.resident += dataset.resident;
+    ++(dataset.attached == ReplicaState::complete  ? job->attached
+       : dataset.attached == ReplicaState::partial ? job->read_through
+       : dataset.reason.empty()                    ? job->untouched
+                                                   : job->not_attached);
+    if (dataset.attached != ReplicaState::absent) job->receipt.resident += dataset.resident;
+    if (dataset.hit) job->receipt.hit = job->receipt.hit.value_or(Bytes{}) + *dataset.hit;
     job->receipt.origin += dataset.origin;
     if (!dataset.reason.empty() && job->receipt.reason.empty()) job->receipt.reason = node + ": " + dataset.reason;
   }
@@ -122,9 +125,13 @@ void Staging::finish(StagedJob& job) {
   receipt.waited = job.row.waited;
   const bool ran = !receipt.nodes.empty();
   // Nodes where no task of a larger job ran say nothing about what it got.
-  if (job.attached == 0) job.not_attached += job.untouched;
-  if (ran && job.attached + job.not_attached > 0) {
-    receipt.outcome = job.not_attached == 0 ? "warm" : job.attached == 0 ? "cold" : "mixed";
+  const auto on_nodes = job.attached + job.read_through;
+  if (on_nodes == 0) job.not_attached += job.untouched;
+  if (ran && on_nodes + job.not_attached > 0) {
+    receipt.outcome = on_nodes == 0           ? "cold"
+                      : job.not_attached != 0 ? "mixed"
+                      : job.read_through != 0 ? "partial"
+                                              : "warm";
   } else if (ran) {
     receipt.outcome = job.row.cold ? "cold" : "warm";
   }

@@ -19,14 +19,14 @@ def held(cluster: Cluster) -> set[str]:
     return {Path(row["path"]).name for row in cluster.atlasctl("placement") if row["state"] == "complete"}
 
 
-def test_a_dataset_larger_than_any_cache_runs_on_the_origin_with_the_reason(cluster: Cluster) -> None:
+def test_a_dataset_larger_than_any_cache_is_kept_in_part_and_the_job_told_why(cluster: Cluster) -> None:
     root = dataset(cluster, "huge", 90 * MB)
     job = cluster.submit(f'wc -c <{root}/file; {STATE}', *warm(root))
     cluster.wait_done(job, 60)
     out = cluster.job_output(job)
-    assert str(90 * MB) in out and f"{root}=origin" in out
+    assert str(90 * MB) in out and f"{root}=partial" in out
     said = cluster.receipt(job)
-    assert said["receipt"]["outcome"] == "cold"
+    assert said["receipt"]["outcome"] == "partial"
     assert any(word in said["receipt"]["reason"] + out for word in ("room", "larger", "quota", "cache")), said
     assert held(cluster) == set()
 
@@ -64,7 +64,7 @@ def test_a_pinned_dataset_stays_and_an_unpinned_one_can_be_evicted(cluster: Clus
     other = dataset(cluster, "other", 40 * MB)
     job = cluster.submit(f'wc -c <{other}/file; {STATE}', *warm(other))
     cluster.wait_done(job, 60)
-    assert f"{other}=origin" in cluster.job_output(job)
+    assert f"{other}=partial" in cluster.job_output(job)
     assert "pinned" in held(cluster)
     cluster.run("atlasctl", "unpin", str(root)).check()
     cluster.run("atlasctl", "evict", str(root)).check()

@@ -122,10 +122,10 @@ def test_without_warm_the_job_starts_at_once_and_the_cache_fills_while_it_runs(c
     datasets.small_files(root, 50, 10_000, seed=5)
     job = cluster.submit(f'{hashes(root)}; {STATE}; sleep 60', f"--atlas-dataset={root}")
     fields = cluster.wait_state(job, "RUNNING", timeout=15)
-    wait_for(lambda: f"{root}=origin" in cluster.job_output(job), 20, "the job runs on the origin and says so")
+    wait_for(lambda: f"{root}=partial" in cluster.job_output(job), 20, "the job reads through the cache and says so")
     wait_for(lambda: [r["state"] for r in cluster.atlasctl("placement", str(root))] == ["complete"], 30, "the cache fills")
     assert cluster.atlasctl("placement", str(root))[0]["node"] == fields["NodeList"]
-    assert content(cluster, job).splitlines()[-1] == f"{root}=origin", "a job that started on the origin stays there"
+    assert content(cluster, job).splitlines()[-1] == f"{root}=partial", "what a job sees never changes"
     cluster.run("scancel", str(job)).check()
 
 

@@ -62,6 +62,7 @@ class Settings:
     preset: str = field(default_factory=lambda: os.environ.get("ATLAS_PRESET", "dev"))
     slurm_extra: str = ""  # more lines of slurm.conf
     atlas_extra: str = ""  # more lines of atlas.toml
+    agent_extra: str = ""  # more lines of its [agent]
 
 
 @dataclass
@@ -229,7 +230,7 @@ class Cluster:
             slurm_version(), used="cgroup" in settings.slurm_extra))
         etc.joinpath("atlas.toml").write_text(slurm_config.atlas_toml(
             state=str(state), address=ADDRESS, origin=str(self.origin), quota=settings.quota,
-            extra=settings.atlas_extra))
+            extra=settings.atlas_extra, agent_extra=settings.agent_extra))
         etc.joinpath("plugstack.conf").write_text(self._plugstack())
         self._write_shims()
 

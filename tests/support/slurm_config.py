@@ -72,7 +72,7 @@ def toml_string(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def atlas_toml(*, state: str, address: str, origin: str, quota: str, extra: str = "") -> str:
+def atlas_toml(*, state: str, address: str, origin: str, quota: str, extra: str = "", agent_extra: str = "") -> str:
     """Production defaults wherever a node of the cluster looks like a real one: its own /run, address and ports."""
     return f"""[controller]
 host = "{address}"
@@ -81,6 +81,7 @@ log_level = "debug"
 
 [agent]
 log_level = "debug"
+{agent_extra}
 
 [[origin]]
 name = "lustre"

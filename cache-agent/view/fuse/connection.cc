@@ -149,10 +149,13 @@ void Connection::serve() {
   }
 }
 
-bool Connection::abort(std::chrono::milliseconds limit) {
+void Connection::abort() {
   if (abort_) (void)!::write(abort_.get(), "1", 1);
+}
+
+bool Connection::wait(SteadyTime until) {
   std::unique_lock lock(mutex_);
-  const bool over = over_.wait_for(lock, limit, [&] { return running_ == 0; });
+  const bool over = over_.wait_until(lock, until, [&] { return running_ == 0; });
   lock.unlock();
   if (over) lot_->close();
   return over;

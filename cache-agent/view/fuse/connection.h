@@ -39,9 +39,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
-  /// Fails everything that waits, in the kernel and here, and ends the threads. True when all have ended; false when
-  /// one did not within `limit` (it hangs in the store's disk): it lets go of its part when it comes back.
-  bool abort(std::chrono::milliseconds limit);
+  /// Fails everything that waits in the kernel, from now on. Never blocks.
+  void abort();
+  /// After abort(): waits for the threads and answers what is parked. False when a thread has not ended by then (it
+  /// hangs in the store's disk): it lets go of its part when it comes back.
+  bool wait(SteadyTime until);
   [[nodiscard]] bool ended() const;
 
   [[nodiscard]] static Connection& of(fuse_req_t req) { return *static_cast<Connection*>(fuse_req_userdata(req)); }

@@ -42,7 +42,7 @@ Result<UniqueFd> PartialView::mount() {
                Connection::open(core_, std::make_shared<ParkingLot>(*parts.timers, *parts.clock, lot), options));
   const std::lock_guard lock(mutex_);
   if (closed_) {
-    opened.connection->abort(kPatience);
+    opened.connection->abort();
     return fail(Code::cancelled, "the job is over");
   }
   std::erase_if(connections_, [](const auto& connection) { return connection->ended(); });
@@ -54,14 +54,25 @@ ViewCounters PartialView::counters() const {
   return core_->counters();
 }
 
+const PartialViewParts& PartialView::parts() const {
+  return core_->parts;
+}
+
+void PartialView::abort() {
+  const std::lock_guard lock(mutex_);
+  closed_ = true;
+  for (const auto& connection : connections_) connection->abort();
+}
+
 void PartialView::close() {
+  abort();
   std::vector<std::shared_ptr<Connection>> all;
   {
     const std::lock_guard lock(mutex_);
-    closed_ = true;
     all.swap(connections_);
   }
-  for (const auto& connection : all) connection->abort(kPatience);
+  const SteadyTime until = core_->parts.clock->now() + kPatience;
+  for (const auto& connection : all) connection->wait(until);
 }
 
 PartialViews::PartialViews(const std::vector<agent::Origin*>& origins, agent::Fetcher& fetcher, const Clock& clock,
@@ -70,23 +81,32 @@ PartialViews::PartialViews(const std::vector<agent::Origin*>& origins, agent::Fe
   for (auto* origin : origins) origins_[origin->name()] = origin;
 }
 
-PartialViews::~PartialViews() {
+void PartialViews::close() {
   std::map<Key, std::shared_ptr<PartialView>> all;
   {
     const std::lock_guard lock(mutex_);
+    closed_ = true;
     all.swap(views_);
   }
+  for (const auto& [key, view] : all) view->abort();
   for (const auto& [key, view] : all) view->close();
 }
 
 Result<UniqueFd> PartialViews::mount(const std::shared_ptr<agent::Replica>& replica, const JobKey& job,
                                      const Principal& as, bool noexec) {
   const Key key{job.job_id, replica->dataset()};
-  std::shared_ptr<PartialView> view;
+  std::shared_ptr<PartialView> view, old;
   {
     const std::lock_guard lock(mutex_);
+    if (closed_) return fail(Code::unavailable, "the cache agent is stopping");
     if (const auto it = views_.find(key); it != views_.end()) view = it->second;
+    // Of an earlier attempt of the job.
+    if (view && (view->parts().payer != job || view->parts().replica != replica)) {
+      old = std::move(view);
+      views_.erase(key);
+    }
   }
+  if (old) old->close();
   if (!view) {
     const auto origin = origins_.find(replica->dataset().origin);
     if (origin == origins_.end())
@@ -104,6 +124,7 @@ Result<UniqueFd> PartialViews::mount(const std::shared_ptr<agent::Replica>& repl
     parts.warn = options_.warn;
     ATLAS_ASSIGN(auto made, PartialView::open(std::move(parts)));
     const std::lock_guard lock(mutex_);
+    if (closed_) return fail(Code::unavailable, "the cache agent is stopping");
     auto& slot = views_[key];
     if (!slot) slot = std::move(made);
     view = slot;

@@ -57,8 +57,11 @@ class PartialView {
   /// round trip with the kernel.
   [[nodiscard]] Result<UniqueFd> mount();
   [[nodiscard]] ViewCounters counters() const;
-  /// Ends all connections: whoever reads gets an error. Bounded.
+  /// Ends all connections: whoever reads gets an error. Bounded: two seconds at the most.
   void close();
+  /// The first half of it, which never blocks.
+  void abort();
+  [[nodiscard]] const PartialViewParts& parts() const;
 
  private:
   explicit PartialView(std::shared_ptr<ViewCore> core) : core_(std::move(core)) {}
@@ -78,8 +81,9 @@ class PartialViews {
   /// All outlive it.
   PartialViews(const std::vector<agent::Origin*>& origins, agent::Fetcher& fetcher, const Clock& clock,
                Options options);
-  /// Closes all.
-  ~PartialViews();
+  ~PartialViews() { close(); }
+  /// Closes all, and makes no new ones. Bounded.
+  void close();
 
   /// The job's view of the dataset, made if need be; a mount of it. `noexec` when the origin is mounted so.
   [[nodiscard]] Result<UniqueFd> mount(const std::shared_ptr<agent::Replica>& replica, const JobKey& job,
@@ -95,7 +99,8 @@ class PartialViews {
   const Clock& clock_;
   const Options options_;
   agent::ThreadExecutor timers_{1};
-  std::mutex mutex_;  ///< guards views_
+  std::mutex mutex_;  ///< guards what follows
+  bool closed_ = false;
   std::map<Key, std::shared_ptr<PartialView>> views_;
 };
 
