@@ -141,10 +141,8 @@ const std::vector<Field>& fields() {
                   "The most a job start waits for the agent; then the job runs on the origin."),
       ATLAS_FIELD(agent, origin_silence, "duration",
                   "An origin that does not answer for so long is passed over at a job's start."),
-      ATLAS_FIELD(
-          agent, read_deadline, "duration",
-          "The most a job's read of data that is not on its node yet waits for the origin; then it fails. At most "
-          "half of slurm.conf's UnkillableStepTimeout."),
+      ATLAS_FIELD(agent, read_deadline, "duration",
+                  "The most a job's read waits for the origin before it fails; at most half of UnkillableStepTimeout."),
       ATLAS_FIELD(agent, operations, "integer", "Fetches in flight on a node."),
       ATLAS_FIELD(agent, scrub_period, "duration",
                   "Each complete replica is compared with its checksums once in so long; \"0s\" = never."),

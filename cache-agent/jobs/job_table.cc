@@ -184,7 +184,7 @@ view::PlannedView JobTable::view_of(const NodeJobRow& job, NodeJobDatasetRow& wa
     if (views_ != nullptr) show_partial(job, wanted, deadline, out);
     return out;
   }
-  wanted.partial = false;
+  if (!wanted.mounted) wanted.partial = false;  // what a job sees never changes
   hold(job.job.job_id, *replica);
   out.mount = [replica, flags = MountFlags{origin->second.noexec}]() -> Result<UniqueFd> {
     ATLAS_ASSIGN(auto mounts, replica->mounts(1, flags));

@@ -35,9 +35,7 @@ class JobTable final : public view::ViewSource {
     clock_ = &clock;
   }
   /// And what is not complete here is shown through partial views, which outlive the table. After look_first(), once.
-  void read_through(view::PartialViews& views) {
-    views_ = &views;
-  }
+  void read_through(view::PartialViews& views) { views_ = &views; }
   /// Brings back the jobs of the run before, and their leases. Once, before use.
   [[nodiscard]] Status recover();
 

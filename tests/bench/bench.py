@@ -1,8 +1,9 @@
-"""./dev bench [start] [warm] [read] [--quick] [--json FILE]: what Atlas costs and what it gives, on this machine.
+"""./dev bench [start] [warm] [read] [keep] [--quick] [--json FILE]: what Atlas costs and what it gives, on this machine.
 
 start  how long a trivial job takes to start, with and without Atlas options, its data being there already
 warm   how fast a cache is warmed, from a local disk and from the slow origin, against reading alone
 read   how fast a job reads through its mount, against a plain copy on the same file system
+keep   how much of an epoch a cache smaller than the data serves, against least-recently-used (computed, not measured)
 
 Prints a table and writes JSON. All on a real Slurm cluster. Run it on a quiet machine: differences under 20% may be noise.
 """
@@ -12,6 +13,7 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -228,10 +230,20 @@ def bench_read(report: Report, quick: bool) -> None:
         cluster.down()
 
 
+def bench_keep(report: Report, quick: bool) -> None:
+    """Three epochs in random order; the first one finds nothing, the third one stands for all later ones."""
+    program = ROOT / "build" / os.environ.get("ATLAS_PRESET", "dev") / "tests" / "keep-policy"
+    for percent in (25, 50, 75):
+        argv = [program, "10000" if quick else "100000", str(percent), "3", "7"]
+        ratios = json.loads(subprocess.run(list(map(str, argv)), capture_output=True, text=True, check=True).stdout)
+        report.add(f"hits of an epoch, cache {percent}% of the data", 100 * ratios["kept"][-1], "%", against="least recently used",
+                   reference=100 * ratios["lru"][-1], samples=ratios)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    sections = {"start": bench_start, "warm": bench_warm, "read": bench_read}
-    parser.add_argument("section", nargs="*", help="start, warm, read (default: all)")
+    sections = {"start": bench_start, "warm": bench_warm, "read": bench_read, "keep": bench_keep}
+    parser.add_argument("section", nargs="*", help="start, warm, read, keep (default: all)")
     parser.add_argument("--quick", action="store_true", help="smaller data, fewer rounds: to see that it works")
     parser.add_argument("--json", type=Path, default=RESULTS / "bench.json", metavar="FILE")
     options = parser.parse_args()
