@@ -10,8 +10,8 @@ JobViews two_datasets() {
   job.known = true;
   job.reason = "n003 holds all of it";
   job.waited = std::chrono::seconds(12);
-  job.views.push_back({{"lustre", "speech"}, "/data", ReplicaState::complete, Bytes{1932735283}, "", {}});
-  job.views.push_back({{"lustre", "no\nise"}, "/data", ReplicaState::absent, Bytes{}, "not cached here yet", {}});
+  job.views.push_back({{"lustre", "speech"}, "/data", ReplicaState::complete, Bytes{1932735283}, {}, "", {}});
+  job.views.push_back({{"lustre", "no\nise"}, "/data", ReplicaState::absent, {}, {}, "not cached here yet", {}});
   return job;
 }
 
@@ -31,6 +31,18 @@ TEST(Announcement, SaysWhereEachDatasetIsReadAndWhy) {
 TEST(Announcement, TheStateIsForPrograms) {
   EXPECT_EQ(cache_state(two_datasets(), {{{"lustre", "speech"}, true, ""}}),
             "/data/speech=complete:/data/no%0Aise=origin");
+}
+
+TEST(Announcement, APartialViewSaysHowMuchIsHere) {
+  auto job = two_datasets();
+  job.views.resize(1);
+  job.views[0].state = ReplicaState::partial;
+  job.views[0].resident = kMiB;
+  EXPECT_EQ(
+      announcement(job, {{{"lustre", "speech"}, true, ""}}),
+      "atlas: /data/speech through this node's cache (partial, 1M of 1.8G here); waited 12s: n003 holds all of it");
+  EXPECT_EQ(cache_state(job, {{{"lustre", "speech"}, true, ""}}), "/data/speech=partial");
+  EXPECT_EQ(cache_state(job, {{{"lustre", "speech"}, false, "why"}}), "/data/speech=origin");
 }
 
 }  // namespace
