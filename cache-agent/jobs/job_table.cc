@@ -102,6 +102,9 @@ Status JobTable::observe(const NodeJobRow& job, NodeJobDatasetRow& wanted, Stead
   if (engine_ == nullptr || (wanted.mounted && !wanted.generation.empty())) return {};
   const auto now = clock_->now();
   const auto seen = engine_->observe(wanted.dataset, job.as, now + (deadline - now) * 2 / 3);
+  if (!seen && seen.error().code == Code::deadline_exceeded)
+    return fail(Code::deadline_exceeded,
+                "its origin did not list its files in time: nobody knows whether what is here is what it has now");
   if (!seen) return fail(seen.error());
   wanted.generation = (*seen)->summary().generation;
   if (const auto replica = store_.find(wanted.dataset, wanted.generation))
@@ -168,8 +171,8 @@ view::PlannedView JobTable::view_of(const NodeJobRow& job, NodeJobDatasetRow& wa
     return out;
   }
   if (const auto seen = observe(job, wanted, deadline); !seen) {
-    out.reason = here ? seen.error().in("whether what is here is still what the origin has could not be seen").message
-                      : seen.error().in("it is not on this node, and cannot be read through it").message;
+    out.reason =
+        here ? seen.error().message : seen.error().in("it is not on this node, and cannot be read through it").message;
     return out;
   }
   const auto replica = choose(wanted);

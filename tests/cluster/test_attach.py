@@ -204,7 +204,7 @@ def test_a_hung_origin_delays_a_start_and_drains_nothing(cluster: Cluster, data:
         cluster.run("scancel", str(blocker)).check()
         cluster.wait_done(job, timeout=60)
         output = cluster.job_output(job)
-        assert f"{data} from the origin: its origin did not answer within 2s" in output
+        assert f"{data} from the origin: its origin did not list its files in time" in output
         assert f"state={data}=origin" in output
         # The job's processes are gone although a child of the helper still hangs: no UnkillableStepTimeout.
         wait_for(lambda: cluster.job(job)["JobState"] == "COMPLETED", 20)
