@@ -44,8 +44,8 @@ std::string announcement(const JobViews& job, const std::vector<AttachedView>& r
       out += " from the origin" + (result.reason.empty() ? "" : ": " + printable(result.reason));
     }
   }
-  if (job.waited.count() > 0) out += "; waited " + format_duration(job.waited);
-  if (!job.reason.empty()) out += (job.waited.count() > 0 ? ": " : "; ") + printable(job.reason);
+  if (job.waited.count() > 0) out += (out.empty() ? "waited " : "; waited ") + format_duration(job.waited);
+  if (!job.reason.empty()) out += (job.waited.count() > 0 ? ": " : out.empty() ? "" : "; ") + printable(job.reason);
   return out.empty() ? "" : "atlas: " + out;
 }
 

@@ -28,6 +28,14 @@ TEST(Announcement, SaysWhereEachDatasetIsReadAndWhy) {
             "atlas: /data/speech from the origin: permission denied");
 }
 
+TEST(Announcement, WithoutAnyDatasetTheReasonStandsAlone) {
+  auto job = two_datasets();
+  job.views.clear();
+  job.waited = {};
+  job.reason = "started cold: there is no dataset named 'speach'";
+  EXPECT_EQ(announcement(job, {}), "atlas: started cold: there is no dataset named 'speach'");
+}
+
 TEST(Announcement, TheStateIsForPrograms) {
   EXPECT_EQ(cache_state(two_datasets(), {{{"lustre", "speech"}, true, ""}}),
             "/data/speech=complete:/data/no%0Aise=origin");
