@@ -136,8 +136,7 @@ WarmProgress from_wire(const v1::Progress& in) {
           .failures = in.failures(),
           .message = in.message(),
           .generation = from_wire(in.generation()),
-          .bad_blocks = in.bad_blocks(),
-          .peer_bytes = Bytes{in.peer_bytes()}};
+          .bad_blocks = in.bad_blocks()};
 }
 
 v1::Progress to_wire(const WarmProgress& in) {
@@ -156,7 +155,6 @@ v1::Progress to_wire(const WarmProgress& in) {
   out.set_failures(in.failures);
   out.set_message(in.message);
   *out.mutable_generation() = to_wire(in.generation);
-  out.set_peer_bytes(in.peer_bytes.count);
   return out;
 }
 
