@@ -402,7 +402,16 @@ Store::Tier* Store::tier_named(const std::string& name) const {
 }
 
 void Store::announce(const ReplicaInfo& about) const {
-  if (changed_) changed_(about);
+  if (!changed_) return;
+  // What is told last must be what is true last: two threads may come here with looks taken in the other order.
+  const std::lock_guard order(announce_mutex_);
+  ReplicaInfo now = about;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto it = replicas_.find({about.dataset, about.generation.id});
+    if (it != replicas_.end()) now = describe(it->second);
+  }
+  changed_(now);
 }
 
 ReplicaInfo Store::describe(const Held& held) const {

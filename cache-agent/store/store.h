@@ -166,6 +166,7 @@ class Store {
   std::vector<std::unique_ptr<Tier>> tiers_;  ///< fixed after open(); what changes in a tier is guarded by mutex_
   std::function<void(const ReplicaInfo&)> changed_;
 
+  mutable std::mutex announce_mutex_;  ///< orders what on_change() is told; taken before mutex_
   std::mutex put_mutex_;      ///< orders records of the same replica; taken before mutex_, held over the database
   mutable std::mutex mutex_;  ///< guards what follows; taken before a replica's own mutex, never held over disk work
   std::map<Key, Held> replicas_;
