@@ -12,6 +12,8 @@ namespace {
 /// Writing small files is bound by the file system's journal, not by threads.
 constexpr unsigned kWriters = 4;
 constexpr unsigned kWorkers = 8;
+/// Reading for other nodes: from a local disk, mostly from memory.
+constexpr unsigned kPeerReaders = 4;
 
 std::vector<Origin*> pointers(const std::vector<std::unique_ptr<PosixOrigin>>& origins) {
   std::vector<Origin*> out;
@@ -64,11 +66,27 @@ void Agent::make_parts(const Config& config, const Options& options) {
   warm.node = options.node;
   warm.revalidate = config.warm.revalidate;
   warm.access_limit = config.agent.origin_silence;
-  warm.window = 2 * config.agent.operations;
+  // With others to wait for, more is asked ahead, so that this node's own share keeps the origin's pool busy.
+  warm.window = (config.warm.peers ? 4 : 2) * config.agent.operations;
   warm_ = std::make_unique<WarmEngine>(pointers(origins_), *store_, *fetcher_, clock_, warm);
 
   const std::string controller = config.controller.host + ":" + std::to_string(config.controller.port);
   const std::string peer = "the controller at " + controller;
+  if (config.warm.peers) {
+    peer_finder_ = std::make_unique<ControllerPeers>(*auth_, make_channel(controller), peer);
+    PeerClientOptions ask;
+    ask.node = options.node;
+    ask.wait = config.warm.peer_wait;
+    peers_ = std::make_unique<PeerClient>(*auth_, *peer_finder_, *writers_, std::move(ask));
+    fetcher_->ask_first(*peers_);
+    peer_readers_ = std::make_unique<ThreadExecutor>(kPeerReaders);
+    peer_service_ = std::make_unique<PeerService>(
+        *auth_, *store_,
+        [this](const DatasetId& dataset, const GenerationId& generation) {
+          return warm_->expects(dataset, generation);
+        },
+        *peer_readers_);
+  }
   plans_ = std::make_unique<PlanClient>(*auth_, make_channel(controller), peer, options.node);
   std::map<std::string, JobTable::OriginPlace> places;
   for (const auto& origin : config.origins) places[origin.name] = {origin.root, mounted_noexec(origin.root)};
@@ -103,7 +121,7 @@ Status Agent::serve(const Config& config, const Options& options) {
   for (const auto& attempt : views_->held())
     if (!jobs_->knows(attempt.job_id)) views_->release(attempt.job_id);
 
-  service_ = std::make_unique<AgentService>(*auth_, *node_, *workers_);
+  service_ = std::make_unique<AgentService>(*auth_, *node_, *workers_, peer_service_.get());
   grpc::ServerBuilder builder;
   const std::string address = config.agent.listen + ":" + std::to_string(options.port);
   int bound = 0;
@@ -122,13 +140,16 @@ Status Agent::serve(const Config& config, const Options& options) {
 }
 
 Agent::~Agent() {
+  if (peer_service_) peer_service_->stop();
   if (server_) server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(500));
   server_.reset();
   scrubber_.reset();
   // What still calls goes before what is called.
   workers_.reset();
+  peer_readers_.reset();
   views_.reset();
   if (partial_views_) partial_views_->close();  // their jobs get errors now, and do not wait for a process that is gone
+  if (peers_) peers_->stop();
   warm_.reset();
   fetcher_.reset();
   reporter_.reset();

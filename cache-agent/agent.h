@@ -10,6 +10,8 @@
 #include "cache-agent/jobs/local_node.h"
 #include "cache-agent/origin/posix_origin.h"
 #include "cache-agent/rpc/agent_service.h"
+#include "cache-agent/rpc/peer_client.h"
+#include "cache-agent/rpc/peer_service.h"
 #include "cache-agent/rpc/plan_client.h"
 #include "cache-agent/rpc/reporter.h"
 #include "cache-agent/store/scrubber.h"
@@ -54,6 +56,10 @@ class Agent {
   std::unique_ptr<Fetcher> fetcher_;
   std::unique_ptr<WarmEngine> warm_;
   std::unique_ptr<Authenticator> auth_;
+  std::unique_ptr<ControllerPeers> peer_finder_;
+  std::unique_ptr<PeerClient> peers_;
+  std::unique_ptr<ThreadExecutor> peer_readers_;
+  std::unique_ptr<PeerService> peer_service_;
   std::unique_ptr<PlanClient> plans_;
   std::unique_ptr<view::PartialViews> partial_views_;
   std::unique_ptr<JobTable> jobs_;

@@ -56,6 +56,12 @@ Status read_integer(const toml::node& node, Int& out, std::int64_t low, std::int
   out = static_cast<Int>(*value);
   return {};
 }
+Status read_value(const toml::node& node, bool& out) {
+  const auto value = node.value_exact<bool>();
+  if (!value) return want("true or false, without quotes");
+  out = *value;
+  return {};
+}
 Status read_value(const toml::node& node, std::uint16_t& out) {
   return read_integer(node, out, 1, 65535);
 }
@@ -85,6 +91,9 @@ std::string show_value(milliseconds v) {
   if (ms % 60000 == 0 && ms != 0) return quoted(std::to_string(ms / 60000) + "m");
   if (ms % 1000 == 0) return quoted(std::to_string(ms / 1000) + "s");
   return quoted(std::to_string(ms) + "ms");
+}
+std::string show_value(bool v) {
+  return v ? "true" : "false";
 }
 std::string show_value(std::uint16_t v) {
   return std::to_string(v);
@@ -157,6 +166,10 @@ const std::vector<Field>& fields() {
                   "How long a finished walk of the origin vouches for a generation; \"0s\" = walk for every job."),
       ATLAS_FIELD(warm, controller_grace, "duration",
                   "How long a job waits for an unreachable controller before it starts without."),
+      ATLAS_FIELD(warm, peers, "boolean",
+                  "Nodes that warm the same data divide the reading of the origin and copy the rest from each other."),
+      ATLAS_FIELD(warm, peer_wait, "duration",
+                  "The most a node waits for a piece of a file from another node; then it reads the origin."),
       ATLAS_FIELD(submit, resolve_timeout, "duration", "The most a submit spends on checking one path."),
       element("origin", "name", "string", "", "Short name of the storage, e.g. \"lustre\". Required."),
       element("origin", "root", "string", "", "Absolute path where it is mounted, the same on every node. Required."),

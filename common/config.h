@@ -68,6 +68,8 @@ struct Config {
     Bytes chunk{32 * 1024 * 1024};       ///< piece in which a big file is fetched
     milliseconds revalidate{60 * 1000};  ///< how long a completed walk of the origin vouches for a generation
     milliseconds controller_grace{60 * 1000};  ///< how long a job waits for an unreachable controller
+    bool peers = true;                         ///< nodes read from each other's caches what another has read already
+    milliseconds peer_wait{60 * 1000};         ///< the most a node waits for a piece from another one
   } warm;
   struct {
     milliseconds resolve_timeout{200};  ///< the most a submit spends on checking one path
@@ -83,7 +85,7 @@ struct Config {
 struct ConfigField {
   std::string_view table;  ///< "controller", or "origin"/"tier" for a field of each [[origin]] / [[tier]]
   std::string_view key;
-  std::string_view type;      ///< string | size | duration | integer | strings
+  std::string_view type;      ///< string | size | duration | integer | boolean | strings
   std::string_view fallback;  ///< default as it would be written in TOML
   std::string_view help;      ///< one line
 };

@@ -95,6 +95,7 @@ struct WarmProgress {
   std::string message;  ///< why it failed
   Generation generation;
   std::uint64_t bad_blocks = 0;  ///< that differed from their checksums and were, or will be, fetched again
+  Bytes peer_bytes;              ///< data read from other nodes' caches for this warm-up so far
 };
 
 }  // namespace atlas

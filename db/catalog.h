@@ -32,6 +32,7 @@ struct Receipt {
   std::string reason;
   std::chrono::sys_seconds started{}, ended{};
   std::optional<Bytes> hit{};  ///< read from the nodes, where that is counted: not of complete replicas
+  Bytes peers{};               ///< read by Atlas from other nodes' caches for this job
   bool operator==(const Receipt&) const = default;
 };
 

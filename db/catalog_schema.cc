@@ -131,8 +131,10 @@ CREATE TABLE limits (
 
 /// Bytes read from the nodes, of jobs for which they were counted.
 constexpr std::string_view kVersion2 = "ALTER TABLE receipts ADD COLUMN hit INTEGER;";
+/// Bytes read from other nodes' caches.
+constexpr std::string_view kVersion3 = "ALTER TABLE receipts ADD COLUMN peers INTEGER NOT NULL DEFAULT 0;";
 
-constexpr Migration kMigrations[] = {{1, kVersion1}, {2, kVersion2}};
+constexpr Migration kMigrations[] = {{1, kVersion1}, {2, kVersion2}, {3, kVersion3}};
 
 }  // namespace
 

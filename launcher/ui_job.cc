@@ -87,6 +87,7 @@ std::string receipt_text(const v1::JobStatus& job) {
   out += row("data",
              printable(r.outcome()) + ": " + format_size(Bytes{r.resident_bytes()}) + " on the nodes, " +
                  format_size(Bytes{r.origin_bytes()}) + " read from the origin by Atlas" +
+                 (r.peer_bytes() == 0 ? "" : ", " + format_size(Bytes{r.peer_bytes()}) + " from other nodes") +
                  (r.has_hit_bytes() ? ", " + format_size(Bytes{r.hit_bytes()}) + " of reads found on the nodes" : ""));
   out += row("waited", format_duration(milliseconds(r.waited())) + " for the cache");
   if (r.started() > 0 && r.ended() >= r.started())

@@ -113,6 +113,7 @@ Json to_json(const v1::Progress& progress, const Config& config) {
   out["files_done"] = p.files_done;
   out["files_total"] = p.files_total;
   out["origin_bytes"] = p.origin_bytes.count;
+  out["peer_bytes"] = p.peer_bytes.count;
   out["bytes_per_second"] = p.per_second.count;
   out["eta"] = p.eta.count() < 0 ? Json() : Json(seconds(p.eta.count()));
   out["failures"] = p.failures;
@@ -150,6 +151,7 @@ Json to_json(const v1::JobStatus& job, const Config& config) {
                       {"resident_bytes", r.resident_bytes()},
                       {"origin_bytes", r.origin_bytes()},
                       {"hit_bytes", r.has_hit_bytes() ? Json(r.hit_bytes()) : Json()},
+                      {"peer_bytes", r.peer_bytes()},
                       {"waited", seconds(r.waited())},
                       {"reason", printable(r.reason())},
                       {"started", r.started()},

@@ -127,6 +127,8 @@ std::string render_line(const ProgressRow& row) {
          std::to_string(p.files_done) + " of " + std::to_string(p.files_total) + " files";
   if (p.phase == WarmPhase::fetching) out += ", " + format_size(p.per_second) + "/s";
   if (p.phase == WarmPhase::complete) out += ", " + format_size(p.origin_bytes) + " read from the origin";
+  if (p.phase == WarmPhase::complete && p.peer_bytes.count != 0)
+    out += " and " + format_size(p.peer_bytes) + " from other nodes";
   if (p.bad_blocks > 0) out += ", " + bad_blocks(p);
   if (const auto time = left(p); !time.empty()) out += ", " + time;
   return out;

@@ -136,7 +136,8 @@ WarmProgress from_wire(const v1::Progress& in) {
           .failures = in.failures(),
           .message = in.message(),
           .generation = from_wire(in.generation()),
-          .bad_blocks = in.bad_blocks()};
+          .bad_blocks = in.bad_blocks(),
+          .peer_bytes = Bytes{in.peer_bytes()}};
 }
 
 v1::Progress to_wire(const WarmProgress& in) {
@@ -155,6 +156,7 @@ v1::Progress to_wire(const WarmProgress& in) {
   out.set_failures(in.failures);
   out.set_message(in.message);
   *out.mutable_generation() = to_wire(in.generation);
+  out.set_peer_bytes(in.peer_bytes.count);
   return out;
 }
 

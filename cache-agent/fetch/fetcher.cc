@@ -117,6 +117,8 @@ std::shared_ptr<Flight> Fetcher::make_flight(const Want& want, std::uint64_t beg
   flight->payer = request.payer;
   flight->urgency = request.urgency;
   flight->moved = request.moved;
+  flight->from_peers = request.from_peers;
+  flight->walked = request.walked;
   flight->as = request.as;
   ++active_;
   return flight;
@@ -220,13 +222,19 @@ void Fetcher::tell(const Claim& claim, const Status& status) {
 void Fetcher::launch(const std::shared_ptr<Flight>& flight) {
   if (flight->chunk) {
     const std::lock_guard lock(mutex_);
-    flight->as = flight->wants.front()->request.as;
+    const auto& leader = flight->wants.front()->request;
+    flight->as = leader.as;
+    flight->walked = leader.walked;
   }
   {
     const std::lock_guard lock(flight->mutex);
     flight->status = {};
     flight->pending = 1;
   }
+  if (!ask_peers(flight)) read_origin(flight);
+}
+
+void Fetcher::read_origin(const std::shared_ptr<Flight>& flight) {
   const Charge charge{
       flight->origin->name(), flight->as, flight->payer, flight->urgency, Bytes{flight->end - flight->begin}, 3};
   flight->ticket = governor_.admit(charge, [this, flight](Grant grant) {

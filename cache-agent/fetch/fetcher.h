@@ -15,6 +15,7 @@
 
 #include "cache-agent/fetch/executor.h"
 #include "cache-agent/fetch/governor.h"
+#include "cache-agent/fetch/peer_source.h"
 #include "cache-agent/origin/origin.h"
 #include "cache-agent/store/replica.h"
 #include "common/identity.h"
@@ -30,11 +31,17 @@ struct FetchRequest {
   Urgency urgency = Urgency::warm_queued;
   /// Where the bytes read from the origin are added up; may be empty.
   std::shared_ptr<std::atomic<std::uint64_t>> moved{};
+  /// A walk of the origin by exactly this principal has just given this generation: what he is shown of it is his to
+  /// read, so it may come from another node. Without it the origin is asked, and decides.
+  bool walked = false;
+  /// Where the bytes that came from other nodes are added up; may be empty.
+  std::shared_ptr<std::atomic<std::uint64_t>> from_peers{};
 };
 
 struct FetchCounters {
   std::uint64_t bytes = 0;       ///< data read from the origin
   std::uint64_t operations = 0;  ///< opens and reads
+  std::uint64_t peer_bytes = 0;  ///< data read from other nodes' caches
 };
 
 struct FetcherOptions {
@@ -71,6 +78,8 @@ class Fetcher {
   Fetcher(const std::vector<Origin*>& origins, Governor& governor, Executor& writers, FetcherOptions options);
   /// Waits until nothing is under way.
   ~Fetcher();
+  /// Other nodes, which warm-ups ask before the origin. Once, before use; it outlives the fetches under way.
+  void ask_first(PeerSource& peers) { peers_ = &peers; }
   Fetcher(const Fetcher&) = delete;
   Fetcher& operator=(const Fetcher&) = delete;
 
@@ -118,6 +127,9 @@ class Fetcher {
   void tell(const Claim& claim, const Status& status);
 
   void launch(const std::shared_ptr<Flight>& flight);
+  [[nodiscard]] bool ask_peers(const std::shared_ptr<Flight>& flight);
+  [[nodiscard]] Status keep(const std::shared_ptr<Flight>& flight, const PeerPiece& piece);
+  void read_origin(const std::shared_ptr<Flight>& flight);
   [[nodiscard]] Status read(const std::shared_ptr<Flight>& flight);
   [[nodiscard]] Status read_piece(const std::shared_ptr<Flight>& flight, OriginFile& file,
                                   const std::shared_ptr<const FileMeta>& meta, std::uint64_t& at);
@@ -130,11 +142,13 @@ class Fetcher {
   void take_buffer(std::size_t bytes);
   void give_buffer(std::size_t bytes);
   void count(Flight& flight, std::uint64_t bytes, std::uint32_t operations);
+  void count_from_peer(const Flight& flight, std::uint64_t bytes);
 
   std::map<std::string, Origin*> origins_;
   Governor& governor_;
   Executor& writers_;
   const FetcherOptions options_;
+  PeerSource* peers_ = nullptr;
 
   mutable std::mutex mutex_;  ///< guards what follows and the wants of each flight
   std::condition_variable idle_;

@@ -28,6 +28,8 @@ struct Flight {
   JobKey payer;
   Urgency urgency = Urgency::warm_queued;
   std::shared_ptr<std::atomic<std::uint64_t>> moved;
+  std::shared_ptr<std::atomic<std::uint64_t>> from_peers;
+  bool walked = false;                       ///< by the leader
   Principal as;                              ///< of the leader
   std::vector<std::shared_ptr<Want>> wants;  ///< of a chunk; the first one leads; guarded by Fetcher::mutex_
   Ticket ticket;

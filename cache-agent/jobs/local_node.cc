@@ -23,7 +23,8 @@ Result<JobOutcome> LocalNode::release(const JobKey& job) {
   }
   JobOutcome outcome{true, {}};
   // What warm-ups fetched for the job is not known by dataset: the first one carries it, the receipt adds them up.
-  Bytes fetched{fetcher_.counters_of_job(job.job_id).bytes};
+  const auto moved = fetcher_.counters_of_job(job.job_id);
+  Bytes fetched{moved.bytes}, from_peers{moved.peer_bytes};
   for (const auto& [dataset, counters] : read) fetched -= std::min(fetched, counters.origin_bytes);
   for (const auto& item : row->datasets) {
     DatasetOutcome out;
@@ -36,6 +37,7 @@ Result<JobOutcome> LocalNode::release(const JobKey& job) {
       out.origin_bytes += counted->second.origin_bytes;
       out.hit_bytes = counted->second.hit_bytes;
     }
+    out.peer_bytes = std::exchange(from_peers, Bytes{});
     const auto replica = item.generation.empty() ? nullptr : store_.find(item.dataset, item.generation);
     if (replica) out.resident = replica->bytes_resident();
     outcome.datasets.push_back(std::move(out));

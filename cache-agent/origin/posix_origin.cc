@@ -21,6 +21,9 @@ namespace atlas::agent {
 namespace {
 
 constexpr std::uint64_t kHoleUnit = 1024 * 1024;
+/// Larger files are read in pieces by several threads and nodes: what the kernel reads ahead of one's end is another's,
+/// and comes twice. The pieces are large, and many are under way.
+constexpr off_t kReadInPieces = 8L * 1024 * 1024;
 
 using ListXattr = std::function<ssize_t(char*, std::size_t)>;
 using GetXattr = std::function<ssize_t(const char*, void*, std::size_t)>;
@@ -198,6 +201,7 @@ Result<std::unique_ptr<OriginFile>> PosixOrigin::open(const std::string& path, c
   if (fstat(fd->get(), &st) != 0) return fail_errno(errno, printable(path));
   if (!same_file(attributes_of(st), expected))
     return fail(Code::aborted, printable(root_ + "/" + path) + " changed after it was listed");
+  if (st.st_size > kReadInPieces) posix_fadvise(fd->get(), 0, 0, POSIX_FADV_RANDOM);  // refused: it is only advice
   const bool sparse = static_cast<std::uint64_t>(st.st_blocks) * 512 < static_cast<std::uint64_t>(st.st_size);
   return std::make_unique<PosixFile>(std::move(*fd), root_ + "/" + path, expected, sparse, counters_);
 }

@@ -28,6 +28,7 @@ v1::ReleaseReply to_wire(const JobOutcome& outcome) {
     out->set_attached(atlas::to_wire(item.attached));
     out->set_resident_bytes(item.resident.count);
     out->set_origin_bytes(item.origin_bytes.count);
+    out->set_peer_bytes(item.peer_bytes.count);
     out->set_reason(item.reason);
     if (item.hit_bytes) out->set_hit_bytes(item.hit_bytes->count);
   }
@@ -145,6 +146,12 @@ grpc::ServerUnaryReactor* AgentService::Pin(grpc::CallbackServerContext* ctx, co
                          respond(std::move(out));
                        });
                      });
+}
+
+grpc::ServerWriteReactor<v1::FetchReply>* AgentService::Fetch(grpc::CallbackServerContext* ctx,
+                                                              const v1::FetchRequest* request) {
+  if (peers_ != nullptr) return peers_->fetch(ctx, request);
+  return v1::Agent::CallbackService::Fetch(ctx, request);  // unimplemented
 }
 
 }  // namespace atlas::agent

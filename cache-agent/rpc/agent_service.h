@@ -4,16 +4,18 @@
 #include "atlas/v1/agent.grpc.pb.h"
 #include "cache-agent/fetch/executor.h"
 #include "cache-agent/rpc/node.h"
+#include "cache-agent/rpc/peer_service.h"
 #include "proto/auth.h"
 
 namespace atlas::agent {
 
 /// The Agent service: checks that root or SlurmUser calls, translates, and hands over to the Node. Blocking work goes
-/// to `workers`. `auth`, `node` and `workers` outlive the server it is registered with.
+/// to `workers`. What other nodes may read comes from `peers`; without it they are told that this node does not serve
+/// them. What it is given outlives the server it is registered with.
 class AgentService final : public v1::Agent::CallbackService {
  public:
-  AgentService(const Authenticator& auth, Node& node, Executor& workers)
-      : auth_(auth), node_(node), workers_(workers) {}
+  AgentService(const Authenticator& auth, Node& node, Executor& workers, PeerService* peers = nullptr)
+      : auth_(auth), node_(node), workers_(workers), peers_(peers) {}
 
   grpc::ServerWriteReactor<v1::Progress>* Warm(grpc::CallbackServerContext* ctx,
                                                const v1::WarmRequest* request) override;
@@ -29,6 +31,8 @@ class AgentService final : public v1::Agent::CallbackService {
                                   v1::EvictReply* reply) override;
   grpc::ServerUnaryReactor* Pin(grpc::CallbackServerContext* ctx, const v1::PinRequest* request,
                                 v1::PinReply* reply) override;
+  grpc::ServerWriteReactor<v1::FetchReply>* Fetch(grpc::CallbackServerContext* ctx,
+                                                  const v1::FetchRequest* request) override;
 
  private:
   [[nodiscard]] Status allow(Caller caller) const;
@@ -36,6 +40,7 @@ class AgentService final : public v1::Agent::CallbackService {
   const Authenticator& auth_;
   Node& node_;
   Executor& workers_;
+  PeerService* peers_;
 };
 
 }  // namespace atlas::agent

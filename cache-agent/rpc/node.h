@@ -53,6 +53,7 @@ struct DatasetOutcome {
   Bytes origin_bytes;              ///< read from the origin on this node for this job by Atlas
   std::string reason;              ///< when not from the node: why
   std::optional<Bytes> hit_bytes;  ///< read from the node, where that is counted
+  Bytes peer_bytes{};              ///< read from other nodes' caches on this node for this job by Atlas
 };
 struct JobOutcome {
   bool known = false;

@@ -99,6 +99,13 @@ bool Replica::resident(const Manifest& manifest, const Extent& extent) const {
   return last <= entry.blocks && state_->blocks.test_all(entry.first_block + first, last - first);
 }
 
+bool Replica::zeros(const Manifest& manifest, FileIndex file, Bytes block) const {
+  const auto entry = manifest.at(file);
+  const std::uint64_t number = block.count / kBlock.count;
+  return resident(manifest, {file, block, Bytes{1}}) &&
+         state_->blocks.sum(entry.first_block + number) == sum_of_zeros(length_of_block(entry.attributes.size, number));
+}
+
 Result<UniqueFd> Replica::open_file(const Manifest& manifest, FileIndex file) const {
   return state_->tree.open_file(manifest, file);
 }
@@ -200,7 +207,7 @@ Result<Bytes> Replica::read(const Extent& extent, std::span<std::byte> into, Ver
                  state_->tree.read(*entries, extent.file, extent.offset.count, into.first(length)));
     if (got == length) return Bytes{length};
   }
-  std::vector<std::byte> block(kBlock.count);
+  std::vector<std::byte> block(std::min(kBlock.count, size));
   for (std::uint64_t at = extent.offset.count; at < extent.offset.count + length;) {
     const std::uint64_t number = at / kBlock.count, begin = number * kBlock.count;
     const auto whole = std::span(block).first(length_of_block(size, number));

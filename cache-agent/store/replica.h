@@ -57,6 +57,8 @@ class Replica {
 
   /// True when every block that the extent touches is here. Never blocks; lock-free once the manifest is loaded.
   [[nodiscard]] bool resident(const Manifest& manifest, const Extent& extent) const;
+  /// True for a resident block that is known to be zeros only. As resident().
+  [[nodiscard]] bool zeros(const Manifest& manifest, FileIndex file, Bytes block) const;
   /// A resident file, to be read from directly by who has asked resident() first. Blocks.
   [[nodiscard]] Result<UniqueFd> open_file(const Manifest& manifest, FileIndex file) const;
   /// Extended attributes of a file whose first block is resident. Blocks.

@@ -131,8 +131,9 @@ Status WarmEngine::fetch_all(WarmUp& up, const std::shared_ptr<Replica>& replica
       if (replica->resident(manifest, extent)) continue;
       if (!window->enter()) break;
       fetcher_
-          .fetch({replica, extent, up.request.as, up.request.payer, Urgency::warm_queued, up.moved},
-                 [window, failures](const Status& status) { window->leave(status, *failures); })
+          .fetch(
+              {replica, extent, up.request.as, up.request.payer, Urgency::warm_queued, up.moved, true, up.from_peers},
+              [window, failures](const Status& status) { window->leave(status, *failures); })
           .detach();
     }
     up.failures = failures->load(std::memory_order_relaxed);

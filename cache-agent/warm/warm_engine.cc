@@ -317,6 +317,17 @@ Result<WarmProgress> WarmEngine::survey(const DatasetId& dataset, const Principa
   return out;
 }
 
+bool WarmEngine::expects(const DatasetId& dataset, const GenerationId& generation) const {
+  const std::lock_guard lock(mutex_);
+  if (filling_.contains({dataset, generation})) return true;
+  for (auto it = running_.lower_bound({dataset, "", 0}); it != running_.end() && std::get<0>(it->first) == dataset;
+       ++it) {
+    const auto found = it->second->generation();
+    if (found.empty() || found == generation) return true;
+  }
+  return false;
+}
+
 unsigned WarmEngine::warming() const {
   const std::lock_guard lock(mutex_);
   return static_cast<unsigned>(running_.size());

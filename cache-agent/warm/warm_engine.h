@@ -83,6 +83,8 @@ class WarmEngine {
   [[nodiscard]] Result<WarmProgress> survey(const DatasetId& dataset, const Principal& as,
                                             std::chrono::milliseconds limit);
   [[nodiscard]] unsigned warming() const;
+  /// Is this generation being filled, or a warm-up of the dataset on its way to know its generation? Never blocks.
+  [[nodiscard]] bool expects(const DatasetId& dataset, const GenerationId& generation) const;
   /// The payer's job is over: what it filled is forgotten.
   void forget_job(std::uint32_t job_id);
 

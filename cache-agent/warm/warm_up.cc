@@ -47,6 +47,11 @@ void WarmUp::describe(const ManifestSummary& s, WallTime observed) {
   progress_.files_total = s.files;
 }
 
+GenerationId WarmUp::generation() {
+  const std::lock_guard lock(mutex_);
+  return progress_.generation.id;
+}
+
 void WarmUp::follow(const std::shared_ptr<WarmUp>& leader) {
   const std::lock_guard lock(mutex_);
   leader_ = leader;
@@ -77,6 +82,7 @@ WarmProgress WarmUp::snapshot(SteadyTime now) {
     if (!leader) {
       WarmProgress out = progress_;
       out.origin_bytes = Bytes{moved->load(std::memory_order_relaxed)};
+      out.peer_bytes = Bytes{from_peers->load(std::memory_order_relaxed)};
       out.failures = failures.load(std::memory_order_relaxed);
       if (replica_) {
         out.bytes_done = replica_->bytes_resident();

@@ -23,6 +23,8 @@ class WarmUp {
   std::stop_source stop;
   /// Bytes read from the origin for it.
   const std::shared_ptr<std::atomic<std::uint64_t>> moved = std::make_shared<std::atomic<std::uint64_t>>(0);
+  /// Bytes read from other nodes for it.
+  const std::shared_ptr<std::atomic<std::uint64_t>> from_peers = std::make_shared<std::atomic<std::uint64_t>>(0);
   std::atomic<std::uint64_t> entries_seen{0}, failures{0};
   TimerHandle ticking;  ///< guarded by the engine's mutex
 
@@ -31,6 +33,8 @@ class WarmUp {
   void enter(WarmPhase phase, SteadyTime now);
   void fill_into(std::shared_ptr<Replica> replica);
   void describe(const ManifestSummary& summary, WallTime observed);
+  /// What the walk has found; none as long as it goes on.
+  [[nodiscard]] GenerationId generation();
   /// Shows another's progress as its own until that one ends.
   void follow(const std::shared_ptr<WarmUp>& leader);
   [[nodiscard]] WarmProgress snapshot(SteadyTime now);

@@ -98,7 +98,8 @@ void AgentClients::release(const std::string& address, const JobKey& job,
           outcome.datasets.push_back(
               {from_wire(dataset.dataset()), from_wire(dataset.attached()), Bytes{dataset.resident_bytes()},
                Bytes{dataset.origin_bytes()}, dataset.reason(),
-               dataset.has_hit_bytes() ? std::optional(Bytes{dataset.hit_bytes()}) : std::nullopt});
+               dataset.has_hit_bytes() ? std::optional(Bytes{dataset.hit_bytes()}) : std::nullopt,
+               Bytes{dataset.peer_bytes()}});
         done(std::move(outcome));
       });
 }

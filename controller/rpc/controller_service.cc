@@ -75,6 +75,16 @@ grpc::ServerUnaryReactor* ControllerService::JobPlan(grpc::CallbackServerContext
                      });
 }
 
+grpc::ServerUnaryReactor* ControllerService::Peers(grpc::CallbackServerContext* ctx, const v1::PeersRequest* request,
+                                                   v1::PeersReply* reply) {
+  return on_strand(ctx, "Controller.Peers", request, reply,
+                   [this](const Person& person, const v1::PeersRequest& in) -> Result<v1::PeersReply> {
+                     if (!auth_.trusts(person.caller.uid))
+                       return fail(Code::permission_denied, "Peers is for the nodes' agents");
+                     return find_peers(parts_, in);
+                   });
+}
+
 grpc::ServerUnaryReactor* ControllerService::Hook(grpc::CallbackServerContext* ctx, const v1::HookRequest* request,
                                                   v1::HookReply* reply) {
   return serve_unary(auth_, ctx, "Controller.Hook", request, reply,

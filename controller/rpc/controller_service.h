@@ -13,6 +13,8 @@ class ControllerService final : public v1::Controller::CallbackService {
   grpc::ServerBidiReactor<v1::AgentReport, v1::ControllerNote>* Report(grpc::CallbackServerContext* ctx) override;
   grpc::ServerUnaryReactor* JobPlan(grpc::CallbackServerContext* ctx, const v1::JobPlanRequest* request,
                                     v1::JobPlanReply* reply) override;
+  grpc::ServerUnaryReactor* Peers(grpc::CallbackServerContext* ctx, const v1::PeersRequest* request,
+                                  v1::PeersReply* reply) override;
   grpc::ServerUnaryReactor* Hook(grpc::CallbackServerContext* ctx, const v1::HookRequest* request,
                                  v1::HookReply* reply) override;
   grpc::ServerWriteReactor<v1::JobStatus>* WatchJob(grpc::CallbackServerContext* ctx,

@@ -5,6 +5,7 @@
 
 #include "common/hostlist.h"
 #include "common/percent.h"
+#include "controller/staging/peers.h"
 #include "proto/convert.h"
 
 namespace atlas {
@@ -41,6 +42,7 @@ v1::Receipt to_wire(const Receipt& receipt) {
   out.set_nodes(compress_hostlist(receipt.nodes));
   out.set_resident_bytes(receipt.resident.count);
   out.set_origin_bytes(receipt.origin.count);
+  out.set_peer_bytes(receipt.peers.count);
   out.set_waited(receipt.waited.count());
   out.set_outcome(receipt.outcome);
   out.set_reason(printable(receipt.reason));
@@ -231,6 +233,20 @@ Result<v1::PlacementReply> placement(const ControllerParts& parts, const Person&
       row->set_name(parts.datasets.name_of(replica.dataset));
       row->set_path(printable(parts.datasets.path_of(replica.dataset)));
     }
+  }
+  return out;
+}
+
+v1::PeersReply find_peers(const ControllerParts& parts, const v1::PeersRequest& request) {
+  v1::PeersReply out;
+  for (const auto& peer : peers_of(from_wire(request.dataset()), GenerationId::of(request.generation()), parts.registry,
+                                   parts.staging.warmups())) {
+    auto* to = out.add_peers();
+    to->set_node(peer.node);
+    to->set_address(peer.address);
+    to->set_role(peer.role == PeerRole::holds         ? v1::Peer::ROLE_HOLDS
+                 : peer.role == PeerRole::fills_first ? v1::Peer::ROLE_FILLS_FIRST
+                                                      : v1::Peer::ROLE_FILLS_LATER);
   }
   return out;
 }

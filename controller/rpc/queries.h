@@ -16,6 +16,7 @@ namespace atlas {
 [[nodiscard]] Result<v1::PlacementReply> placement(const ControllerParts& parts, const Person& person,
                                                    const v1::PlacementRequest& request);
 [[nodiscard]] Result<v1::ListNodesReply> list_nodes(const ControllerParts& parts, const v1::ListNodesRequest& request);
+[[nodiscard]] v1::PeersReply find_peers(const ControllerParts& parts, const v1::PeersRequest& request);
 [[nodiscard]] v1::DoctorReply doctor(const ControllerParts& parts);
 /// An agent's state in one word: up | lost | drained | unknown.
 [[nodiscard]] std::string_view state_of(const AgentInfo* agent);

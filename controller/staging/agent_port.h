@@ -34,6 +34,7 @@ struct ReleasedDataset {
   Bytes resident, origin;
   std::string reason;
   std::optional<Bytes> hit{};  ///< read from the node, where that is counted
+  Bytes peers{};               ///< read from other nodes' caches
 };
 struct ReleaseOutcome {
   bool known = false;

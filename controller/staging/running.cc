@@ -107,6 +107,7 @@ void Staging::released_on(const JobKey& key, const std::string& node, const Rele
     if (dataset.attached != ReplicaState::absent) job->receipt.resident += dataset.resident;
     if (dataset.hit) job->receipt.hit = job->receipt.hit.value_or(Bytes{}) + *dataset.hit;
     job->receipt.origin += dataset.origin;
+    job->receipt.peers += dataset.peers;
     if (!dataset.reason.empty() && job->receipt.reason.empty()) job->receipt.reason = node + ": " + dataset.reason;
   }
   if (job->releasing.empty()) finish(*job);

@@ -125,6 +125,13 @@ std::chrono::milliseconds WarmUps::running_for(const std::string& node, const Da
   return std::chrono::duration_cast<std::chrono::milliseconds>(clock_.now() - at->second.since);
 }
 
+std::vector<WarmUps::Filling> WarmUps::filling(const DatasetId& dataset) const {
+  std::vector<Filling> out;
+  for (const auto& [key, running] : running_)
+    if (std::get<1>(key) == dataset) out.push_back({std::get<0>(key), running.since, running.last.generation.id});
+  return out;
+}
+
 std::vector<WarmUps::View> WarmUps::all() const {
   std::vector<View> out;
   for (const auto& [key, running] : running_) out.push_back({std::get<0>(key), std::get<2>(key), running.last});

@@ -37,6 +37,13 @@ class WarmUps {
     WarmProgress progress;
   };
   [[nodiscard]] std::vector<View> all() const;
+  struct Filling {
+    std::string node;
+    SteadyTime since;
+    GenerationId generation;  ///< none = its walk is not through
+  };
+  /// The warm-ups of a dataset, of all nodes and users.
+  [[nodiscard]] std::vector<Filling> filling(const DatasetId& dataset) const;
   /// Since when the warm-up has been reporting bytes.
   [[nodiscard]] std::chrono::milliseconds running_for(const std::string& node, const DatasetId& dataset) const;
 

@@ -1,4 +1,4 @@
-"""Many jobs on the same data: it is staged once per node, nobody starves, and nothing is stuck."""
+"""Many jobs on the same data: the origin is read once, nobody starves, and nothing is stuck."""
 
 import datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ def start_delay(fields: dict[str, str]) -> float:
     return (started - submitted).total_seconds()
 
 
-def test_a_job_on_two_nodes_is_staged_once_per_node_not_once_per_task(cluster: Cluster) -> None:
+def test_a_job_on_two_nodes_is_staged_once_not_once_per_node_or_task(cluster: Cluster) -> None:
     root, size = fresh(cluster, "two-nodes")
     cluster.origin_ctl("reset")
     job = cluster.submit(f'srun bash -c \'cat {root}/*/* | md5sum; {STATE}\'', "-N2", "--ntasks-per-node=4",
@@ -38,9 +38,8 @@ def test_a_job_on_two_nodes_is_staged_once_per_node_not_once_per_task(cluster: C
     lines = [line for line in cluster.job_output(job).splitlines() if not line.startswith("atlas:")]
     assert len(lines) == 16 and len(set(lines)) == 2, lines
     assert f"{root}=complete" in lines
-    # Both nodes are on this machine: what they read at the same moment the kernel may ask for once.
-    assert size < stats["read_bytes"] <= 2 * size
-    assert stats["ops"]["open"] == 2 * FILES
+    assert size <= stats["read_bytes"] <= 1.02 * size, "the nodes divide it and copy the rest from each other"
+    assert FILES <= stats["ops"]["open"] <= 1.02 * FILES
     assert len(cluster.atlasctl("placement", str(root))) == 2
     batch_only = cluster.submit(STATE, "-N2", *warm(root))
     cluster.wait_done(batch_only)
@@ -48,7 +47,7 @@ def test_a_job_on_two_nodes_is_staged_once_per_node_not_once_per_task(cluster: C
     assert receipt["outcome"] == "warm" and receipt["resident_bytes"] == size, "what the node where nothing ran holds is not counted"
 
 
-def test_an_array_of_200_tasks_is_staged_once_per_node(cluster: Cluster) -> None:
+def test_an_array_of_200_tasks_is_staged_once(cluster: Cluster) -> None:
     root, size = fresh(cluster, "array")
     cluster.origin_ctl("reset")
     job = cluster.submit(f'f=$((SLURM_ARRAY_TASK_ID - 1)); cat {root}/*/f$(printf %06d $f) | wc -c; {STATE}',
@@ -62,10 +61,9 @@ def test_an_array_of_200_tasks_is_staged_once_per_node(cluster: Cluster) -> None
     assert sum(f"{root}=complete" in text for text in outputs) == 200 - cold
     assert cold == 0, "every task finds its data"
     wait_for(lambda: {r["state"] for r in cluster.atlasctl("placement", str(root))} == {"complete"}, 20, "the cache is full")
-    holders = len(cluster.atlasctl("placement", str(root)))
     stats = cluster.origin_stats()
-    assert size <= stats["read_bytes"] <= holders * size + cold * SIZE
-    assert stats["ops"]["open"] <= holders * FILES + cold
+    assert size <= stats["read_bytes"] <= 1.02 * size + cold * SIZE
+    assert stats["ops"]["open"] <= 1.02 * FILES + cold
 
 
 def test_200_jobs_beside_a_slow_warm_up_all_run_and_a_warm_job_starts_at_once(cluster: Cluster) -> None:

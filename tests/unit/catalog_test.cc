@@ -135,12 +135,34 @@ TEST_F(CatalogTest, AJobComesBackAsItWasWrittenUntilItHasEnded) {
                         "warm",
                         "held n001",
                         std::chrono::sys_seconds(5s),
-                        std::chrono::sys_seconds(9s)};
+                        std::chrono::sys_seconds(9s),
+                        Bytes{93},
+                        Bytes{94}};
   ASSERT_TRUE(catalog_->put_receipt(job.key, receipt));
   EXPECT_THAT(catalog_->open_jobs().value(), IsEmpty());
   const auto ended = catalog_->ended_jobs(10).value();
   ASSERT_EQ(ended.size(), 1U);
   EXPECT_EQ(ended[0].job, job);
+  EXPECT_EQ(ended[0].receipt, receipt);
+}
+
+TEST_F(CatalogTest, ACatalogueOfTheFirstSchemaKeepsItsReceipts) {
+  JobRow job;
+  job.key = {"c1", 7, 0, std::chrono::sys_seconds(7s)};
+  job.phase = JobPhase::ended;
+  ASSERT_TRUE(catalog_->put_job(job));
+  Receipt receipt;
+  receipt.origin = Bytes{7};
+  ASSERT_TRUE(catalog_->put_receipt(job.key, receipt));
+  catalog_.reset();
+  {
+    auto db = SqliteDb::open(file());
+    ASSERT_TRUE(db->execute(
+        "ALTER TABLE receipts DROP COLUMN peers; ALTER TABLE receipts DROP COLUMN hit; PRAGMA user_version = 1"));
+  }
+  open();
+  const auto ended = catalog_->ended_jobs(10).value();
+  ASSERT_EQ(ended.size(), 1U);
   EXPECT_EQ(ended[0].receipt, receipt);
 }
 

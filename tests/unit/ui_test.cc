@@ -104,9 +104,10 @@ TEST_F(View, PlainSaysOnlyPhaseChangesAndEveryFewSeconds) {
   EXPECT_THAT(taken(), IsEmpty()) << "nothing moved";
   row = fetching(1000);
   row.state.phase = WarmPhase::complete;
-  row.state.origin_bytes = Bytes{1000};
+  row.state.origin_bytes = Bytes{600};
+  row.state.peer_bytes = Bytes{400};
   view.show({row});
-  EXPECT_THAT(taken(), HasSubstr("complete 100%, 1000 of 1000, 10 of 10 files, 1000 read from the origin\n"));
+  EXPECT_THAT(taken(), HasSubstr("10 of 10 files, 600 read from the origin and 400 from other nodes\n"));
   EXPECT_THAT(out_, Not(HasSubstr("\x1b")));
 }
 
@@ -154,11 +155,12 @@ TEST_F(View, AJobIsToldFromPhaseToPhaseAndEndsWithItsReceipt) {
   job.mutable_receipt()->set_outcome("warm");
   job.mutable_receipt()->set_nodes("n001");
   job.mutable_receipt()->set_resident_bytes(183ULL << 20);
+  job.mutable_receipt()->set_peer_bytes(91ULL << 20);
   job.mutable_receipt()->set_waited(12000);
   view.show(job);
   EXPECT_TRUE(view.ended());
   EXPECT_THAT(out_, HasSubstr("job 17: ended on n001 (COMPLETED)\n"));
-  EXPECT_THAT(out_, HasSubstr("warm: 183M on the nodes, 0 read from the origin by Atlas\n"));
+  EXPECT_THAT(out_, HasSubstr("warm: 183M on the nodes, 0 read from the origin by Atlas, 91M from other nodes\n"));
   EXPECT_THAT(out_, HasSubstr("12s for the cache\n"));
 }
 

@@ -1,0 +1,89 @@
+// What warm-ups take from other nodes instead of the origin.
+#include <algorithm>
+
+#include "cache-agent/fetch/fetcher.h"
+#include "cache-agent/fetch/flight.h"
+#include "cache-agent/store/block_map.h"
+
+namespace atlas::agent {
+
+/// False when the origin is to be read. Readers' own blocks (claims) are not waited for: they go to the origin at once.
+bool Fetcher::ask_peers(const std::shared_ptr<Flight>& flight) {
+  if (peers_ == nullptr || !flight->walked || !flight->chunk) return false;
+  const auto missing_at = [&](std::uint64_t at) {
+    return !flight->into->resident(*flight->manifest,
+                                   {flight->file, Bytes{at}, Bytes{std::min(kMiB.count, flight->end - at)}});
+  };
+  std::uint64_t begin = flight->begin, end = flight->end;  // a broken warm-up is resumed
+  while (begin < end && !missing_at(begin)) begin += kMiB.count;
+  if (begin >= end && end != flight->begin) return false;
+  while (end > begin + kMiB.count && !missing_at((end - 1) / kMiB.count * kMiB.count))
+    end = (end - 1) / kMiB.count * kMiB.count;
+  return peers_->bring({flight->into->dataset(),
+                        flight->into->generation(),
+                        {flight->file, Bytes{begin}, Bytes{end - begin}},
+                        std::get<2>(*flight->chunk),
+                        [this, flight](const PeerPiece& piece) { return keep(flight, piece); },
+                        [this, flight] {
+                          const bool here = flight->into->resident(
+                              *flight->manifest,
+                              {flight->file, Bytes{flight->begin}, Bytes{flight->end - flight->begin}});
+                          const auto failed = [&] {
+                            const std::lock_guard lock(flight->mutex);
+                            return !flight->status;
+                          };
+                          if (here || failed()) return release(flight, {});
+                          read_origin(flight);
+                        }});
+}
+
+/// On a writer's thread. What a reader is bringing meanwhile, or has brought, is left to it.
+Status Fetcher::keep(const std::shared_ptr<Flight>& flight, const PeerPiece& piece) {
+  const std::uint64_t begin = piece.offset.count, end = begin + piece.length.count;
+  const std::uint64_t size = flight->manifest->at(flight->file).attributes.size;
+  const bool whole = begin % kMiB.count == 0 && (end % kMiB.count == 0 || end == size);
+  if (!whole || begin < flight->begin || end > flight->end || end < begin || (begin == 0) != (piece.meta != nullptr) ||
+      (!piece.data.empty() && piece.data.size() != piece.length.count) || (begin == end && size != 0))
+    return fail(Code::data_loss, "not the piece of the file that was asked for");
+  if (!piece.data.empty()) {
+    if (piece.sums.size() != (piece.data.size() + kMiB.count - 1) / kMiB.count)
+      return fail(Code::data_loss, "there is not a checksum for each block");
+    for (std::size_t i = 0; i < piece.sums.size(); ++i) {
+      const auto block = piece.data.subspan(i * kMiB.count);
+      if (sum_of(block.first(std::min<std::size_t>(kMiB.count, block.size()))) != piece.sums[i])
+        return fail(Code::data_loss, "a block does not match its checksum");
+    }
+  }
+  const auto commit = [&](std::uint64_t from, std::uint64_t to) {
+    const Extent extent{flight->file, Bytes{from}, Bytes{to - from}};
+    const FileMeta* meta = from == 0 ? piece.meta : nullptr;
+    if (piece.data.empty() && from != to) return flight->into->commit_hole(extent, meta);
+    const BlockSums sums(piece.sums.begin() + static_cast<std::ptrdiff_t>((from - begin) / kMiB.count),
+                         piece.sums.begin() + static_cast<std::ptrdiff_t>((to - begin + kMiB.count - 1) / kMiB.count));
+    return flight->into->commit(extent, piece.data.subspan(from - begin, to - from), sums, meta);
+  };
+  Status kept;
+  if (begin == end) kept = commit(begin, end);  // an empty file
+  for (std::uint64_t at = begin; at < end && kept;) {
+    std::uint64_t to = end;
+    const std::uint64_t from = at;
+    if (others_have(flight, at, to)) continue;
+    kept = commit(from, to);
+    at = to;
+    if (kept && !piece.data.empty()) count_from_peer(*flight, to - from);
+    tell(take_claim(Key{flight->into.get(), flight->file, from}), kept);
+  }
+  if (kept) return {};
+  const std::lock_guard lock(flight->mutex);
+  if (flight->status) flight->status = kept;
+  return kept;
+}
+
+void Fetcher::count_from_peer(const Flight& flight, std::uint64_t bytes) {
+  if (flight.from_peers) flight.from_peers->fetch_add(bytes, std::memory_order_relaxed);
+  const std::lock_guard lock(counters_mutex_);
+  by_job_[flight.payer.job_id].peer_bytes += bytes;
+  by_user_[flight.as.uid].peer_bytes += bytes;
+}
+
+}  // namespace atlas::agent

@@ -1,0 +1,2 @@
+atlas_test(peers_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/peers_test.cc
+  DEPS atlas_node_parts atlas_agent_rpc atlas_test_munged)

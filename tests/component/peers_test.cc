@@ -1,0 +1,427 @@
+// Several nodes in one process, over real gRPC with real munge, on one origin that counts what is read from it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/syscall.h>
+
+#include <fstream>
+#include <thread>
+
+#include "cache-agent/rpc/peer_client.h"
+#include "cache-agent/rpc/peer_service.h"
+#include "cache-agent/store/block_map.h"
+#include "proto/client.h"
+#include "proto/convert.h"
+#include "tests/support/origin_tree.h"
+#include "tests/support/private_munged.h"
+
+namespace atlas::agent {
+namespace {
+
+using ::testing::HasSubstr;
+using namespace std::chrono_literals;
+
+/// Tells everyone the same.
+class FixedPeers final : public PeerFinder {
+ public:
+  void find(const DatasetId&, const GenerationId&, std::function<void(Result<std::vector<Peer>>)> done) override {
+    const std::lock_guard lock(mutex_);
+    done(peers_);
+  }
+  void set(std::vector<Peer> peers) {
+    const std::lock_guard lock(mutex_);
+    peers_ = std::move(peers);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<Peer> peers_;
+};
+
+/// The part of an agent's service that other nodes call.
+class FetchService final : public v1::Agent::CallbackService {
+ public:
+  using Handler =
+      std::function<grpc::ServerWriteReactor<v1::FetchReply>*(grpc::CallbackServerContext*, const v1::FetchRequest*)>;
+  explicit FetchService(Handler handler) : handler_(std::move(handler)) {}
+  grpc::ServerWriteReactor<v1::FetchReply>* Fetch(grpc::CallbackServerContext* ctx,
+                                                  const v1::FetchRequest* request) override {
+    return handler_(ctx, request);
+  }
+
+ private:
+  const Handler handler_;
+};
+
+std::unique_ptr<grpc::Server> serve_on_loopback(grpc::Service& service, std::string& address) {
+  int port = 0;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&service);
+  auto server = builder.BuildAndStart();
+  address = "127.0.0.1:" + std::to_string(port);
+  return server;
+}
+
+struct PeerNode {
+  PeerNode(const std::string& node_name, const Authenticator& auth, PeerFinder& finder,
+           const NodeParts::Options& options, std::chrono::milliseconds silence)
+      : name(node_name), parts(options), service(auth, *parts.store, expected(), readers), fetch(handler()) {
+    PeerClientOptions ask;
+    ask.node = name;
+    ask.wait = 30s;
+    ask.silence = silence;
+    ask.refresh = 50ms;
+    client = std::make_unique<PeerClient>(auth, finder, parts.writers, ask);
+    parts.fetcher->ask_first(*client);
+    server = serve_on_loopback(fetch, address);
+  }
+  ~PeerNode() {
+    shut();
+    client->stop();
+    parts.engine.reset();
+    parts.fetcher.reset();
+  }
+  PeerService::Expected expected() {
+    return [this](const DatasetId& d, const GenerationId& g) { return parts.engine->expects(d, g); };
+  }
+  FetchService::Handler handler() {
+    return [this](auto* ctx, const auto* request) { return service.fetch(ctx, request); };
+  }
+  /// As if the machine had gone.
+  void shut() {
+    service.stop();
+    if (server) server->Shutdown(std::chrono::system_clock::now());
+    server.reset();
+  }
+  [[nodiscard]] Peer as(PeerRole role) const { return {name, address, role}; }
+
+  const std::string name;
+  NodeParts parts;
+  ThreadExecutor readers{2};
+  PeerService service;
+  FetchService fetch;
+  std::string address;
+  std::unique_ptr<PeerClient> client;
+  std::unique_ptr<grpc::Server> server;
+};
+
+class Peers : public OriginTree {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root: it reads files as other users";
+    if (!munged_.running()) GTEST_SKIP() << "no munged";
+    std::filesystem::create_directory(origin());
+    std::filesystem::permissions(origin(), std::filesystem::perms(0755));
+  }
+  PeerNode& add(std::chrono::milliseconds silence = 30s) {
+    const std::string name = "n" + std::to_string(nodes_.size() + 1);
+    NodeParts::Options options;
+    options.origin = origin();
+    options.tiers = {{"nvme", temp_.path("tier-" + name), kGiB}};
+    options.chunk = Bytes{4 << 20};
+    nodes_.push_back(std::make_unique<PeerNode>(name, auth_, finder_, options, silence));
+    return *nodes_.back();
+  }
+  void know(PeerRole role) {
+    std::vector<Peer> peers;
+    for (const auto& node : nodes_) peers.push_back(node->as(role));
+    finder_.set(peers);
+  }
+  static WarmRequest request(const Principal& as = user(kAlice)) {
+    return {{"o", "ds"}, as, {"test", 1, 0, {}}, {}, false};
+  }
+  std::vector<Result<WarmProgress>> warm_all() {
+    std::vector<std::future<Result<WarmProgress>>> under_way;
+    for (const auto& node : nodes_) under_way.push_back(node->parts.start(request()));
+    std::vector<Result<WarmProgress>> out;
+    for (auto& one : under_way) out.push_back(one.get());
+    return out;
+  }
+  void is_like_the_origin(const PeerNode& node, const WarmProgress& done, const Principal& as = user(kAlice)) {
+    const auto mounts = node.parts.replica("ds", done)->mounts(1, {});
+    ASSERT_TRUE(mounts) << mounts.error().message;
+    EXPECT_EQ(difference(look("/proc/self/fd/" + std::to_string(mounts->front().get()), &as), look(origin("ds"), &as)),
+              "");
+  }
+  std::uint64_t small_files(int count, std::size_t size) {
+    directory("ds", kAlice, 0755);
+    for (int i = 0; i < count; ++i) file("ds/f" + std::to_string(i), random_bytes(size, static_cast<unsigned>(i)));
+    return static_cast<std::uint64_t>(count) * size;
+  }
+  std::uint64_t read_by_all() const {
+    std::uint64_t bytes = 0;
+    for (const auto& node : nodes_) bytes += node->parts.origin.counters().bytes;
+    return bytes;
+  }
+  /// What a user's own call of the service gets him.
+  grpc::Status call_as(std::uint32_t uid, const PeerNode& node, const GenerationId& generation) {
+    v1::FetchRequest fetch;
+    *fetch.mutable_dataset() = to_wire(DatasetId{"o", "ds"});
+    fetch.set_generation(generation.bytes());
+    fetch.add_extents()->set_file(1);
+    grpc::ClientContext ctx;
+    std::thread([&] {  // of this thread alone
+      ASSERT_EQ(syscall(SYS_setresgid, uid, uid, uid), 0);
+      ASSERT_EQ(syscall(SYS_setresuid, uid, uid, uid), 0);
+      ASSERT_TRUE(auth_.sign_request(ctx, "Agent.Fetch", fetch));
+    })
+        .join();
+    const auto stub = v1::Agent::NewStub(make_channel(node.address));
+    const auto reader = stub->Fetch(&ctx, fetch);
+    v1::FetchReply reply;
+    while (reader->Read(&reply)) EXPECT_EQ(reply.pieces_size(), 0);
+    return reader->Finish();
+  }
+
+  test::PrivateMunged munged_;
+  Authenticator auth_{Munge(munged_.socket()), {0}};
+  FixedPeers finder_;
+  std::vector<std::unique_ptr<PeerNode>> nodes_;
+};
+
+TEST_F(Peers, ThreeNodesThatWarmOneDatasetReadTheOriginOnce) {
+  nasty_tree();
+  for (int i = 0; i < 200; ++i) file("ds/s" + std::to_string(i), random_bytes(40'000, static_cast<unsigned>(i)));
+  file("ds/large", random_bytes((37 << 20) + 5, 77));
+  for (int i = 0; i < 3; ++i) add();
+  know(PeerRole::fills_first);
+  std::uint64_t peers = 0;
+  for (std::size_t i = 0; const auto& done : warm_all()) {
+    ASSERT_TRUE(done) << done.error().message;
+    is_like_the_origin(*nodes_[i], *done);
+    EXPECT_EQ(done->origin_bytes.count, nodes_[i]->parts.origin.counters().bytes);
+    EXPECT_GT(done->origin_bytes.count, 0U) << "each reads a share of it";
+    EXPECT_EQ(nodes_[i]->parts.fetcher->counters_of_job(1).peer_bytes, done->peer_bytes.count);
+    peers += done->peer_bytes.count;
+    ++i;
+  }
+  NodeParts::Options alone;
+  alone.origin = origin();
+  alone.tiers = {{"nvme", temp_.path("tier-alone"), kGiB}};
+  NodeParts one(alone);
+  const auto done = one.warm("ds", user(kAlice));
+  ASSERT_TRUE(done);
+  EXPECT_EQ(read_by_all(), one.origin.counters().bytes) << "as much as one node by itself";
+  EXPECT_EQ(peers, 2 * one.origin.counters().bytes);
+}
+
+TEST_F(Peers, ALateNodeCopiesFromAllHoldersAndLeavesTheOriginAlone) {
+  const auto bytes = small_files(300, 40'000);
+  add();
+  add();
+  know(PeerRole::fills_first);
+  for (const auto& done : warm_all()) ASSERT_TRUE(done) << done.error().message;
+  const auto sent_before = nodes_[0]->service.sent() + nodes_[1]->service.sent();
+  EXPECT_EQ(read_by_all(), bytes);
+  know(PeerRole::holds);
+  auto& late = add();
+  const auto done = late.parts.start(request()).get();
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(late.parts.origin.counters().bytes, 0U);
+  EXPECT_EQ(done->peer_bytes.count, bytes);
+  EXPECT_EQ(nodes_[0]->service.sent() + nodes_[1]->service.sent() - sent_before, bytes);
+  is_like_the_origin(late, *done);
+}
+
+TEST_F(Peers, WhenThePeerGoesInMidTransferTheOriginGivesTheRest) {
+  directory("ds", kAlice, 0755);
+  file("ds/large", random_bytes(96 << 20, 1));
+  auto& holder = add();
+  ASSERT_TRUE(holder.parts.start(request()).get());
+  know(PeerRole::holds);
+  auto& late = add();
+  auto under_way = late.parts.start(request());
+  const auto deadline = std::chrono::steady_clock::now() + 20s;
+  while (holder.service.sent() < (8U << 20) && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  holder.shut();
+  const auto done = under_way.get();
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_GT(done->peer_bytes.count, 0U);
+  EXPECT_GT(done->origin_bytes.count, 0U);
+  EXPECT_EQ(done->peer_bytes.count + done->origin_bytes.count, 96U << 20) << "nothing is read twice";
+  is_like_the_origin(late, *done);
+}
+
+TEST_F(Peers, APeerThatIsNotThereOrDoesNotWarmCostsNoMoreThanAMoment) {
+  const auto bytes = small_files(50, 40'000);
+  auto& node = add();
+  auto& idle = add();  // was to warm it too, but nobody told it
+  finder_.set(
+      {node.as(PeerRole::fills_first), idle.as(PeerRole::fills_first), {"gone", "127.0.0.1:1", PeerRole::fills_first}});
+  const auto done = node.parts.start(request()).get();
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(done->origin_bytes.count, bytes);
+  is_like_the_origin(node, *done);
+}
+
+/// Holds a call open for ever.
+class Silent final : public grpc::ServerWriteReactor<v1::FetchReply> {
+ public:
+  explicit Silent(const Status& greeted, std::atomic<int>& asked) {
+    ++asked;
+    if (greeted) {
+      StartSendInitialMetadata();
+    } else {
+      Finish(to_status(greeted.error()));
+    }
+  }
+  void OnCancel() override { Finish(grpc::Status::CANCELLED); }
+  void OnDone() override { delete this; }
+};
+
+TEST_F(Peers, ASilentPeerIsGivenUp) {
+  const auto bytes = small_files(50, 40'000);
+  std::atomic<int> asked = 0;
+  FetchService service(
+      [&](auto* ctx, const auto* fetch) { return new Silent(auth_.sign_stream(*ctx, "Agent.Fetch", *fetch), asked); });
+  std::string address;
+  const auto server = serve_on_loopback(service, address);
+  auto& node = add(500ms);
+  finder_.set({{"stopped", address, PeerRole::holds}});
+  const auto done = node.parts.start(request()).get();
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(done->origin_bytes.count, bytes);
+  EXPECT_GT(asked, 0);
+  EXPECT_LE(asked, 2) << "it is not asked again and again";
+  server->Shutdown(std::chrono::system_clock::now());
+}
+
+/// Sends the first extent as it is told, then ends.
+class Liar final : public grpc::ServerWriteReactor<v1::FetchReply> {
+ public:
+  Liar(const Status& greeted, v1::FetchReply reply) : reply_(std::move(reply)) {
+    if (greeted) {
+      StartWrite(&reply_);
+    } else {
+      Finish(to_status(greeted.error()));
+    }
+  }
+  void OnWriteDone(bool) override { Finish(grpc::Status::OK); }
+  void OnDone() override { delete this; }
+
+ private:
+  v1::FetchReply reply_;
+};
+
+TEST_F(Peers, DataThatIsDamagedOnItsWayIsNotKept) {
+  directory("ds", kAlice, 0755);
+  const std::string content = random_bytes(40'000, 1);
+  file("ds/f", content);
+  std::atomic<int> asked = 0;
+  FetchService service([&](auto* ctx, const v1::FetchRequest* fetch) {
+    ++asked;
+    v1::FetchReply reply;
+    auto& piece = *reply.add_pieces();
+    piece.set_length(content.size());
+    std::string damaged = content;
+    damaged[12'345] = static_cast<char>(damaged[12'345] ^ 1);
+    piece.set_data(damaged);
+    piece.add_sums(sum_of(std::as_bytes(std::span(content))));
+    piece.mutable_meta();
+    return new Liar(auth_.sign_stream(*ctx, "Agent.Fetch", *fetch), reply);
+  });
+  std::string address;
+  const auto server = serve_on_loopback(service, address);
+  auto& node = add();
+  finder_.set({{"n9", address, PeerRole::holds}});
+  const auto done = node.parts.start(request()).get();
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(asked, 1);
+  EXPECT_EQ(done->peer_bytes.count, 0U);
+  EXPECT_EQ(done->origin_bytes.count, content.size());
+  is_like_the_origin(node, *done);
+  server->Shutdown(std::chrono::system_clock::now());
+}
+
+TEST_F(Peers, ABlockThatHasRottenAtThePeerIsNotSent) {
+  directory("ds", kAlice, 0755);
+  file("ds/large", random_bytes(3 << 20, 1));
+  auto& holder = add();
+  const auto first = holder.parts.start(request()).get();
+  ASSERT_TRUE(first);
+  const auto replica = holder.parts.replica("ds", *first);
+  const auto mounts = replica->mounts(1, {});
+  ASSERT_TRUE(mounts);
+  for (const auto& found : std::filesystem::recursive_directory_iterator(temp_.path("tier-n1"))) {
+    if (found.path().filename() != "large") continue;
+    std::fstream disk(found.path(), std::ios::in | std::ios::out | std::ios::binary);
+    disk.seekp((1 << 20) + 17);
+    disk.put('!');
+    disk.seekp((1 << 20) + 18);
+    disk.put('?');
+  }
+  know(PeerRole::holds);
+  auto& late = add();
+  const auto done = late.parts.start(request()).get();
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_GE(done->origin_bytes.count, 1U << 20);
+  EXPECT_GE(done->peer_bytes.count, 1U << 20) << "what is before it is good";
+  is_like_the_origin(late, *done);
+  const auto manifest = replica->manifest().value();
+  EXPECT_FALSE(replica->resident(*manifest, {manifest->find("large").value(), Bytes{1 << 20}, Bytes{1 << 20}}))
+      << "it will be fetched again";
+}
+
+TEST_F(Peers, NoUserMayAskANode) {
+  small_files(3, 1'000);
+  auto& holder = add();
+  const auto done = holder.parts.start(request()).get();
+  ASSERT_TRUE(done);
+  const auto refused = call_as(kAlice, holder, done->generation.id);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_THAT(refused.error_message(), HasSubstr("agents"));
+  EXPECT_EQ(holder.service.sent(), 0U);
+  grpc::ClientContext nobody;
+  const auto stub = v1::Agent::NewStub(make_channel(holder.address));
+  EXPECT_EQ(stub->Fetch(&nobody, v1::FetchRequest())->Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
+}
+
+TEST_F(Peers, WhoIsRefusedByTheOriginGetsNothingFromAPeer) {
+  directory("ds", kAlice, 0700);
+  file("ds/f", random_bytes(40'000, 1), kAlice, 0600);
+  auto& holder = add();
+  ASSERT_TRUE(holder.parts.start(request()).get());
+  know(PeerRole::holds);
+  auto& late = add();
+  const auto done = late.parts.start(request(user(kBob))).get();
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code, Code::permission_denied);
+  EXPECT_EQ(holder.service.sent(), 0U);
+  EXPECT_TRUE(late.parts.store->inventory().empty());
+}
+
+TEST_F(Peers, AGroupsFilesComeFromAPeerAndTheOwnersOwnDoNot) {
+  constexpr std::uint32_t kGroup = 30100;
+  directory("ds", kAlice, 0750);
+  file("ds/ours", random_bytes(40'000, 1), kAlice, 0640);
+  ASSERT_EQ(chown(origin("ds").c_str(), kAlice, kGroup), 0);
+  ASSERT_EQ(chown(origin("ds/ours").c_str(), kAlice, kGroup), 0);
+  const Principal alice{kAlice, kGroup, {kGroup}}, bob{kBob, kBob, {kBob, kGroup}};
+  auto& holder = add();
+  ASSERT_TRUE(holder.parts.start(request(alice)).get());
+  know(PeerRole::holds);
+  auto& late = add();
+  const auto shared = late.parts.start(request(bob)).get();
+  ASSERT_TRUE(shared) << shared.error().message;
+  EXPECT_EQ(shared->peer_bytes.count, 40'000U) << "bob's own walk has shown the very same tree";
+  EXPECT_EQ(late.parts.origin.counters().bytes, 0U);
+  is_like_the_origin(late, *shared, bob);
+
+  const auto sent = holder.service.sent();
+  file("ds/mine", random_bytes(50'000, 2), kAlice, 0600);
+  auto alices = request(alice);
+  alices.revalidate = true;
+  const auto whole = holder.parts.start(alices).get();
+  ASSERT_TRUE(whole) << whole.error().message;
+  auto bobs = request(bob);
+  bobs.revalidate = true;
+  const auto part = late.parts.start(bobs).get();
+  ASSERT_TRUE(part) << part.error().message;
+  EXPECT_NE(part->generation.id, whole->generation.id) << "he is shown another tree";
+  EXPECT_EQ(part->generation.opaque, 1U);
+  EXPECT_EQ(holder.service.sent(), sent) << "and nothing of hers is sent for it";
+  is_like_the_origin(late, *part, bob);
+}
+
+}  // namespace
+}  // namespace atlas::agent
