@@ -112,8 +112,9 @@ Status Agent::serve(const Config& config, const Options& options) {
   local.warn = [](const std::string& message) { spdlog::warn("{}", message); };
   for (const auto& directory : {local.run_dir, std::filesystem::path(local.socket).parent_path()}) {
     std::error_code error;
-    std::filesystem::create_directories(directory, error);
+    const bool made = std::filesystem::create_directories(directory, error);
     if (error) return fail_errno(error.value(), "cannot make " + directory.string());
+    if (made) std::filesystem::permissions(directory, std::filesystem::perms(0755), error);  // jobs pass to $ATLAS_ROOT
   }
   node_->on_change([this](const ReplicaInfo& replica) { reporter_->replica_changed(replica); });  // jobs attach at once
   ATLAS_ASSIGN(views_, view::ViewServer::start(*jobs_, clock_, local));

@@ -16,7 +16,9 @@
 #include "atlas/v1/local.pb.h"
 #include "common/attach_report.h"
 #include "common/identity.h"
+#include "common/job_tree.h"
 #include "common/packet.h"
+#include "common/request.h"
 #include "launcher/atlas_attach_client.h"
 #include "launcher/atlas_attach_mounts.h"
 
@@ -33,6 +35,8 @@ struct Arguments {
   std::chrono::milliseconds silence{2000};
   std::chrono::milliseconds limit{5000};
   std::string directory;
+  std::string tree;  ///< where to make $ATLAS_ROOT; "" = nowhere
+  Request request;
 };
 
 template <class Number>
@@ -57,12 +61,20 @@ bool parse_groups(std::string_view text, std::vector<std::uint32_t>& into) {
   return true;
 }
 
+/// Only names are taken from it. One that cannot be read leaves those of the paths.
+bool parse_request(std::string_view text, Request& into) {
+  if (auto request = decode_request(text)) into = std::move(*request);
+  return true;
+}
+
 bool take(Arguments& out, std::string_view word) {
   const auto equals = word.find('=');
   const auto name = word.substr(0, equals);
   const auto value = equals == std::string_view::npos ? std::string_view() : word.substr(equals + 1);
   if (name == "--socket") return out.socket = value, true;
   if (name == "--directory") return out.directory = value, true;
+  if (name == "--tree") return out.tree = value, true;
+  if (name == "--request") return parse_request(value, out.request);
   if (name == "--job") return parse_number(value, out.job);
   if (name == "--step") return parse_number(value, out.step);
   if (name == "--uid") return parse_number(value, out.as.uid);
@@ -109,15 +121,31 @@ Result<Outcome> prepare(const Arguments& args, SteadyTime deadline) {
   return out;
 }
 
-Result<std::vector<PlannedMount>> planned_mounts(AgentAnswer& answer) {
+/// All views of the job; what has no descriptor stays at the origin.
+Result<std::vector<PlannedMount>> planned_mounts(const Arguments& args, AgentAnswer& answer) {
   std::vector<PlannedMount> mounts;
+  std::vector<std::string> paths;
+  std::size_t next = 0;
   for (const auto& view : answer.reply.views()) {
-    if (!view.has_mount()) continue;
-    if (mounts.size() == answer.fds.size()) return fail(Code::internal, "the cache agent sent too few mounts");
-    auto& fd = answer.fds[mounts.size()];
-    mounts.push_back({{view.dataset().origin(), view.dataset().path()}, view.origin_root(), std::move(fd)});
+    PlannedMount planned{{view.dataset().origin(), view.dataset().path()}, view.origin_root(), {}, {}, {}};
+    paths.push_back(full_path(planned));
+    if (view.has_mount()) {
+      if (next == answer.fds.size()) return fail(Code::internal, "the cache agent sent too few mounts");
+      planned.mount = std::move(answer.fds[next++]);
+      planned.lock_files.assign(view.lock_files().begin(), view.lock_files().end());
+    }
+    mounts.push_back(std::move(planned));
   }
+  const auto names = job_tree_names(args.request.datasets, paths);
+  for (std::size_t i = 0; i < mounts.size(); ++i) mounts[i].name = names[i];
   return mounts;
+}
+
+/// A job can do without $ATLAS_ROOT: what fails here is nobody's failure.
+std::optional<JobTree> make_tree(const std::string& directory) {
+  if (directory.empty()) return std::nullopt;
+  auto tree = JobTree::make(directory);
+  return tree ? std::optional(std::move(*tree)) : std::nullopt;
 }
 
 /// The last part of the time is the agent's, to keep the namespace.
@@ -128,12 +156,14 @@ Patience patience_of(const Arguments& args, SteadyTime deadline) {
 /// Makes the job's namespace out of the one this process is in and has the agent keep it.
 Result<AgentAnswer> make_namespace(const Arguments& args, AgentConnection& agent, AgentAnswer& views,
                                    SteadyTime deadline) {
-  ATLAS_ASSIGN(const auto mounts, planned_mounts(views));
+  ATLAS_ASSIGN(const auto mounts, planned_mounts(args, views));
   ATLAS_TRY(enter_private_namespace(views.reply.pin_above()));
-  const auto outcomes = attach_mounts(mounts, args.as, patience_of(args, deadline));
+  auto tree = make_tree(args.tree);
+  const auto outcomes = attach_mounts(mounts, args.as, patience_of(args, deadline), tree ? &*tree : nullptr);
   v1::LocalRequest request;
   request.mutable_hold()->set_job_id(args.job);
   for (std::size_t i = 0; i < mounts.size(); ++i) {
+    if (!mounts[i].mount) continue;  // the agent knows why
     auto& attached = *request.mutable_hold()->add_attached();
     attached.mutable_dataset()->set_origin(mounts[i].dataset.origin);
     attached.mutable_dataset()->set_path(mounts[i].dataset.path);

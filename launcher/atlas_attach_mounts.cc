@@ -124,8 +124,33 @@ Result<UniqueFd> find_root(const PlannedMount& planned, const Principal& as, con
   return fail(Error{code_of_errno(err), explain(err, packet->bytes.substr(space + 1)), err});
 }
 
+/// Lets everybody lock: a file in memory over each lock file, shared by the job's processes on this node. One that is
+/// not there (any more) is passed over. Looked up in a child: a partial view is a file system that may hang, too.
+void cover_lock_files(const PlannedMount& planned, const Patience& patience, JobTree& tree) {
+  for (std::size_t begin = 0; begin < planned.lock_files.size(); begin += kMaxPacketFds) {
+    const auto end = std::min(planned.lock_files.size(), begin + kMaxPacketFds);
+    auto found = run_in_child(
+        [&] {
+          Packet packet{"o", {}};
+          for (std::size_t i = begin; i < end; ++i) {
+            open_how how{};
+            how.flags = O_PATH | O_CLOEXEC;
+            how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
+            UniqueFd file(static_cast<int>(
+                ::syscall(SYS_openat2, planned.mount.get(), planned.lock_files[i].c_str(), &how, sizeof how)));
+            if (file) packet.fds.push_back(std::move(file));
+          }
+          return packet;
+        },
+        limits_of(patience, planned.mount.get()));
+    if (!found) return;
+    for (const auto& file : found->fds) static_cast<void>(tree.cover(file.get()));
+  }
+}
+
 MountOutcome attach(const PlannedMount& planned, const Principal& as, const Patience& patience,
                     std::set<std::string>& silent_origins) {
+  if (!planned.mount) return {};
   if (silent_origins.contains(planned.dataset.origin)) return {false, "its origin does not answer"};
   auto root = find_root(planned, as, patience);
   if (!root) {
@@ -157,6 +182,10 @@ void climb_above(std::uint64_t above) {
 
 }  // namespace
 
+std::string full_path(const PlannedMount& planned) {
+  return planned.dataset.path.empty() ? planned.origin_root : planned.origin_root + "/" + planned.dataset.path;
+}
+
 Status enter_private_namespace(std::uint64_t above) {
   if (::unshare(CLONE_NEWNS) != 0) return fail_errno(errno, "cannot make a mount namespace");
   if (own_mount_namespace_id() <= above && above != 0) climb_above(above);
@@ -166,15 +195,22 @@ Status enter_private_namespace(std::uint64_t above) {
 }
 
 std::vector<MountOutcome> attach_mounts(const std::vector<PlannedMount>& mounts, const Principal& as,
-                                        const Patience& patience) {
+                                        const Patience& patience, JobTree* tree) {
   // A dataset inside another goes on top of it.
   std::vector<std::size_t> order(mounts.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  const auto full_path = [&](std::size_t i) { return mounts[i].origin_root + "/" + mounts[i].dataset.path; };
-  std::sort(order.begin(), order.end(), [&](auto a, auto b) { return full_path(a) < full_path(b); });
+  std::sort(order.begin(), order.end(), [&](auto a, auto b) { return full_path(mounts[a]) < full_path(mounts[b]); });
   std::vector<MountOutcome> outcomes(mounts.size());
   std::set<std::string> silent_origins;
-  for (const std::size_t i : order) outcomes[i] = attach(mounts[i], as, patience, silent_origins);
+  for (const std::size_t i : order) {
+    outcomes[i] = attach(mounts[i], as, patience, silent_origins);
+    if (tree == nullptr) continue;
+    if (outcomes[i].mounted) cover_lock_files(mounts[i], patience, *tree);
+    // What cannot be mounted twice is found by its path.
+    if (!outcomes[i].mounted || !tree->bind(mounts[i].name, mounts[i].mount.get()))
+      static_cast<void>(tree->link(mounts[i].name, full_path(mounts[i])));
+  }
+  if (tree != nullptr) static_cast<void>(tree->seal());
   return outcomes;
 }
 

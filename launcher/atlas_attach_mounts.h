@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/identity.h"
+#include "common/job_tree.h"
 #include "common/result.h"
 #include "common/unique_fd.h"
 
@@ -15,8 +16,12 @@ namespace atlas::launcher {
 struct PlannedMount {
   DatasetId dataset;
   std::string origin_root;
-  UniqueFd mount;
+  UniqueFd mount;                       ///< none: it stays at the origin
+  std::string name;                     ///< below $ATLAS_ROOT
+  std::vector<std::string> lock_files;  ///< below the dataset: get a private file that everybody may write
 };
+
+[[nodiscard]] std::string full_path(const PlannedMount& planned);
 
 struct MountOutcome {
   bool mounted = false;
@@ -37,9 +42,10 @@ struct Patience {
 /// Mounts each on its dataset's root. The root is opened by its path below the origin, as the user, following no
 /// symlink and never leaving the origin: the permissions of its parents hold, and no path can be swapped for another.
 /// The origin is touched in child processes only; one that was silent once is not asked again. A failure leaves that
-/// dataset at the origin. Outcomes are in the order of `mounts`.
+/// dataset at the origin. Outcomes are in the order of `mounts`. In `tree`, which may be null, each is shown once more,
+/// those at the origin by a link; it is sealed. Without it lock files stay as they are.
 [[nodiscard]] std::vector<MountOutcome> attach_mounts(const std::vector<PlannedMount>& mounts, const Principal& as,
-                                                      const Patience& patience);
+                                                      const Patience& patience, JobTree* tree);
 
 /// Whether the user can enter the directory; false too when its storage is silent.
 [[nodiscard]] bool can_enter(const std::string& directory, const Principal& as, const Patience& patience);

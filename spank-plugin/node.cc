@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "common/job_tree.h"
 #include "common/percent.h"
 #include "common/request.h"
 #include "spank-plugin/helper.h"
@@ -113,6 +114,7 @@ void NodeSide::prepare(spank_t spank) {
   const std::string encoded = environment_of(spank, "SLURM_SPANK_ATLAS_REQ");
   if (encoded.empty()) return;
   carries_request_ = true;
+  encoded_ = encoded;
   // A batch job speaks in its batch step, an allocation of srun or salloc in its first one.
   speaks_ = step == kBatchStep || (step == 0U && environment_of(spank, "ATLAS_CACHE_STATE").empty());
   if (environment_of(spank, "ATLAS_QUIET") == "1") speaks_ = false;
@@ -143,9 +145,27 @@ Status NodeSide::ask(spank_t spank, const std::string& encoded) {
 }
 
 void NodeSide::join(spank_t spank) {
-  if (!mounts_) return;
-  if (auto done = enter(spank); !done) give_up(done.error());
-  show_state(spank);
+  if (!carries_request_) return;
+  if (mounts_) {
+    if (auto done = enter(spank); !done) give_up(done.error());
+    show_state(spank);
+  }
+  show_tree(spank);
+}
+
+/// $ATLAS_ROOT, also for a job whose datasets are all at the origin: its script need not know the difference.
+void NodeSide::show_tree(spank_t spank) {
+  if (!config_) return;
+  const auto tree = job_tree_path(*config_, node_name());
+  if (!mounts_) {
+    const auto request = decode_request(encoded_);
+    const auto made = make_tree_of_links(tree, request ? request->datasets : std::vector<std::string>(), cache_state_);
+    if (!made) slurm_info("atlas: no ATLAS_ROOT: %s", made.error().message.c_str());
+  }
+  if (has_job_tree(tree))
+    spank_setenv(spank, "ATLAS_ROOT", tree.c_str(), 1);
+  else
+    spank_unsetenv(spank, "ATLAS_ROOT");
 }
 
 Status NodeSide::enter(spank_t spank) {
@@ -159,6 +179,8 @@ Status NodeSide::enter(spank_t spank) {
   const auto limit = std::max(left_, kLeastForJoin);
   const auto deadline = std::chrono::steady_clock::now() + limit;
   auto arguments = helper_arguments("join", *job, *step, who, *config_, limit);
+  arguments.push_back("--tree=" + job_tree_path(*config_, node_name()));
+  arguments.push_back("--request=" + encoded_);
   if (directory[0] == '/') arguments.push_back("--directory=" + std::string(directory.data()));
   ATLAS_ASSIGN(auto answer, run_helper(args_.libexec + "/atlas-attach", arguments, deadline));
   cache_state_ = answer.report.cache_state.empty() ? cache_state_without_cache(cache_state_)

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "common/config.h"
+#include "common/request.h"
 #include "common/result.h"
 #include "common/units.h"
 #include "spank-plugin/plugin_args.h"
@@ -19,7 +20,7 @@ class NodeSide {
   /// init_post_opt, root: asks the node's agent what the job will find here. Returns at once when the job carries no
   /// request; else within agent.attach_timeout.
   void prepare(spank_t spank);
-  /// task_init_privileged, root, in the task: enters the job's namespace.
+  /// task_init_privileged, root, in the task: enters the job's namespace. A job at the origin gets its links to it.
   void join(spank_t spank);
   /// task_init, the user, in the task: the line on the job's stderr.
   void announce(spank_t spank) const;
@@ -29,9 +30,11 @@ class NodeSide {
   [[nodiscard]] Status enter(spank_t spank);
   void give_up(const Error& why);
   void show_state(spank_t spank);
+  void show_tree(spank_t spank);
 
   PluginArgs args_;
   std::optional<Config> config_;
+  std::string encoded_;               ///< the request, a claim
   std::chrono::milliseconds left_{};  ///< of agent.attach_timeout, after prepare
   bool carries_request_ = false;
   bool mounts_ = false;

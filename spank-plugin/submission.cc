@@ -97,8 +97,8 @@ bool is_inherited(std::string_view variable, bool options_only) {
   if (variable.starts_with(kOption) || variable.starts_with("SLURM_SPANK_" + std::string(kOption)) ||
       variable.starts_with("SPANK_" + std::string(kOption)))
     return true;
-  return !options_only &&
-         (variable == "SLURM_SPANK_ATLAS_REQ" || variable == "SPANK_ATLAS_REQ" || variable == "ATLAS_CACHE_STATE");
+  return !options_only && (variable == "SLURM_SPANK_ATLAS_REQ" || variable == "SPANK_ATLAS_REQ" ||
+                           variable == "ATLAS_CACHE_STATE" || variable == "ATLAS_ROOT");
 }
 
 void forget_inherited(bool options_only) {

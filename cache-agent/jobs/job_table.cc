@@ -4,6 +4,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "cache-agent/manifest/lock_files.h"
 #include "cache-agent/origin/reader_pool.h"
 
 namespace atlas::agent {
@@ -98,7 +99,8 @@ Result<std::optional<NodeJobRow>> JobTable::ask(std::uint32_t job_id, SteadyTime
 
 /// Settles which generation the job reads: the one the origin shows it now. What it has been shown once it keeps. Why
 /// not, if that cannot be told in time: what is here may be old then, or be closed to this user by now.
-Status JobTable::observe(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline) const {
+Status JobTable::observe(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline,
+                         view::PlannedView& out) const {
   if (engine_ == nullptr || (wanted.mounted && !wanted.generation.empty())) return {};
   const auto now = clock_->now();
   const auto seen = engine_->observe(wanted.dataset, job.as, now + (deadline - now) * 2 / 3);
@@ -107,6 +109,7 @@ Status JobTable::observe(const NodeJobRow& job, NodeJobDatasetRow& wanted, Stead
                 "its origin did not list its files in time: nobody knows whether what is here is what it has now");
   if (!seen) return fail(seen.error());
   wanted.generation = (*seen)->summary().generation;
+  out.lock_files = database_lock_files(**seen);
   if (const auto replica = store_.find(wanted.dataset, wanted.generation))
     return store_.vouch(*replica, job.as, clock_->wall());
   return {};
@@ -170,7 +173,7 @@ view::PlannedView JobTable::view_of(const NodeJobRow& job, NodeJobDatasetRow& wa
     out.reason = "it is not on this node";
     return out;
   }
-  if (const auto seen = observe(job, wanted, deadline); !seen) {
+  if (const auto seen = observe(job, wanted, deadline, out); !seen) {
     out.reason =
         here ? seen.error().message : seen.error().in("it is not on this node, and cannot be read through it").message;
     return out;

@@ -53,7 +53,8 @@ class JobTable final : public view::ViewSource {
  private:
   [[nodiscard]] std::shared_ptr<Replica> choose(const NodeJobDatasetRow& wanted) const;
   [[nodiscard]] view::PlannedView view_of(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline);
-  [[nodiscard]] Status observe(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline) const;
+  [[nodiscard]] Status observe(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline,
+                               view::PlannedView& out) const;
   void show_partial(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline, view::PlannedView& out);
   [[nodiscard]] Result<std::shared_ptr<Replica>> partial(const NodeJobRow& job, const NodeJobDatasetRow& wanted,
                                                          SteadyTime deadline) const;

@@ -146,17 +146,18 @@ void AttachService::give_mounts(std::uint32_t job_id, const JobViews& views, con
   AttachAnswer out;
   std::vector<AttachedView> failed;
   for (const auto& view : views.views) {
+    out.views.push_back(view);
     if (!view.mount) continue;
     auto mount = out.mounts.size() < kMaxPacketFds
                      ? view.mount()
                      : Result<UniqueFd>(fail(Code::out_of_range, "the job names more datasets than can be mounted"));
     if (mount) {
-      out.views.push_back(view);
       out.mounts.push_back(std::move(*mount));
     } else {
       options_.warn("job " + std::to_string(job_id) + ": no mount for " + view.dataset.path + ": " +
                     mount.error().message);
       failed.push_back({view.dataset, false, mount.error().message});
+      out.views.back().mount = {};
     }
   }
   if (out.mounts.empty()) {

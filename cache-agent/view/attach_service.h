@@ -28,7 +28,7 @@ struct AttachAnswer {
   std::string cache_state;  ///< final once something was attached, else as planned
   std::string announcement;
   UniqueFd ns;                     ///< attach, hold, enter: the job's namespace
-  std::vector<PlannedView> views;  ///< attach: to mount, one descriptor each in `mounts`
+  std::vector<PlannedView> views;  ///< attach: all of the job; those that have `mount`: one descriptor each in `mounts`
   std::vector<UniqueFd> mounts;
 };
 using AnswerFn = std::function<void(Result<AttachAnswer>)>;

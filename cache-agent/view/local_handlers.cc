@@ -10,6 +10,7 @@ namespace atlas::view {
 namespace {
 
 constexpr std::uint32_t kVersion = 1;
+constexpr std::size_t kLockFileBytes = std::size_t{32} * 1024;  ///< of a packet; a request's paths need less than half
 
 Principal principal_of(const v1::Principal& wire) {
   return {wire.uid(), wire.gid(), {wire.groups().begin(), wire.groups().end()}};
@@ -33,19 +34,30 @@ std::vector<AttachedView> results_of(const v1::HoldNamespace& wire) {
   return out;
 }
 
+/// What does not fit into a packet stays as it is on the replica: readers of such a database need its owner's rights.
+void add_lock_files(const std::vector<std::string>& files, std::size_t& room, v1::View& wire) {
+  for (const auto& file : files) {
+    if (file.size() + 8 > room) return;
+    room -= file.size() + 8;
+    wire.add_lock_files(file);
+  }
+}
+
 v1::LocalReply reply_of(const AttachAnswer& answer) {
   v1::LocalReply reply;
   reply.set_known(answer.known);
   reply.set_cache_state(answer.cache_state);
   reply.set_announcement(answer.announcement);
   reply.set_namespace_held(bool(answer.ns));
+  std::size_t room = kLockFileBytes;
   for (const auto& view : answer.views) {
     auto& wire = *reply.add_views();
     wire.mutable_dataset()->set_origin(view.dataset.origin);
     wire.mutable_dataset()->set_path(view.dataset.path);
     wire.set_origin_root(view.origin_root);
     wire.set_state(state_of(view.state));
-    wire.set_has_mount(true);
+    wire.set_has_mount(bool(view.mount));
+    if (view.mount) add_lock_files(view.lock_files, room, wire);
   }
   reply.set_has_mounts(answer.has_mounts || !answer.mounts.empty());
   return reply;

@@ -21,6 +21,7 @@ struct PlannedView {
   Bytes resident{};                           ///< of a partial one: what is here already
   std::string reason;                         ///< when there is nothing to mount: why, one sentence
   std::function<Result<UniqueFd>()> mount{};  ///< a new detached read-only mount; empty = the job reads the origin
+  std::vector<std::string> lock_files{};      ///< below its path: what readers of databases must be able to lock
 };
 
 struct JobViews {

@@ -197,6 +197,53 @@ TEST_F(Attach, AMountThatCannotBeMadeLeavesTheOthers) {
   EXPECT_EQ(read_in(joined->ns, box.origin() / "data/where"), "from the origin");
 }
 
+TEST_F(Attach, EachDatasetIsFoundOnceMoreByAShortName) {
+  box.make_dataset("project/speech");
+  box.make_dataset("other/speech");
+  box.make_dataset("cold");
+  write_file(box.origin() / "train.lmdb", "from the origin");
+  write_file(box.store() / "train.lmdb", "from the node");
+  auto job = box.job(7, {"data", "project/speech", "other/speech", "cold", "train.lmdb"});
+  job.views[3].mount = {};
+  box.source.set(job);
+  box.start_agent();
+  const auto at = [&](const char* path) { return ",d=" + (box.origin() / path).string(); };
+  const auto tree = box.root() / "run/job";
+  const auto joined = run_attach(box, "join", 7,
+                                 {"--tree=" + tree.string(), "--request=v1,d=%7Esomeone/voices" + at("project/speech") +
+                                                                 at("other/speech") + at("cold") + at("train.lmdb")});
+  ASSERT_TRUE(joined && joined->ns) << joined->report.announcement;
+  EXPECT_EQ(read_in(joined->ns, tree / "voices/where"), "from the node");
+  EXPECT_EQ(read_in(joined->ns, tree / "speech/where"), "from the node");
+  EXPECT_EQ(read_in(joined->ns, tree / "speech-2/where"), "from the node");
+  EXPECT_EQ(read_in(joined->ns, tree / "train.lmdb"), "from the node");
+  EXPECT_EQ(read_in(joined->ns, tree / "cold/where"), "from the origin");
+  EXPECT_EQ(read_in(joined->ns, box.origin() / "project/speech/where"), "from the node");
+  EXPECT_TRUE(std::filesystem::is_empty(tree)) << "nobody outside sees it";
+}
+
+TEST_F(Attach, LockFilesOfDatabasesCanBeLockedByEverybody) {
+  for (const auto& place : {box.origin(), box.store()}) {
+    write_file(place / "data/data.mdb", "data");
+    write_file(place / "data/lock.mdb", "the owner's");
+    std::filesystem::create_symlink("where", place / "data/link-lock");
+  }
+  auto job = box.job(7, {"data"});
+  job.views[0].lock_files = {"lock.mdb", "not/there-lock", "link-lock"};
+  box.source.set(job);
+  box.start_agent();
+  const auto tree = box.root() / "run/job";
+  const auto joined = run_attach(box, "join", 7, {"--tree=" + tree.string()});
+  ASSERT_TRUE(joined && joined->ns);
+  EXPECT_EQ(read_in(joined->ns, box.origin() / "data/lock.mdb"), "(empty)");
+  EXPECT_EQ(write_in(joined->ns, box.origin() / "data/lock.mdb", "locked"), "written");
+  EXPECT_EQ(read_in(joined->ns, tree / "data/lock.mdb"), "locked") << "one file, whichever way";
+  EXPECT_EQ(write_in(joined->ns, box.origin() / "data/data.mdb", "x"), "errno " + std::to_string(EACCES));
+  EXPECT_EQ(read_in(joined->ns, box.origin() / "data/link-lock"), "from the node");
+  EXPECT_EQ(write_in(joined->ns, tree / "new", "x"), "errno " + std::to_string(EROFS));
+  EXPECT_EQ(read_file(box.store() / "data/lock.mdb"), "the owner's");
+}
+
 TEST_F(Attach, ReleaseLeavesNoPinAndNoNamespace) {
   box.source.set(box.job(7, {"data"}));
   box.start_agent();

@@ -138,22 +138,43 @@ Result<spank::HelperAnswer> run_attach(const Sandbox& box, const std::string& ve
   return spank::run_helper(ATLAS_ATTACH, args, std::chrono::steady_clock::now() + limit);
 }
 
-std::string read_in(const UniqueFd& ns, const std::filesystem::path& path) {
+namespace {
+
+/// Runs `work` as the job's user in the namespace; what it returns, or "errno N".
+std::string in_job(const UniqueFd& ns, const std::function<std::optional<std::string>()>& work) {
   const auto packet = run_in_child(
       [&] {
         if (::setns(ns.get(), CLONE_NEWNS) != 0 || ::syscall(SYS_setgroups, 0, nullptr) != 0 ||
             ::setresgid(kGid, kGid, kGid) != 0 || ::setresuid(kUid, kUid, kUid) != 0)
           return Packet{"cannot become the user in the namespace", {}};
-        const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-        if (!file) return Packet{"errno " + std::to_string(errno), {}};
-        std::string text(4096, '\0');
-        const auto size = ::read(file.get(), text.data(), text.size());
-        if (size < 0) return Packet{"errno " + std::to_string(errno), {}};
-        text.resize(static_cast<std::size_t>(size));
-        return Packet{text.empty() ? "(empty)" : text, {}};
+        const auto text = work();
+        return Packet{text ? *text : "errno " + std::to_string(errno), {}};
       },
       {std::chrono::seconds(5), ns.get()});
   return packet ? packet->bytes : packet.error().message;
+}
+
+}  // namespace
+
+std::string read_in(const UniqueFd& ns, const std::filesystem::path& path) {
+  return in_job(ns, [&]() -> std::optional<std::string> {
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file) return std::nullopt;
+    std::string text(4096, '\0');
+    const auto size = ::read(file.get(), text.data(), text.size());
+    if (size < 0) return std::nullopt;
+    text.resize(static_cast<std::size_t>(size));
+    return text.empty() ? "(empty)" : text;
+  });
+}
+
+std::string write_in(const UniqueFd& ns, const std::filesystem::path& path, const std::string& text) {
+  return in_job(ns, [&]() -> std::optional<std::string> {
+    const UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+    if (!file || ::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+      return std::nullopt;
+    return "written";
+  });
 }
 
 ino_t identity_of(const UniqueFd& ns) {

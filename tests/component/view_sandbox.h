@@ -81,6 +81,8 @@ class Sandbox {
 
 /// What a process that entered the namespace reads, as the job's user; "errno N" when it cannot.
 [[nodiscard]] std::string read_in(const UniqueFd& ns, const std::filesystem::path& path);
+/// Writes there as the job's user: "written", or "errno N".
+[[nodiscard]] std::string write_in(const UniqueFd& ns, const std::filesystem::path& path, const std::string& text);
 [[nodiscard]] ino_t identity_of(const UniqueFd& ns);
 [[nodiscard]] std::string read_file(const std::filesystem::path& path);
 void write_file(const std::filesystem::path& path, const std::string& text);

@@ -52,6 +52,7 @@ class Settings:
     cpus: int = 4
     origin: str | None = None  # None: a directory of the cluster's own
     slow_origin: bool = True  # False: the origin is the plain directory
+    second_origin: bool = False  # one more origin, "scratch": a plain directory
     origin_latency: float = 0  # ms per operation
     origin_bandwidth: str = "0"  # all together; 0 = no cap
     origin_cache: float = 0  # seconds the kernel trusts names and attributes; 0 shows changes from outside at once
@@ -144,6 +145,11 @@ class Cluster:
         return Path(self.settings.origin) if self.settings.origin else self.state / "origin"
 
     @property
+    def second_origin(self) -> Path:
+        """With Settings.second_origin."""
+        return self.state / "scratch"
+
+    @property
     def log_dir(self) -> Path:
         return self.state / "log"
 
@@ -202,14 +208,15 @@ class Cluster:
         state, settings = self.state, self.settings
         os.chmod(state, 0o755)
         slurm = pwd.getpwnam("slurm")
-        for name in ("etc", "log", "munge", "lib", "origin", "jobs"):
+        shared = ["origin", "jobs"] + (["scratch"] if settings.second_origin else [])
+        for name in ("etc", "log", "munge", "lib", *shared):
             (state / name).mkdir(exist_ok=True)
         for name in ("slurmctld", "controller"):
             (state / name).mkdir(exist_ok=True)
             os.chown(state / name, slurm.pw_uid, slurm.pw_gid)
         os.chmod(state / "controller", 0o700)
         os.chown(state / "log", slurm.pw_uid, slurm.pw_gid)
-        for name in ("origin", "jobs"):
+        for name in shared:
             os.chmod(state / name, 0o777 | 0o1000)
         for name in self._nodes():
             for part in ("spool", "store"):
@@ -230,7 +237,8 @@ class Cluster:
             slurm_version(), used="cgroup" in settings.slurm_extra))
         etc.joinpath("atlas.toml").write_text(slurm_config.atlas_toml(
             state=str(state), address=ADDRESS, origin=str(self.origin), quota=settings.quota,
-            extra=settings.atlas_extra, agent_extra=settings.agent_extra))
+            extra=settings.atlas_extra, agent_extra=settings.agent_extra,
+            second_origin=str(self.second_origin) if settings.second_origin else ""))
         etc.joinpath("plugstack.conf").write_text(self._plugstack())
         self._write_shims()
 

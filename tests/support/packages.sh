@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages a group of ./dev commands needs: packages.sh base|build|demo|slurm24|all.
+# Installs the Debian packages a group of ./dev commands needs: packages.sh base|build|demo|torch|slurm24|all.
 # Fast when nothing is missing (one dpkg-query); starts no daemon of an installed package.
 set -euo pipefail
 
@@ -14,10 +14,14 @@ build=( # and run the cluster tests; also installed in the Debian 13 chroot of .
   slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge fuse3 lua5.1 sqlite3
   iproute2 procps psmisc util-linux mount passwd attr acl
   python3 python3-pytest
+  # programs that read through the cache in those tests
+  python3-venv python3-lmdb lmdb-utils
 )
 lint=(clang-format clang-tidy mandoc shellcheck)
 demo=(asterisk-core-sounds-en-wav asterisk-core-sounds-es-wav asterisk-core-sounds-fr-wav asterisk-core-sounds-it-wav
   asterisk-core-sounds-ru-wav)
+# The test with PyTorch; 650 MB, so that only "all" brings it. Without it that test is skipped, and says so.
+torch=(python3-torch "${demo[@]}")
 slurm24=(debootstrap)
 
 policy=/usr/sbin/policy-rc.d
@@ -38,9 +42,10 @@ for group in "${@:-base}"; do
     base) want+=("${build[@]}" "${lint[@]}") ;;
     build) want+=("${build[@]}") ;;
     demo) want+=("${demo[@]}") ;;
+    torch) want+=("${torch[@]}") ;;
     slurm24) want+=("${slurm24[@]}") ;;
-    all) want+=("${build[@]}" "${lint[@]}" "${demo[@]}" "${slurm24[@]}") ;;
-    *) echo "packages: unknown group '$group': base, build, demo, slurm24 or all" >&2; exit 2 ;;
+    all) want+=("${build[@]}" "${lint[@]}" "${torch[@]}" "${slurm24[@]}") ;;
+    *) echo "packages: unknown group '$group': base, build, demo, torch, slurm24 or all" >&2; exit 2 ;;
   esac
 done
 

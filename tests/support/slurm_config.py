@@ -72,8 +72,11 @@ def toml_string(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def atlas_toml(*, state: str, address: str, origin: str, quota: str, extra: str = "", agent_extra: str = "") -> str:
+def atlas_toml(*, state: str, address: str, origin: str, quota: str, extra: str = "", agent_extra: str = "",
+               second_origin: str = "") -> str:
     """Production defaults wherever a node of the cluster looks like a real one: its own /run, address and ports."""
+    if second_origin:
+        extra = f'\n[[origin]]\nname = "scratch"\nroot = {toml_string(second_origin)}\n' + extra
     return f"""[controller]
 host = "{address}"
 database = "{state}/controller/catalog.db"

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <random>
 
+#include "cache-agent/manifest/lock_files.h"
 #include "cache-agent/origin/acl.h"
 
 namespace atlas::agent {
@@ -157,6 +158,24 @@ TEST(Manifest, LinksThatLeaveTheDatasetAreCounted) {
     builder.add(0, std::move(link));
     EXPECT_EQ(std::move(builder).build().value().summary().outward_links, leaves ? 1U : 0U) << target;
   }
+}
+
+TEST(Manifest, LockFilesAreThoseOfDatabases) {
+  ManifestBuilder builder("/origin/set");
+  const auto root = builder.add(0, entry("", EntryType::directory));
+  const auto bin = builder.add(root, entry("bin", EntryType::directory));
+  for (const char* name : {"data.mdb", "lock.mdb", "train", "train-lock", "alone-lock"})
+    builder.add(root, entry(name, EntryType::file, 8192));
+  builder.add(bin, entry("lock.mdb", EntryType::file, 8192));  // no database beside it
+  builder.add(bin, entry("conda", EntryType::file, 100));
+  auto program = entry("conda-lock", EntryType::file, 100);
+  program.attributes.mode = 0755;
+  builder.add(bin, program);
+  builder.add(bin, entry("dir", EntryType::directory));
+  builder.add(bin, entry("dir-lock", EntryType::file, 8192));
+  const auto manifest = std::move(builder).build();
+  ASSERT_TRUE(manifest);
+  EXPECT_THAT(database_lock_files(*manifest), ::testing::ElementsAre("lock.mdb", "train-lock"));
 }
 
 TEST(Manifest, LoaderRefusesRowsThatDoNotMakeATree) {
