@@ -59,6 +59,18 @@ Status decode_field(Request& request, char key, std::string_view value) {
   }
 }
 
+/// What follows `tag` in the first word that begins with it; an admin_comment holds what others have to say, too.
+std::optional<std::string_view> word_after(std::string_view text, std::string_view tag) {
+  constexpr std::string_view kBlank = " \t\r\n";
+  for (auto at = text.find_first_not_of(kBlank); at != std::string_view::npos;
+       at = text.find_first_not_of(kBlank, at)) {
+    const auto word = text.substr(at, text.find_first_of(kBlank, at) - at);
+    if (word.starts_with(tag)) return word.substr(tag.size());
+    at += word.size();
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::string_view name_of(WarmMode mode) {
@@ -185,22 +197,15 @@ std::optional<std::string_view> find_request(std::string_view burst_buffer, std:
     if (line_end == std::string_view::npos) break;
     rest.remove_prefix(line_end + 1);
   }
-  constexpr std::string_view kTag = "atlas:";
-  const auto at = admin_comment.find(kTag);
-  if (at != std::string_view::npos && (at == 0 || admin_comment[at - 1] == ' ')) {
-    const auto value = admin_comment.substr(at + kTag.size());
-    return value.substr(0, value.find_first_of(" \t\r\n"));
-  }
-  return std::nullopt;
+  return word_after(admin_comment, "atlas:");
 }
 
 std::optional<std::chrono::sys_seconds> find_own_begin(std::string_view admin_comment) {
-  const auto at = admin_comment.find(kOwnBeginTag);
-  if (at == std::string_view::npos || (at != 0 && admin_comment[at - 1] != ' ')) return std::nullopt;
-  const auto text = admin_comment.substr(at + kOwnBeginTag.size());
+  const auto text = word_after(admin_comment, kOwnBeginTag);
+  if (!text) return std::nullopt;
   std::int64_t value = 0;
-  const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (ec != std::errc() || (end != text.data() + text.size() && *end != ' ') || value < 0) return std::nullopt;
+  const auto [end, ec] = std::from_chars(text->data(), text->data() + text->size(), value);
+  if (ec != std::errc() || end != text->data() + text->size() || value < 0) return std::nullopt;
   return std::chrono::sys_seconds(std::chrono::seconds(value));
 }
 

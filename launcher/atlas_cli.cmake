@@ -10,7 +10,7 @@ atlas_library(atlas_submit SOURCES atlas_submit_args.cc atlas_submit_options.cc 
 atlas_library(atlas_ui SOURCES ui_controller.cc ui_job.cc ui_json.cc ui_progress.cc
   DEPS atlas_ui_base atlas_rpc atlas_services nlohmann_json::nlohmann_json)
 
-atlas_executable(atlas-submit SOURCES atlas_submit_main.cc atlas_submit_explain.cc DEPS atlas_submit atlas_ui)
+atlas_executable(atlas-submit SOURCES atlas_submit_main.cc atlas_submit_explain.cc atlas_submit_names.cc DEPS atlas_submit atlas_ui)
 target_compile_definitions(atlas-submit PRIVATE ATLAS_VERSION="${PROJECT_VERSION}")
 
 atlas_executable(atlasctl SOURCES atlasctl_main.cc atlasctl_dataset.cc atlasctl_doctor.cc atlasctl_job.cc atlasctl_node.cc

@@ -5,6 +5,7 @@
 
 #include "common/percent.h"
 #include "launcher/atlas_submit_explain.h"
+#include "launcher/atlas_submit_names.h"
 #include "launcher/atlas_submit_run.h"
 #include "launcher/ui_job.h"
 #include "launcher/ui_json.h"
@@ -73,6 +74,9 @@ int run(const std::vector<std::string>& argv) {
     SubmitPlan asked = *plan;
     asked.request = resolved(plan->request, config->submit.resolve_timeout);
     return explain(*config, asked, args->json);
+  }
+  if (config) {
+    if (const auto names = check_names(*config, plan->request); !names) return report(kTool, names.error());
   }
   if (args->follow || args->json) return submit_and_report(known.value_or(Config{}), *plan, *args);
   return report(kTool, exec_sbatch(*plan));

@@ -138,7 +138,9 @@ int follow_job(const std::string& tool, const Config& config, std::uint32_t job_
                                         tries = 0;
                                         ended = job.phase() == v1::JobStatus::PHASE_ENDED;
                                         if (json) {
-                                          print_out(dump_line(to_json(job, config)));
+                                          auto line = dump_line(to_json(job, config));
+                                          if (line != last_line) print_out(line);
+                                          last_line = std::move(line);
                                         } else {
                                           job_view.show(job);
                                         }

@@ -146,6 +146,9 @@ void Staging::finish(StagedJob& job) {
                   format_size(receipt.resident) + " resident, " + format_size(receipt.origin) + " from the origin");
   watchers_.finish(view_of(job));
   jobs_.erase(job.row.key.job_id);
+  if (++ended_ % kPruneEvery == 0) {
+    if (auto ok = parts_.catalog.prune_jobs(kKeptJobs); !ok) parts_.log.warn(ok.error().message);
+  }
 }
 
 }  // namespace atlas

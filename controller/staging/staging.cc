@@ -15,7 +15,6 @@ using namespace std::chrono_literals;
 // no node has a cache.
 constexpr auto kAgentsComeBack = 15s;
 constexpr int kSlowPolls = 5;
-constexpr std::size_t kKeptJobs = 10000;
 
 }  // namespace
 

@@ -160,6 +160,9 @@ class Staging {
   std::optional<Error> slurm_trouble_;
   std::string cluster_name_;
   SteadyTime started_{};
+  /// Ended jobs that the catalogue remembers, cut back to at the start and whenever so many more have ended.
+  static constexpr std::size_t kKeptJobs = 10000, kPruneEvery = 1000;
+  std::size_t ended_ = 0;  ///< since the start
   bool polling_ = false, poll_is_slow_ = false, ticking_ = false;
   std::uint64_t poll_generation_ = 0, next_id_ = 1;
   std::map<std::uint32_t, HookWaiter> hook_waiters_;

@@ -232,3 +232,8 @@ def test_a_working_directory_inside_the_data_is_warned_of(cluster: Cluster, spee
     done = sbatch(cluster, f"--atlas-dataset={speech}", cwd=speech)
     assert f"the working directory lies inside the dataset '{speech}'" in done.err
     job_of(done)
+
+
+def test_a_name_that_does_not_exist_is_told_at_once_by_atlas_submit(cluster: Cluster) -> None:
+    done = cluster.run("atlas-submit", "--dataset", "no-such-name", "--wrap", "true", user=USER, cwd="/tmp")
+    assert "there is no dataset named 'no-such-name'" in refused(cluster, done)

@@ -42,10 +42,8 @@ class Warm : public OriginTree {
 TEST_F(Warm, WhatAJobSeesEqualsTheOrigin) {
   nasty_tree();
   NodeParts node(options(Bytes{64 * kMiB.count}));
-  const auto before = std::chrono::steady_clock::now();
   const auto done = node.warm("ds", user(kAlice));
   ASSERT_TRUE(done) << done.error().message;
-  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(10)) << "holes must not be read";
   EXPECT_EQ(done->phase, WarmPhase::complete);
   EXPECT_EQ(done->bytes_done, done->bytes_total);
   EXPECT_EQ(done->generation.outward_links, 1U);
@@ -61,7 +59,7 @@ TEST_F(Warm, WhatAJobSeesEqualsTheOrigin) {
   const auto mounts = replica->mounts(1, {}).value();
   ASSERT_EQ(fstatat(mounts[0].get(), "sparse", &st, 0), 0);
   EXPECT_LT(st.st_blocks * 512, 4 << 20) << "it must stay sparse";
-  EXPECT_LT(done->origin_bytes.count, 20U << 20);
+  EXPECT_LT(done->origin_bytes.count, 20U << 20) << "holes must not be read";
 }
 
 TEST_F(Warm, AMountCannotBeWrittenAndHonoursNoSetuidNoDevices) {

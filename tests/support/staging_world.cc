@@ -94,6 +94,17 @@ JobRecord& StagingWorld::submit(std::uint32_t id, const std::string& request, st
   return slurm.jobs[id] = job;
 }
 
+JobRecord& StagingWorld::submit_array(std::uint32_t id, const std::string& request, std::chrono::seconds held_back) {
+  auto& base = submit(id, request);
+  base.burst_buffer.clear();
+  base.admin_comment = "atlas:" + request;
+  base.array_job_id = id;
+  base.array_waiting = true;
+  base.own_begin = base.submitted;
+  base.begin = base.submitted + held_back;
+  return base;
+}
+
 std::optional<Staging::HookAnswer> StagingWorld::data_in(std::uint32_t id) {
   auto& record = slurm.jobs.at(id);
   const auto request = decode_request(*find_request(record.burst_buffer, record.admin_comment)).value();

@@ -225,6 +225,8 @@ class StagingWorld {
 
   /// A pending job with an Atlas directive, as sbatch leaves it.
   JobRecord& submit(std::uint32_t id, const std::string& request, std::uint32_t uid = 1001);
+  /// A pending array, as job_submit.lua leaves it: no directive, held back until its begin time.
+  JobRecord& submit_array(std::uint32_t id, const std::string& request, std::chrono::seconds held_back);
   /// What atlas-stage does: begin_time first, then the question, then begin_time = now if ready.
   std::optional<Staging::HookAnswer> data_in(std::uint32_t id);
   void start(std::uint32_t id, const std::string& nodes);

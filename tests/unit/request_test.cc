@@ -56,6 +56,7 @@ TEST(FindRequest, ReadsTheDirectiveOrTheAdminComment) {
   EXPECT_EQ(find_request("#BB_LUA other\n#BB_LUA atlas pool=atlas capacity=1 req=v1,d=/a", ""), "v1,d=/a");
   EXPECT_EQ(find_request("", "site note atlas:v1,d=/a more"), "v1,d=/a");
   EXPECT_EQ(find_request("#BB_LUA other req=x", "notatlas:v1"), std::nullopt);
+  EXPECT_EQ(find_request("", "see-atlas:site atlas:v1,d=/a"), "v1,d=/a");
 }
 
 TEST(Request, TheUsersOwnBeginTimeIsKeptInTheAdminComment) {
@@ -64,6 +65,7 @@ TEST(Request, TheUsersOwnBeginTimeIsKeptInTheAdminComment) {
   EXPECT_EQ(add_own_begin("site note", begin), "site note atlas-begin:1795309815");
   EXPECT_EQ(find_own_begin("site note atlas-begin:1795309815 more"), begin);
   EXPECT_EQ(find_own_begin("xatlas-begin:1"), std::nullopt);
+  EXPECT_EQ(find_own_begin("xatlas-begin:1 atlas-begin:2"), std::chrono::sys_seconds(std::chrono::seconds(2)));
   EXPECT_EQ(find_own_begin("atlas-begin:1x"), std::nullopt);
   EXPECT_EQ(find_own_begin("atlas-begin:"), std::nullopt);
   EXPECT_EQ(find_request("", add_own_begin("atlas:v1,d=/a", begin)), "v1,d=/a");

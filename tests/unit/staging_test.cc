@@ -216,13 +216,7 @@ TEST_F(StagingTest, ARequeuedJobDoesNotWaitAgain) {
 }
 
 TEST_F(StagingTest, AnArrayIsReleasedByOneUpdateWithoutAPinAndWarmsOtherNodesOnceEach) {
-  auto& base = world.submit(10, kWarm);
-  base.burst_buffer.clear();
-  base.admin_comment = std::string("atlas:") + kWarm + " atlas-begin:1";
-  base.array_job_id = 10;
-  base.array_waiting = true;
-  base.own_begin = base.submitted;
-  base.begin = base.submitted + 30min;
+  world.submit_array(10, kWarm, 30min).admin_comment += " atlas-begin:1";
   world.pass(6s);
   ASSERT_EQ(world.agents.open().size(), 1U) << "the best node";
   const auto first = world.agents.open()[0]->node;
@@ -258,13 +252,7 @@ TEST_F(StagingTest, AnArrayIsReleasedByOneUpdateWithoutAPinAndWarmsOtherNodesOnc
 }
 
 TEST_F(StagingTest, ATaskSplitOutOfAReleasedArrayIsLetGo) {
-  auto& base = world.submit(10, kWarm);
-  base.burst_buffer.clear();
-  base.admin_comment = std::string("atlas:") + kWarm;
-  base.array_job_id = 10;
-  base.array_waiting = true;
-  base.own_begin = base.submitted;
-  base.begin = base.submitted + 30min;
+  auto& base = world.submit_array(10, kWarm, 30min);
   auto& task = world.slurm.jobs[11] = base;
   task.id = 11;
   task.array_task_id = 0;

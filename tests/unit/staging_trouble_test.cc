@@ -462,13 +462,7 @@ TEST_F(StagingTrouble, ALeaseThatANodeKeepsForAJobThatIsOverIsReleasedAgain) {
 }
 
 TEST_F(StagingTrouble, AnArrayIsHeldBackForTheGraceOnlyUntilTheControllerHasSeenIt) {
-  auto& base = world.submit(10, kWarm);
-  base.burst_buffer.clear();
-  base.admin_comment = std::string("atlas:") + kWarm;
-  base.array_job_id = 10;
-  base.array_waiting = true;
-  base.own_begin = base.submitted;
-  base.begin = base.submitted + 60s;
+  const auto& base = world.submit_array(10, kWarm, 60s);
   world.pass(6s);
   ASSERT_EQ(world.agents.open().size(), 1U);
   EXPECT_GE(world.slurm.jobs[10].begin, base.submitted + 29min);
