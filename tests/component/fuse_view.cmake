@@ -5,6 +5,3 @@ target_compile_definitions(fuse_view_test PRIVATE ATLAS_SLOW_ORIGIN="${CMAKE_BIN
 add_dependencies(fuse_view_test atlas-slow-origin)
 atlas_test(read_ahead_test LABEL unit SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/read_ahead_test.cc DEPS atlas_view_fuse)
 atlas_test(keep_policy_test LABEL unit SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/keep_policy_test.cc DEPS atlas_agent_store)
-add_executable(keep-policy ${CMAKE_SOURCE_DIR}/tests/support/keep_policy_main.cc)
-target_link_libraries(keep-policy PRIVATE atlas_agent_store atlas_options)
-set_target_properties(keep-policy PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages a group of ./dev commands needs: packages.sh base|build|demo|torch|slurm24|all.
+# Installs the Debian packages a group of ./dev commands needs: packages.sh base|build|demo|torch|slurm24|bench|all.
 # Fast when nothing is missing (one dpkg-query); starts no daemon of an installed package.
 set -euo pipefail
 
@@ -23,6 +23,7 @@ demo=(asterisk-core-sounds-en-wav asterisk-core-sounds-es-wav asterisk-core-soun
 # The test with PyTorch; 650 MB, so that only "all" brings it. Without it that test is skipped, and says so.
 torch=(python3-torch "${demo[@]}")
 slurm24=(debootstrap)
+bench=(rsync fpart rclone)
 
 policy=/usr/sbin/policy-rc.d
 marker='# written by the atlas dev script while it installs packages'
@@ -43,9 +44,10 @@ for group in "${@:-base}"; do
     build) want+=("${build[@]}") ;;
     demo) want+=("${demo[@]}") ;;
     torch) want+=("${torch[@]}") ;;
+    bench) want+=("${bench[@]}") ;;
     slurm24) want+=("${slurm24[@]}") ;;
-    all) want+=("${build[@]}" "${lint[@]}" "${torch[@]}" "${slurm24[@]}") ;;
-    *) echo "packages: unknown group '$group': base, build, demo, torch, slurm24 or all" >&2; exit 2 ;;
+    all) want+=("${build[@]}" "${lint[@]}" "${torch[@]}" "${slurm24[@]}" "${bench[@]}") ;;
+    *) echo "packages: unknown group '$group': base, build, demo, torch, slurm24, bench or all" >&2; exit 2 ;;
   esac
 done
 

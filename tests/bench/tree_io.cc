@@ -1,0 +1,121 @@
+// What a copy can reach at most: reads all files of a tree, or makes them again from memory, with N threads.
+//   tree-io read TREE THREADS
+//   tree-io epoch TREE THREADS            reads them in random order
+//   tree-io create TREE THREADS NEW       the files of TREE, their sizes and modes, with random bytes; synced at the end
+// Prints seconds. Directories are listed or made before the clock starts.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <charconv>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+constexpr std::size_t kPiece = 1 << 20;
+constexpr std::uint64_t kChunk = 32 << 20;  // a large file is worked on in pieces of this size, as by the agent
+
+struct Work {
+  std::string name;
+  std::uint64_t offset, length, size;
+  mode_t mode;
+};
+
+[[noreturn]] void die(const std::string& what) {
+  std::fprintf(stderr, "tree-io: %s: %s\n", what.c_str(), std::strerror(errno));
+  std::exit(1);
+}
+
+std::vector<Work> list(const std::filesystem::path& tree, const std::filesystem::path& made) {
+  std::vector<Work> out;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(tree)) {
+    const auto name = std::filesystem::relative(entry.path(), tree);
+    if (entry.is_directory() && !made.empty()) std::filesystem::create_directories(made / name);
+    if (!entry.is_regular_file()) continue;
+    struct stat st {};
+    if (::stat(entry.path().c_str(), &st) != 0) die(entry.path());
+    const auto size = static_cast<std::uint64_t>(st.st_size);
+    for (std::uint64_t at = 0; at == 0 || at < size; at += kChunk)
+      out.push_back({name, at, std::min(kChunk, size - at), size, st.st_mode & 07777});
+  }
+  return out;
+}
+
+void read_one(const std::string& path, const Work& work, std::vector<char>& buffer) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) die(path);
+  for (std::uint64_t at = work.offset; at < work.offset + work.length;) {
+    const auto want = std::min<std::uint64_t>(buffer.size(), work.offset + work.length - at);
+    const auto got = ::pread(fd, buffer.data(), want, static_cast<off_t>(at));
+    if (got <= 0) die(path);
+    at += static_cast<std::uint64_t>(got);
+  }
+  ::close(fd);
+}
+
+void create_one(const std::string& path, const Work& work, const std::vector<char>& buffer) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) die(path);
+  for (std::uint64_t at = work.offset; at < work.offset + work.length;) {
+    const auto want = std::min<std::uint64_t>(buffer.size(), work.offset + work.length - at);
+    const auto put = ::pwrite(fd, buffer.data(), want, static_cast<off_t>(at));
+    if (put <= 0) die(path);
+    at += static_cast<std::uint64_t>(put);
+  }
+  if (::fchmod(fd, work.mode) != 0) die(path);
+  ::close(fd);
+}
+
+void in_parallel(unsigned threads, std::size_t count, const std::function<void(std::size_t)>& each) {
+  std::atomic<std::size_t> next{0};
+  std::vector<std::jthread> pool;
+  for (unsigned i = 0; i < threads; ++i)
+    pool.emplace_back([&] {
+      for (std::size_t n = next++; n < count; n = next++) each(n);
+    });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string verb = argc > 1 ? argv[1] : "";
+  if (!((verb == "read" || verb == "epoch") && argc == 4) && !(verb == "create" && argc == 5)) {
+    std::fprintf(stderr, "usage: tree-io read|epoch TREE THREADS | tree-io create TREE THREADS NEW\n");
+    return 2;
+  }
+  const std::string tree = argv[2], made = argc == 5 ? argv[4] : "";
+  unsigned threads = 0;
+  std::from_chars(argv[3], argv[3] + std::strlen(argv[3]), threads);
+  if (!made.empty()) std::filesystem::create_directories(made);
+  auto work = list(tree, made);
+  std::vector<char> random(kPiece);
+  std::mt19937_64 source(1);
+  if (verb == "epoch") std::shuffle(work.begin(), work.end(), source);
+  for (auto& c : random) c = static_cast<char>(source());
+  const auto began = std::chrono::steady_clock::now();
+  in_parallel(std::max(threads, 1U), work.size(), [&](std::size_t n) {
+    thread_local std::vector<char> buffer(kPiece);
+    if (made.empty())
+      read_one(tree + "/" + work[n].name, work[n], buffer);
+    else
+      create_one(made + "/" + work[n].name, work[n], random);
+  });
+  if (!made.empty()) {
+    const int fd = ::open(made.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || ::syncfs(fd) != 0) die(made);
+    ::close(fd);
+  }
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+  std::printf("%.4f\n", took.count());
+}

@@ -1,0 +1,79 @@
+"""How fast a cache is warmed: against what the machine can do at most, and against the tools people copy with."""
+
+import shutil
+import statistics
+from pathlib import Path
+
+import datasets
+from cluster import ROOT, Cluster, Settings
+from report import BANDWIDTH, LATENCY, READERS, Report, drop_caches, in_turns, progress, timed
+
+TREE_IO = ROOT / "build" / "release" / "bin" / "tree-io"
+
+# The best settings found for each on two cores; all copy into an empty directory and sync it, as a warm-up does.
+TOOLS = {
+    "cp -r": "cp -r {source} {target}",
+    "rsync -a": "rsync -a {source}/ {target}/",
+    "fpsync -n 8": "fpsync -n 8 -f 500 -t {scratch} {source}/ {target}/",
+    "rclone copy": "rclone copy --transfers 32 --checkers 32 --multi-thread-streams 8 --buffer-size 0 --config /dev/null "
+                   "--local-no-check-updated --size-only {source} {target}",
+}
+
+
+def tree_io(cluster: Cluster, *argv: object) -> float:
+    drop_caches()
+    return float(cluster.run(TREE_IO, *map(str, argv), node="n001", timeout=600).check().out)
+
+
+def create_alone(cluster: Cluster, root: Path) -> float:
+    target = cluster.state / "created"
+    took = tree_io(cluster, "create", root, READERS, target)
+    shutil.rmtree(target)
+    return took
+
+
+def warm_up(cluster: Cluster, root: Path) -> float:
+    drop_caches()
+    took = timed(lambda: cluster.run("atlasctl", "dataset", "warm", str(root), "--node", "n001", timeout=600).check())
+    cluster.run("atlasctl", "evict", str(root)).check()
+    return took
+
+
+def copy(cluster: Cluster, root: Path, command: str) -> float:
+    target, scratch = cluster.state / "copied", cluster.state / "scratch"
+    scratch.mkdir(exist_ok=True)
+    drop_caches()
+    line = command.format(source=root, target=target, scratch=scratch) + f" && sync -f {target}"
+    took = timed(lambda: cluster.sh(line, node="n001", timeout=600).check())
+    shutil.rmtree(target)
+    shutil.rmtree(scratch)
+    return took
+
+
+def bench_warm(report: Report, quick: bool) -> None:
+    files, size, big, rounds = (1000, 100 * 1024, 256 << 20, 1) if quick else (20_000, 100 * 1024, 4 << 30, 3)
+    for slow in (False, True):
+        source = f"slow origin ({LATENCY} ms, {BANDWIDTH}B/s)" if slow else "local disk"
+        progress(f"warm-up from the {source}: {files} files of 100 KiB, one file of {big >> 20} MiB; median of {rounds}")
+        cluster = Cluster(Settings(nodes=1, preset="release", slow_origin=slow, origin_latency=LATENCY if slow else 0,
+                                   origin_bandwidth=BANDWIDTH if slow else "0")).up()
+        try:
+            small, large = cluster.origin / "small", cluster.origin / "large"
+            datasets.small_files(small, files, size)
+            datasets.big_file(large / "file", big)
+            for root, unit, amount in ((small, "files/s", files), (large, "MB/s", big / 1e6)):
+                times = in_turns({
+                    "atlas": lambda: warm_up(cluster, root),
+                    "reading alone": lambda: tree_io(cluster, "read", root, READERS),
+                    "creating alone": lambda: create_alone(cluster, root),
+                    **{name: lambda command=command: copy(cluster, root, command) for name, command in TOOLS.items()},
+                }, rounds)
+                rate = {name: amount / statistics.median(samples) for name, samples in times.items()}
+                ceiling = min("reading alone", "creating alone", key=rate.__getitem__)
+                report.add(f"warm-up, {source}, {root.name} files", rate["atlas"], unit, against=ceiling, reference=rate[ceiling],
+                           note="at least 0.9", samples=times)
+                for name in ("reading alone", "creating alone", *TOOLS):
+                    if name != ceiling:
+                        report.add(f"warm-up, {source}, {root.name} files", rate["atlas"], unit, against=name, reference=rate[name])
+        finally:
+            cluster.down()
