@@ -65,9 +65,11 @@ void Parked::arm() {
   lot_.left(id_);
 }
 
-void Parked::hold(agent::Waiter waiter) {
+void Parked::hold(unsigned round, agent::Waiter waiter) {
   const std::lock_guard lock(mutex_);
-  if (!done_) waiter_ = std::move(waiter);
+  if (done_ || round < round_) return;
+  round_ = round;
+  waiter_ = std::move(waiter);
 }
 
 bool Parked::answered() const {

@@ -26,8 +26,9 @@ class Parked {
   /// Answers, unless somebody has: false then, and `reply` is not called.
   bool answer(Reply reply);
   bool fail(int error);
-  /// Kept until the answer; a fetch that is not needed any more tells nobody.
-  void hold(agent::Waiter waiter);
+  /// Kept until the answer; a fetch that is not needed any more tells nobody. The end of one round may begin the next
+  /// before the first one's waiter is handed over here: one of an earlier round does not replace a later one's.
+  void hold(unsigned round, agent::Waiter waiter);
   [[nodiscard]] bool answered() const;
 
  private:
@@ -47,6 +48,7 @@ class Parked {
   bool armed_ = false;        ///< the interrupt's function is set, so the request may be answered
   bool done_ = false;
   Reply outcome_;  ///< of an answer that came before
+  unsigned round_ = 0;  ///< of waiter_
   agent::Waiter waiter_;
 };
 

@@ -44,7 +44,6 @@ std::span<std::byte> thread_buffer(std::size_t size) {
 struct ViewCore::Miss {
   std::shared_ptr<Parked> parked;
   Extent want;  ///< exactly what the kernel asked for
-  unsigned attempts = 0;
 };
 
 Result<std::shared_ptr<const UniqueFd>> OpenFiles::open(FileIndex file) {
@@ -167,9 +166,9 @@ Extent ViewCore::blocks_of(const Extent& want) const {
 void ViewCore::fetch(const std::shared_ptr<Miss>& miss) {
   const Extent blocks = blocks_of(miss->want);
   if (!parts.replica->has_room(blocks.length)) return read_through(miss);
-  miss->parked->hold(
-      parts.fetcher->fetch({parts.replica, blocks, parts.as, parts.payer, agent::Urgency::fault, moved_},
-                           [self = shared_from_this(), miss](const Status& status) { self->fetched(miss, status); }));
+  miss->parked->hold(0, parts.fetcher->fetch(
+                            {parts.replica, blocks, parts.as, parts.payer, agent::Urgency::fault, moved_},
+                            [self = shared_from_this(), miss](const Status& status) { self->fetched(miss, status); }));
 }
 
 void ViewCore::fetched(const std::shared_ptr<Miss>& miss, const Status& status) {
@@ -194,13 +193,13 @@ void ViewCore::fetched(const std::shared_ptr<Miss>& miss, const Status& status) 
 
 void ViewCore::read_through(const std::shared_ptr<Miss>& miss) {
   miss->parked->hold(
-      parts.fetcher->read_through({parts.replica, miss->want, parts.as, parts.payer, agent::Urgency::fault, moved_},
-                                  [self = shared_from_this(), miss](const Result<std::span<const std::byte>>& data) {
-                                    if (!data) return self->failed(*miss, data.error());
-                                    miss->parked->answer([&](fuse_req_t req) {
-                                      fuse_reply_buf(req, reinterpret_cast<const char*>(data->data()), data->size());
-                                    });
-                                  }));
+      1, parts.fetcher->read_through({parts.replica, miss->want, parts.as, parts.payer, agent::Urgency::fault, moved_},
+                                     [self = shared_from_this(), miss](const Result<std::span<const std::byte>>& data) {
+                                       if (!data) return self->failed(*miss, data.error());
+                                       miss->parked->answer([&](fuse_req_t req) {
+                                         fuse_reply_buf(req, reinterpret_cast<const char*>(data->data()), data->size());
+                                       });
+                                     }));
 }
 
 void ViewCore::failed(const Miss& miss, const Error& error) {
