@@ -1,7 +1,8 @@
 // What a copy can reach at most: reads all files of a tree, or makes them again from memory, with N threads.
 //   tree-io read TREE THREADS
 //   tree-io epoch TREE THREADS            reads them in random order
-//   tree-io create TREE THREADS NEW       the files of TREE, their sizes and modes, with random bytes; synced at the end
+//   tree-io create TREE THREADS NEW       the files of TREE, their sizes and modes, with random bytes; synced at the
+//   end
 // Prints seconds. Directories are listed or made before the clock starts.
 #include <fcntl.h>
 #include <sys/stat.h>

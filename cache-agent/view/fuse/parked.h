@@ -47,7 +47,7 @@ class Parked {
   mutable std::mutex mutex_;  ///< guards what follows
   bool armed_ = false;        ///< the interrupt's function is set, so the request may be answered
   bool done_ = false;
-  Reply outcome_;  ///< of an answer that came before
+  Reply outcome_;       ///< of an answer that came before
   unsigned round_ = 0;  ///< of waiter_
   agent::Waiter waiter_;
 };
