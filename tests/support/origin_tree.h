@@ -80,6 +80,13 @@ class OriginTree : public ::testing::Test {
     std::filesystem::create_symlink("plain", origin("ds/link"));
     std::filesystem::create_symlink("/etc/passwd", origin("ds/outward"));
     std::filesystem::create_symlink("nowhere", origin("ds/dangling"));
+    std::filesystem::create_symlink("itself", origin("ds/itself"));
+    std::filesystem::create_symlink("pong", origin("ds/ping"));
+    std::filesystem::create_symlink("ping", origin("ds/pong"));
+    std::filesystem::create_symlink("..", origin("ds/a dir/up"));
+    file("ds/Case", "upper");
+    file("ds/case", "lower");
+    directory("ds/CASE", kAlice, 0755);
     ASSERT_EQ(lchown(origin("ds/link").c_str(), kAlice, kAlice), 0);
     ASSERT_EQ(mkfifo(origin("ds/fifo").c_str(), 0644), 0);
     ASSERT_EQ(mknod(origin("ds/device").c_str(), S_IFCHR | 0666, makedev_null()), 0);
