@@ -11,6 +11,7 @@ namespace {
 
 /// Writing small files is bound by the file system's journal, not by threads.
 constexpr unsigned kWriters = 4;
+constexpr std::chrono::seconds kFlushPeriod{5};
 constexpr unsigned kWorkers = 8;
 /// Reading for other nodes: from a local disk, mostly from memory.
 constexpr unsigned kPeerReaders = 4;
@@ -136,8 +137,18 @@ Status Agent::serve(const Config& config, const Options& options) {
   scrubber_ =
       std::make_unique<Scrubber>(*store_, clock_, ScrubOptions{config.agent.scrub_period, config.agent.scrub_rate},
                                  [](const std::string& what) { spdlog::warn("{}", what); });
+  flusher_ = std::make_unique<ThreadExecutor>(1);
+  flusher_->post([this] { flush_later(); });
   spdlog::info("node {} serves on {} and {}", options.node, address, local.socket);
   return {};
+}
+
+/// What views read is compared with its checksums until it is known to be on the disk: that shall not last.
+void Agent::flush_later() {
+  next_flush_ = flusher_->post_at(clock_.now() + kFlushPeriod, [this] {
+    store_->flush_what_is_read();
+    flush_later();
+  });
 }
 
 Agent::~Agent() {
@@ -145,6 +156,7 @@ Agent::~Agent() {
   if (server_) server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(500));
   server_.reset();
   scrubber_.reset();
+  flusher_.reset();
   // What still calls goes before what is called.
   workers_.reset();
   peer_readers_.reset();

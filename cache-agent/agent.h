@@ -46,11 +46,14 @@ class Agent {
   [[nodiscard]] Status open_store(const Config& config, const Options& options);
   void make_parts(const Config& config, const Options& options);
   [[nodiscard]] Status serve(const Config& config, const Options& options);
+  void flush_later();
 
   SystemClock clock_;
   std::vector<std::unique_ptr<PosixOrigin>> origins_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<Scrubber> scrubber_;
+  std::unique_ptr<ThreadExecutor> flusher_;
+  TimerHandle next_flush_;  ///< the flusher's own
   UnlimitedGovernor governor_;
   std::unique_ptr<ThreadExecutor> writers_;
   std::unique_ptr<Fetcher> fetcher_;

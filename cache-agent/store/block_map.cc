@@ -45,6 +45,8 @@ MappedFile::~MappedFile() {
 Result<BlockMap> BlockMap::open(int directory, std::uint64_t blocks, bool create) {
   BlockMap map;
   map.blocks_ = blocks;
+  map.fresh_.resize((blocks + 63) / 64);
+  map.syncing_.resize(map.fresh_.size());
   ATLAS_ASSIGN(map.residency_, MappedFile::open(directory, "residency", (blocks + 63) / 64 * 8, create));
   ATLAS_ASSIGN(map.sums_, MappedFile::open(directory, "sums", blocks * 8, create));
   return map;
@@ -59,12 +61,43 @@ bool BlockMap::test_all(std::uint64_t first, std::uint64_t count) const {
 bool BlockMap::set(std::uint64_t block, std::uint64_t sum) {
   std::atomic_ref(sums_.words()[block]).store(sum, std::memory_order_relaxed);
   const std::uint64_t bit = std::uint64_t{1} << (block % 64);
+  atomic(fresh_, block / 64).fetch_or(bit, std::memory_order_relaxed);  // seen by who sees the block
   return (word(block).fetch_or(bit, std::memory_order_acq_rel) & bit) == 0;
 }
 
 bool BlockMap::clear(std::uint64_t block) {
   const std::uint64_t bit = std::uint64_t{1} << (block % 64);
   return (word(block).fetch_and(~bit, std::memory_order_acq_rel) & bit) != 0;
+}
+
+bool BlockMap::fresh(std::uint64_t first, std::uint64_t count) const {
+  for (std::uint64_t block = first; block < first + count; ++block) {
+    const std::uint64_t bits = atomic(fresh_, block / 64).load() | atomic(syncing_, block / 64).load();
+    if ((bits >> (block % 64) & 1U) != 0) return true;
+  }
+  return false;
+}
+
+bool BlockMap::any_fresh() const {
+  for (std::uint64_t i = 0; i < fresh_.size(); ++i)
+    if ((atomic(fresh_, i).load() | atomic(syncing_, i).load()) != 0) return true;
+  return false;
+}
+
+void BlockMap::mark_fresh() {
+  for (std::uint64_t i = 0; i < fresh_.size(); ++i) atomic(fresh_, i).fetch_or(word(i * 64).load());
+}
+
+void BlockMap::sync_begins() {
+  for (std::uint64_t i = 0; i < fresh_.size(); ++i) {
+    const std::uint64_t bits = atomic(fresh_, i).load();
+    atomic(syncing_, i).fetch_or(bits);  // first: in between nothing may look proven
+    atomic(fresh_, i).fetch_and(~bits);
+  }
+}
+
+void BlockMap::sync_succeeded() {
+  for (std::uint64_t i = 0; i < syncing_.size(); ++i) atomic(syncing_, i).store(0);
 }
 
 std::uint64_t sum_of(std::span<const std::byte> block) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "common/result.h"
 
@@ -33,6 +34,9 @@ class MappedFile {
 /// Which blocks of a replica are resident, and their checksums. Two mapped files beside the tree ("residency" and
 /// "sums"): what is set survives the process at once, and a crash of the machine once the file system was synced.
 /// Thread-safe; reading a bit never blocks.
+///
+/// What this process has set is fresh until a sync of the file system that began later has succeeded: before that the
+/// disk may lose it, and the kernel then forgets it without a word.
 class BlockMap {
  public:
   [[nodiscard]] static Result<BlockMap> open(int directory, std::uint64_t blocks, bool create);
@@ -50,12 +54,27 @@ class BlockMap {
     return std::atomic_ref(sums_.words()[block]).load(std::memory_order_relaxed);
   }
 
+  /// Is any of these fresh?
+  [[nodiscard]] bool fresh(std::uint64_t first, std::uint64_t count) const;
+  [[nodiscard]] bool any_fresh() const;
+  /// Takes everything that is resident for fresh: what an earlier process left unsynced.
+  void mark_fresh();
+  /// A sync begins; one at a time. If it fails, what was fresh stays so.
+  void sync_begins();
+  /// What was fresh when it began lies on the disk.
+  void sync_succeeded();
+
  private:
+  using Words = std::vector<std::uint64_t>;
+  [[nodiscard]] static std::atomic_ref<std::uint64_t> atomic(const Words& words, std::uint64_t at) {
+    return std::atomic_ref(const_cast<std::uint64_t&>(words[at]));
+  }
   [[nodiscard]] std::atomic_ref<std::uint64_t> word(std::uint64_t block) const {
     return std::atomic_ref(residency_.words()[block / 64]);
   }
   std::uint64_t blocks_ = 0;
   MappedFile residency_, sums_;
+  Words fresh_, syncing_;  ///< a bit in either of them: fresh
 };
 
 /// xxh3-64 of a block.

@@ -99,6 +99,15 @@ bool Replica::resident(const Manifest& manifest, const Extent& extent) const {
   return last <= entry.blocks && state_->blocks.test_all(entry.first_block + first, last - first);
 }
 
+bool Replica::proven(const Manifest& manifest, const Extent& extent) const {
+  if (state() == ReplicaState::complete) return true;
+  const std::uint64_t first = extent.offset.count / kBlock.count;
+  const std::uint64_t last = std::max(first + 1, blocks_of(extent.offset.count + extent.length.count));
+  if (!state_->blocks.fresh(manifest.at(extent.file).first_block + first, last - first)) return true;
+  state_->flush_wanted.store(true, std::memory_order_relaxed);
+  return false;
+}
+
 bool Replica::zeros(const Manifest& manifest, FileIndex file, Bytes block) const {
   const auto entry = manifest.at(file);
   const std::uint64_t number = block.count / kBlock.count;

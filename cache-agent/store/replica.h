@@ -57,6 +57,9 @@ class Replica {
 
   /// True when every block that the extent touches is here. Never blocks; lock-free once the manifest is loaded.
   [[nodiscard]] bool resident(const Manifest& manifest, const Extent& extent) const;
+  /// Does the disk have what is resident of the extent, so that it may be read without comparing it with its checksums?
+  /// Never blocks; asks for a flush if not.
+  [[nodiscard]] bool proven(const Manifest& manifest, const Extent& extent) const;
   /// True for a resident block that is known to be zeros only. As resident().
   [[nodiscard]] bool zeros(const Manifest& manifest, FileIndex file, Bytes block) const;
   /// A resident file, to be read from directly by who has asked resident() first. Blocks.

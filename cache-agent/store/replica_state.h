@@ -38,6 +38,7 @@ struct Replica::State {
   std::atomic<std::uint64_t> charged{0};  ///< bytes of the tier's quota that it holds; changed by the store
   /// Asked for more when data is written beyond what is charged; set by the store.
   std::function<Status(std::uint64_t more)> grow;
+  mutable std::atomic<bool> flush_wanted{false};  ///< somebody reads what is not known to be on the disk
   /// Told of errors of the tier's disk; set by the store.
   std::function<void(const Error&)> failed;
   [[nodiscard]] Status charge(std::uint64_t more) {

@@ -85,6 +85,8 @@ Status Store::open_tier(const TierOptions& options) {
   if (chmod(options.path.c_str(), 0700) != 0) return fail_errno(errno, "tier " + options.name + ": " + options.path);
   ATLAS_TRY(make_directory(options.path + "/replicas"));
   ATLAS_TRY(make_directory(options.path + "/trash"));
+  tiers_.back()->root = UniqueFd(::open(options.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!tiers_.back()->root) return fail_errno(errno, "tier " + options.name + ": " + options.path);
   for (const auto& left : std::filesystem::directory_iterator(options.path + "/trash", error))
     ATLAS_TRY(remove_tree(left.path().string()));
   return {};
@@ -141,6 +143,7 @@ Result<std::shared_ptr<Replica>> Store::bring_back(const ReplicaRow& row, Tier& 
   } else {
     ATLAS_ASSIGN(state->manifest, load_manifest(path, state->dataset_root, row.generation.id));
     state->count_resident(*state->manifest);
+    state->blocks.mark_fresh();
     state->room.set_most(row.charged);  // until somebody reserves more
   }
   return std::make_shared<Replica>(std::move(state));
@@ -342,9 +345,9 @@ Status Store::vouch(const Replica& replica, const Principal& as, WallTime when) 
 
 Status Store::complete(const std::shared_ptr<Replica>& replica) {
   auto& state = replica->internals();
-  const UniqueFd fd(::open(state.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd) return fail_errno(errno, state.path);
-  if (syncfs(fd.get()) != 0) return fail_errno(errno, "syncfs " + state.path);
+  ATLAS_TRY(flush(state.tier));
+  if (replica->files_resident() != state.summary.files)  // another one's flush has found that out
+    return fail(Code::internal, "tier " + state.tier + " has lost what was written to it; it will be fetched again");
   state.state.store(ReplicaState::complete, std::memory_order_release);
   ATLAS_TRY(put({replica->dataset(), replica->generation()}));
   announce(info(*replica));

@@ -108,6 +108,11 @@ class Store {
   [[nodiscard]] Status complete(const std::shared_ptr<Replica>& replica);
   /// A warm-up ended without completing: what was reserved but not written is given back.
   void settle(const std::shared_ptr<Replica>& replica);
+  /// Has a tier's disk take what was written to it. If it has lost anything since the last time, the error says so, and
+  /// each replica in question has been compared with its checksums: what differs is no longer resident. Blocks.
+  [[nodiscard]] Status flush(const std::string& tier);
+  /// Same for every tier of which somebody reads what is not known to be on the disk. Now and then.
+  void flush_what_is_read();
   /// Takes note of an error met while writing to a tier: EIO and the like make it suspect.
   void note_failure(const std::string& tier, const Error& error);
   /// Compares every block with its checksum; what differs makes the replica partial again. Blocks for long.

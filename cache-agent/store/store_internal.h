@@ -1,4 +1,5 @@
 #pragma once
+#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -15,6 +16,8 @@ struct Store::Tier {
   std::uint64_t used = 0;      ///< charged and reserved
   std::uint64_t reserved = 0;  ///< of it: not yet charged to a replica
   std::optional<FileLock> lock;
+  UniqueFd root;  ///< the kernel tells each descriptor once of what the disk has lost: so it is one and the same
+  std::mutex flush_mutex;  ///< one flush at a time; held over the disk, outermost
 };
 
 /// A replica and what the store knows about it.

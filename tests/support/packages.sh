@@ -12,7 +12,7 @@ build=( # and run the cluster tests; also installed in the Debian 13 chroot of .
   libacl1-dev libgtest-dev libgmock-dev libslurm-dev
   # Slurm and what a cluster on one machine uses
   slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge fuse3 lua5.1 sqlite3
-  iproute2 procps psmisc util-linux mount passwd attr acl
+  iproute2 procps psmisc util-linux mount passwd attr acl e2fsprogs
   python3 python3-pytest
   # programs that read through the cache in those tests
   python3-venv python3-lmdb lmdb-utils

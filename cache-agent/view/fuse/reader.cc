@@ -110,14 +110,19 @@ Result<std::size_t> ViewCore::read_store(const Extent& want, std::span<std::byte
   return done;
 }
 
-/// False when the store does not give what it should have: its blocks count as missing then.
+/// What is here, straight from the file; compared with its checksums while the disk may still lose it, and when it
+/// cannot be read. False when the store does not give what it should have: its blocks count as missing then.
+bool ViewCore::read_right(const Extent& want, std::span<std::byte> into) {
+  if (parts.replica->proven(*manifest, want)) {
+    if (const auto got = read_store(want, into); got && *got == into.size()) return true;
+  }
+  const auto checked = parts.replica->read(want, into, agent::Verify::yes);
+  return checked && checked->count == into.size();
+}
+
 bool ViewCore::answer_from_store(fuse_req_t req, const Extent& want) {
   const auto buffer = thread_buffer(want.length.count);
-  auto got = read_store(want, buffer);
-  if (!got || *got != buffer.size()) {
-    const auto checked = parts.replica->read(want, buffer, agent::Verify::yes);
-    if (!checked || checked->count != buffer.size()) return false;
-  }
+  if (!read_right(want, buffer)) return false;
   fuse_reply_buf(req, reinterpret_cast<const char*>(buffer.data()), buffer.size());
   return true;
 }
@@ -174,7 +179,7 @@ void ViewCore::fetch(const std::shared_ptr<Miss>& miss) {
 void ViewCore::fetched(const std::shared_ptr<Miss>& miss, const Status& status) {
   if (status) {
     const auto buffer = thread_buffer(miss->want.length.count);
-    if (const auto got = read_store(miss->want, buffer); got && *got == buffer.size()) {
+    if (read_right(miss->want, buffer)) {
       miss->parked->answer(
           [&](fuse_req_t req) { fuse_reply_buf(req, reinterpret_cast<const char*>(buffer.data()), buffer.size()); });
       return;

@@ -92,6 +92,7 @@ class ViewCore : public std::enable_shared_from_this<ViewCore> {
   void failed(const Miss& miss, const Error& error);
   void read_ahead(agent::FileIndex file, std::uint64_t offset, std::uint64_t length);
   [[nodiscard]] agent::Extent blocks_of(const agent::Extent& want) const;
+  [[nodiscard]] bool read_right(const agent::Extent& want, std::span<std::byte> into);
   [[nodiscard]] Result<std::size_t> read_store(const agent::Extent& want, std::span<std::byte> into);
 
   Metas metas;

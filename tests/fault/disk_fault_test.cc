@@ -1,0 +1,250 @@
+// A cache disk that is full, fails or hangs: a real ext4 on a block device whose sectors are served by the slow origin.
+#include <gmock/gmock.h>
+
+#include <atomic>
+#include <thread>
+
+#include "tests/support/loop_disk.h"
+#include "tests/support/origin_tree.h"
+#include "tests/support/slow_origin_process.h"
+#include "tests/support/stall_governor.h"
+#include "tests/support/view_job.h"
+
+namespace atlas::agent {
+namespace {
+
+using ::testing::HasSubstr;
+using namespace std::chrono_literals;
+
+constexpr std::size_t kMega = 1 << 20;
+constexpr int kFiles = 24;
+
+class DiskFault : public OriginTree {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root: it makes file systems";
+    for (const char* name : {"origin", "sectors", "device", "tier"})
+      std::filesystem::create_directory(temp_.path(name));
+    directory("ds", kAlice, 0755);
+    for (int i = 0; i < kFiles; ++i) file(name(i), bytes(i));
+  }
+  static std::string name(int i) { return "ds/" + std::to_string(i); }
+  static std::string bytes(int i) { return random_bytes(kMega + 1000, static_cast<unsigned>(i)); }
+  [[nodiscard]] NodeParts::Options options() const {
+    NodeParts::Options o;
+    o.origin = origin();
+    o.tiers = {{"nvme", temp_.path("tier"), kGiB}};
+    return o;
+  }
+  /// Takes what is left of the disk.
+  void fill_disk() const {
+    const UniqueFd fd(open(temp_.path("tier/other").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    off_t end = 0;
+    for (off_t size = 64 * kMega; size >= 4096; size /= 2)
+      while (fallocate(fd.get(), 0, end, size) == 0) end += size;
+  }
+  static void expect_all(const ViewJobs::Job& job, const char* when) {
+    for (int i = 0; i < kFiles; ++i)
+      EXPECT_TRUE(content(job.path(std::to_string(i))) == bytes(i)) << when << ", " << name(i);
+  }
+  [[nodiscard]] std::string difference_to_origin(const NodeParts& node) const {
+    const auto replica = node.store->newest_complete({"o", "ds"});
+    if (!replica) return "not complete";
+    const auto mounts = replica->mounts(1, {});
+    if (!mounts) return mounts.error().message;
+    return difference(look("/proc/self/fd/" + std::to_string(mounts->front().get()), nullptr),
+                      look(origin("ds"), nullptr));
+  }
+};
+
+/// The disk behind a switch, and the store on it.
+struct Disk {
+  explicit Disk(const TempDir& temp, std::uint64_t size)
+      : sectors(temp.path("sectors"), temp.path("device"), {}),
+        loop(temp.path("device/image"), size, temp.path("tier")) {}
+  SlowOrigin sectors;
+  LoopDisk loop;
+};
+
+TEST_F(DiskFault, ADiskThatFillsUpDuringAWarmUpEndsItAndTheSpaceIsGivenBack) {
+  const LoopDisk disk(temp_.path("image"), 64 * kMega, temp_.path("tier"));
+  StallGovernor governor(5);
+  auto o = options();
+  o.governor = &governor;
+  NodeParts node(o);
+  auto running = node.start({{"o", "ds"}, user(kAlice), {}, {}, false});
+  governor.wait_until_stalled();
+  fill_disk();
+  governor.release_all();
+  const auto failed = running.get();
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().code, Code::resource_exhausted) << failed.error().message;
+  EXPECT_EQ(node.store->tiers()[0].state, "ok") << "full is not broken";
+  ViewJobs jobs(node, kAlice);
+  std::filesystem::remove(temp_.path("tier/other"));
+  const auto done = node.warm("ds", user(kAlice));
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(difference_to_origin(node), "");
+}
+
+TEST_F(DiskFault, ADiskThatFillsUpWhileAJobReadsThroughFailsNoRead) {
+  const LoopDisk disk(temp_.path("image"), 64 * kMega, temp_.path("tier"));
+  NodeParts node(options());
+  ViewJobs jobs(node, kAlice);
+  auto job = jobs.start();
+  for (int i = 0; i < 8; ++i) EXPECT_TRUE(content(job.path(std::to_string(i))) == bytes(i));
+  const auto kept = job.replica->files_resident();
+  EXPECT_GT(kept, 0U);
+  fill_disk();
+  expect_all(job, "full");
+  job.mount_again();
+  expect_all(job, "full, from the store or the origin");
+  EXPECT_EQ(node.store->tiers()[0].state, "ok") << "full is not broken";
+  std::filesystem::remove(temp_.path("tier/other"));
+  ASSERT_TRUE(disk.sync());
+  job.mount_again();
+  disk.forget();
+  expect_all(job, "with room again");
+  EXPECT_GT(job.replica->files_resident(), kept) << "and what is read is kept again";
+}
+
+TEST_F(DiskFault, BytesThatTheDiskCannotGiveBackComeFromTheOrigin) {
+  const Disk disk(temp_, 96 * kMega);
+  NodeParts node(options());
+  ViewJobs jobs(node, kAlice);
+  auto job = jobs.start();
+  expect_all(job, "cold");
+  ASSERT_EQ(job.replica->files_resident(), unsigned(kFiles));
+  ASSERT_TRUE(disk.loop.sync());
+  disk.loop.forget();
+  job.mount_again();
+  const auto before = node.origin.counters().bytes;
+  disk.sectors.tell({"fail", "*image", "--errno", "EIO", "read"});
+  expect_all(job, "while the disk fails");
+  EXPECT_GT(node.origin.counters().bytes, before + kFiles * kMega / 2) << "the disk did fail";
+  disk.sectors.tell({"heal"});
+  job.mount_again();
+  expect_all(job, "healed");
+}
+
+TEST_F(DiskFault, WhatTheDiskDidNotTakeIsNeverComplete) {
+  const Disk disk(temp_, 96 * kMega);
+  StallGovernor governor(5);
+  auto o = options();
+  o.governor = &governor;
+  NodeParts node(o);
+  auto running = node.start({{"o", "ds"}, user(kAlice), {}, {}, false});
+  governor.wait_until_stalled();
+  disk.sectors.tell({"fail", "*image", "--errno", "EIO", "write"});
+  governor.release_all();
+  const auto failed = running.get();
+  ASSERT_FALSE(failed) << "its bytes are nowhere but in memory";
+  EXPECT_FALSE(node.store->newest_complete({"o", "ds"}));
+  EXPECT_EQ(node.store->tiers()[0].state, "suspect") << failed.error().message;
+  disk.sectors.tell({"heal"});
+}
+
+TEST_F(DiskFault, WritesThatTheDiskLosesWhileAJobReadsThroughGiveNoWrongByte) {
+  const Disk disk(temp_, 96 * kMega);
+  NodeParts node(options());
+  ViewJobs jobs(node, kAlice);
+  auto job = jobs.start();
+  EXPECT_TRUE(content(job.path("0")) == bytes(0));
+  ASSERT_TRUE(disk.loop.sync());
+  disk.sectors.tell({"fail", "*image", "--errno", "EIO", "write"});
+  expect_all(job, "while the disk takes nothing");
+  static_cast<void>(disk.loop.sync());  // the kernel gives up what it could not write
+  disk.sectors.tell({"heal"});
+  disk.loop.forget();
+  job.mount_again();
+  expect_all(job, "after that");
+}
+
+TEST_F(DiskFault, WhatAnotherHasHeardOfALossIsNotKeptFromAWarmUp) {
+  const Disk disk(temp_, 96 * kMega);
+  {
+    StallGovernor governor(12);
+    auto o = options();
+    o.governor = &governor;
+    NodeParts node(o);
+    auto running = node.start({{"o", "ds"}, user(kAlice), {}, {}, false});
+    governor.wait_until_stalled();
+    disk.sectors.tell({"fail", "*image", "--errno", "EIO", "write"});
+    ASSERT_FALSE(disk.loop.sync()) << "twelve files are lost, and the kernel has told somebody";
+    disk.sectors.tell({"heal"});
+    governor.release_all();
+    const auto done = running.get();
+    disk.loop.forget();
+    ASSERT_FALSE(done) << "complete, but the disk has other bytes: " << difference_to_origin(node);
+    EXPECT_THAT(done.error().message, HasSubstr("has lost what was written to it"));
+    EXPECT_EQ(node.store->tiers()[0].state, "suspect");
+  }
+  NodeParts node(options());
+  const auto again = node.warm("ds", user(kAlice));
+  ASSERT_TRUE(again) << again.error().message;
+  disk.loop.forget();
+  EXPECT_EQ(difference_to_origin(node), "") << "what was lost has been fetched again";
+}
+
+TEST_F(DiskFault, OnlyWhatMayNotBeOnTheDiskIsComparedWhenItIsRead) {
+  const Disk disk(temp_, 96 * kMega);
+  {
+    auto o = options();
+    o.revalidate = 0ms;
+    NodeParts node(o);
+    ViewJobs jobs(node, kAlice);
+    auto job = jobs.start();
+    const auto manifest = job.replica->manifest();
+    ASSERT_TRUE(manifest);
+    const Extent first{*(*manifest)->find("0"), Bytes{0}, Bytes{kMega}};
+    expect_all(job, "cold");
+    ASSERT_TRUE(node.store->flush("nvme"));
+    EXPECT_TRUE(job.replica->proven(**manifest, first));
+    file("ds/0", bytes(0));  // a new generation, which this job does not see
+    auto second = jobs.start();
+    ASSERT_NE(second.replica, job.replica);
+    expect_all(second, "the other generation");
+    EXPECT_TRUE(job.replica->proven(**manifest, first));
+    EXPECT_FALSE(second.replica->proven(**second.replica->manifest(), first));
+    node.store->flush_what_is_read();
+    EXPECT_TRUE(second.replica->proven(**second.replica->manifest(), first));
+  }
+  NodeParts later(options());
+  const auto left = later.store->replicas_of({"o", "ds"});
+  ASSERT_EQ(left.size(), 2U);
+  for (const auto& replica : left) {
+    const auto manifest = replica->manifest();
+    ASSERT_TRUE(manifest);
+    EXPECT_FALSE(replica->proven(**manifest, {*(*manifest)->find("0"), Bytes{0}, Bytes{kMega}}))
+        << "an earlier process may have left it unsynced";
+  }
+}
+
+TEST_F(DiskFault, ADiskThatHangsHoldsUpNoClosingAndGoesOnAfterwards) {
+  const Disk disk(temp_, 96 * kMega);
+  NodeParts node(options());
+  ViewJobs jobs(node, kAlice);
+  auto job = jobs.start();
+  expect_all(job, "cold");
+  ASSERT_TRUE(disk.loop.sync());
+  disk.loop.forget();
+  job.mount_again();
+  disk.sectors.tell({"hang", "--path", "*image", "read"});
+  std::atomic<bool> over = false;
+  std::string read;
+  std::thread reader([&] {
+    read = content(job.path("3"));
+    over = true;
+  });
+  while (disk.sectors.tell({"stats"}).find("\"hanging\":0") != std::string::npos) std::this_thread::yield();
+  EXPECT_FALSE(over);
+  job.view->close();  // what the job's end does: nobody is left waiting for the disk
+  reader.join();
+  EXPECT_THAT(read, HasSubstr("read: "));
+  disk.sectors.tell({"resume"});
+  auto second = jobs.start();
+  expect_all(second, "when it answers again");
+}
+
+}  // namespace
+}  // namespace atlas::agent
