@@ -77,12 +77,13 @@ Outcome unpin(Session& session, const DatasetOne& args) {
 }
 
 Outcome evict(Session& session, const DatasetOnNodes& args) {
+  constexpr milliseconds kDeleting = std::chrono::minutes(11);  // a little longer than the controller waits for a node
   v1::EvictDatasetRequest request;
   ATLAS_ASSIGN(auto dataset, dataset_argument(args.dataset));
   ATLAS_ASSIGN(auto nodes, hostlist_argument(args.nodes));
   request.set_dataset(std::move(dataset));
   request.set_nodes(std::move(nodes));
-  ATLAS_ASSIGN(const auto reply, session.call(&Stub::EvictDataset, "Controller.EvictDataset", request));
+  ATLAS_ASSIGN(const auto reply, session.call(&Stub::EvictDataset, "Controller.EvictDataset", request, kDeleting));
   if (session.output().json) {
     Json kept = Json::array();
     for (const auto& reason : reply.kept()) kept.push_back(printable(reason));

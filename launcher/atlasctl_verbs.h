@@ -33,9 +33,10 @@ class Session {
   template <class Request, class Reply>
   [[nodiscard]] Result<Reply> call(grpc::Status (ControllerClient::Stub::*method)(grpc::ClientContext*, const Request&,
                                                                                   Reply*),
-                                   std::string_view name, const Request& request) {
+                                   std::string_view name, const Request& request,
+                                   milliseconds patience = ControllerClient::kPatience) {
     ATLAS_ASSIGN(auto* const client, controller());
-    return client->call(method, name, request);
+    return client->call(method, name, request, patience);
   }
 
   void print(const Table& table) const;

@@ -40,7 +40,7 @@ void Waiter::cancel() {
 }
 
 Fetcher::Fetcher(const std::vector<Origin*>& origins, Governor& governor, Executor& writers, FetcherOptions options)
-    : governor_(governor), writers_(writers), options_(options) {
+    : governor_(governor), writers_(writers), options_(options), buffers_(options.buffers) {
   for (Origin* origin : origins) origins_[origin->name()] = origin;
 }
 
@@ -101,6 +101,13 @@ Waiter Fetcher::fetch(FetchRequest request, std::function<void(Status)> done) {
 /// Puts the want on every piece of work it needs and starts those that nobody was doing yet.
 void Fetcher::seek(const std::shared_ptr<Want>& want) {
   for (const auto& flight : urgent(want->request.urgency) ? join_blocks(want) : join_chunks(want)) launch(flight);
+  {
+    const std::lock_guard lock(want->mutex);
+    if (want->waiting > 1) {  // what it waits for will tell
+      --want->waiting;
+      return;
+    }
+  }
   writers_.post([this, want] { arrive(want, {}); });
 }
 
@@ -216,7 +223,7 @@ void Fetcher::tell(const Claim& claim, const Status& status) {
   // What one user may not read another may: whoever has other rights finds it missing and asks by himself.
   const bool rights = !status && status.error().code == Code::permission_denied;
   for (const auto& want : claim.wants) arrive(want, rights && want->request.as != claim.as ? Status{} : status);
-  for (const auto& follower : claim.followers) release(follower, {});
+  for (const auto& follower : claim.followers) release(follower, {}, On::elsewhere);
 }
 
 void Fetcher::launch(const std::shared_ptr<Flight>& flight) {
@@ -239,8 +246,9 @@ void Fetcher::read_origin(const std::shared_ptr<Flight>& flight) {
       flight->origin->name(), flight->as, flight->payer, flight->urgency, Bytes{flight->end - flight->begin}, 3};
   flight->ticket = governor_.admit(charge, [this, flight](Grant grant) {
     flight->grant = std::move(grant);
-    flight->origin->run(flight->as, flight->urgency,
-                        [this, flight](const Status& able) { release(flight, able ? read(flight) : able); });
+    flight->origin->run(flight->as, flight->urgency, [this, flight](const Status& able) {
+      release(flight, able ? read(flight) : able, On::elsewhere);
+    });
   });
 }
 
@@ -255,7 +263,7 @@ Status Fetcher::read(const std::shared_ptr<Flight>& flight) {
   }
   count(*flight, 0, meta ? 2 : 1);
   if (flight->begin == flight->end) {  // an empty file
-    write(flight, [flight, meta] { return flight->into->commit({flight->file, {}, {}}, {}, {}, meta.get()); }, 0, {});
+    write(flight, [flight, meta] { return flight->into->commit({flight->file, {}, {}}, {}, {}, meta.get()); }, {});
     return {};
   }
   for (std::uint64_t at = flight->begin; at < flight->end;) {
@@ -293,19 +301,15 @@ Status Fetcher::read_piece(const std::shared_ptr<Flight>& flight, OriginFile& fi
   const std::uint64_t begin = at;
   const std::uint64_t most = std::min(kPiece, flight->end - at);
   std::uint64_t end = begin + most;
-  take_buffer(most);  // before the claim: nobody waits for a block that waits for memory
+  const auto memory = buffers_.take(most);  // before the claim: nobody waits for a block that waits for memory
   std::optional<Key> claim;
   if (!flight->claim) {
-    if (others_have(flight, at, end)) {
-      give_buffer(most);
-      return {};
-    }
+    if (others_have(flight, at, end)) return {};
     claim = Key{flight->into.get(), flight->file, begin};
   }
-  const auto buffer = std::make_shared<std::vector<std::byte>>(end - begin);
-  const auto piece = file.read(Bytes{begin}, *buffer);
+  const auto buffer = memory->bytes().first(end - begin);
+  const auto piece = file.read(Bytes{begin}, buffer);
   const bool empty = piece && piece->length.count == 0;
-  if (!piece || empty || piece->hole) give_buffer(most);
   if (!piece || empty) {
     Status failed =
         piece ? Status(fail(Code::aborted, printable(flight->manifest->path(flight->file)) + " became shorter"))
@@ -320,45 +324,43 @@ Status Fetcher::read_piece(const std::shared_ptr<Flight>& flight, OriginFile& fi
   at = begin + length;
   if (piece->hole) {
     write(
-        flight, [flight, extent, with_meta] { return flight->into->commit_hole(extent, with_meta.get()); }, 0, claim);
+        flight, [flight, extent, with_meta] { return flight->into->commit_hole(extent, with_meta.get()); }, claim);
     return {};
   }
   count(*flight, length, 1);
   BlockSums sums;
   for (std::uint64_t done = 0; done < length; done += kMiB.count)
-    sums.push_back(sum_of(std::span(*buffer).subspan(done, std::min(kMiB.count, length - done))));
+    sums.push_back(sum_of(buffer.subspan(done, std::min(kMiB.count, length - done))));
   write(
       flight,
-      [flight, extent, with_meta, buffer, sums = std::move(sums), length] {
-        return flight->into->commit(extent, std::span(*buffer).first(length), sums, with_meta.get());
+      [flight, extent, with_meta, memory, sums = std::move(sums)] {
+        return flight->into->commit(extent, memory->bytes().first(extent.length.count), sums, with_meta.get());
       },
-      most, claim);
+      claim);
   return {};
 }
 
-void Fetcher::write(const std::shared_ptr<Flight>& flight, std::function<Status()> commit, std::size_t buffer,
-                    std::optional<Key> claim) {
+void Fetcher::write(const std::shared_ptr<Flight>& flight, std::function<Status()> commit, std::optional<Key> claim) {
   {
     const std::lock_guard lock(flight->mutex);
     ++flight->pending;
   }
-  writers_.post([this, flight, commit = std::move(commit), buffer, claim]() mutable {
+  writers_.post([this, flight, commit = std::move(commit), claim]() mutable {
     const Status committed = commit();
-    commit = {};  // the buffer goes before its bytes are given back
-    if (buffer != 0) give_buffer(buffer);
+    commit = {};  // its memory may be used again before anybody is told
     if (claim) tell(take_claim(*claim), committed);
-    release(flight, committed);
+    release(flight, committed, On::writer);
   });
 }
 
 /// One of the reader and its writes is through.
-void Fetcher::release(const std::shared_ptr<Flight>& flight, const Status& status) {
+void Fetcher::release(const std::shared_ptr<Flight>& flight, const Status& status, On thread) {
   {
     const std::lock_guard lock(flight->mutex);
     if (!status && flight->status) flight->status = status;
     if (--flight->pending != 0) return;
   }
-  // The callbacks never run on an origin's thread: it acts as a user.
+  if (thread == On::writer) return land(flight);
   writers_.post([this, flight] { land(flight); });
 }
 
@@ -457,20 +459,6 @@ void Fetcher::bring(const std::shared_ptr<Flight>& flight, const std::shared_ptr
     const std::lock_guard lock(mutex_);
     if (--active_ == 0) idle_.notify_all();
   });
-}
-
-void Fetcher::take_buffer(std::size_t bytes) {
-  std::unique_lock lock(buffers_mutex_);
-  buffer_free_.wait(lock, [&] { return buffered_ == 0 || buffered_ + bytes <= options_.buffers.count; });
-  buffered_ += bytes;
-}
-
-void Fetcher::give_buffer(std::size_t bytes) {
-  {
-    const std::lock_guard lock(buffers_mutex_);
-    buffered_ -= bytes;
-  }
-  buffer_free_.notify_all();
 }
 
 void Fetcher::count(Flight& flight, std::uint64_t bytes, std::uint32_t operations) {

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "cache-agent/fetch/buffers.h"
 #include "cache-agent/fetch/executor.h"
 #include "cache-agent/fetch/governor.h"
 #include "cache-agent/fetch/peer_source.h"
@@ -134,13 +135,12 @@ class Fetcher {
   [[nodiscard]] Status read_piece(const std::shared_ptr<Flight>& flight, OriginFile& file,
                                   const std::shared_ptr<const FileMeta>& meta, std::uint64_t& at);
   [[nodiscard]] bool others_have(const std::shared_ptr<Flight>& flight, std::uint64_t& at, std::uint64_t& end);
-  void write(const std::shared_ptr<Flight>& flight, std::function<Status()> commit, std::size_t buffer,
-             std::optional<Key> claim);
-  void release(const std::shared_ptr<Flight>& flight, const Status& status);
+  void write(const std::shared_ptr<Flight>& flight, std::function<Status()> commit, std::optional<Key> claim);
+  /// Where release() is called: callbacks never run on an origin's thread, which acts as a user.
+  enum class On { writer, elsewhere };
+  void release(const std::shared_ptr<Flight>& flight, const Status& status, On thread);
   void land(const std::shared_ptr<Flight>& flight);
   void bring(const std::shared_ptr<Flight>& flight, const std::shared_ptr<Want>& want, const GotBytes& done);
-  void take_buffer(std::size_t bytes);
-  void give_buffer(std::size_t bytes);
   void count(Flight& flight, std::uint64_t bytes, std::uint32_t operations);
   void count_from_peer(const Flight& flight, std::uint64_t bytes);
 
@@ -156,9 +156,7 @@ class Fetcher {
   std::map<Key, std::shared_ptr<Flight>> chunks_;
   Claims claims_;
 
-  std::mutex buffers_mutex_;  ///< guards buffered_
-  std::condition_variable buffer_free_;
-  std::uint64_t buffered_ = 0;
+  Buffers buffers_;
 
   mutable std::mutex counters_mutex_;  ///< guards the counters
   std::map<std::uint32_t, FetchCounters> by_job_;

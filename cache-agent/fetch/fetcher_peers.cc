@@ -32,7 +32,7 @@ bool Fetcher::ask_peers(const std::shared_ptr<Flight>& flight) {
                             const std::lock_guard lock(flight->mutex);
                             return !flight->status;
                           };
-                          if (here || failed()) return release(flight, {});
+                          if (here || failed()) return release(flight, {}, On::elsewhere);
                           read_origin(flight);
                         }});
 }

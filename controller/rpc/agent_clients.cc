@@ -12,7 +12,7 @@ using namespace std::chrono_literals;
 using Async = v1::Agent::Stub::async_interface;
 
 constexpr milliseconds kQuick = 5s;
-constexpr milliseconds kEvict = 60s;
+constexpr milliseconds kEvict = 10min;  ///< half a million files, on a disk that discards as it deletes
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 // What a copy can reach at most: reads all files of a tree, or makes them again from memory, with N threads.
 //   tree-io read TREE THREADS
 //   tree-io epoch TREE THREADS            reads them in random order
+//   tree-io copy TREE THREADS NEW         reads and makes them, each file by one thread; synced at the end
 //   tree-io create TREE THREADS NEW       the files of TREE, their sizes and modes, with random bytes; synced at the
 //   end
 // Prints seconds. Directories are listed or made before the clock starts.
@@ -65,16 +66,21 @@ void read_one(const std::string& path, const Work& work, std::vector<char>& buff
   ::close(fd);
 }
 
-void create_one(const std::string& path, const Work& work, const std::vector<char>& buffer) {
+/// With the bytes of `from`, or those of the buffer if that is empty.
+void create_one(const std::string& path, const Work& work, const std::string& from, std::vector<char>& buffer) {
   const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) die(path);
+  const int source = from.empty() ? -1 : ::open(from.c_str(), O_RDONLY | O_CLOEXEC);
   for (std::uint64_t at = work.offset; at < work.offset + work.length;) {
     const auto want = std::min<std::uint64_t>(buffer.size(), work.offset + work.length - at);
+    if (!from.empty() && ::pread(source, buffer.data(), want, static_cast<off_t>(at)) != static_cast<ssize_t>(want))
+      die(from);
     const auto put = ::pwrite(fd, buffer.data(), want, static_cast<off_t>(at));
     if (put <= 0) die(path);
     at += static_cast<std::uint64_t>(put);
   }
   if (::fchmod(fd, work.mode) != 0) die(path);
+  if (source >= 0) ::close(source);
   ::close(fd);
 }
 
@@ -91,8 +97,8 @@ void in_parallel(unsigned threads, std::size_t count, const std::function<void(s
 
 int main(int argc, char** argv) {
   const std::string verb = argc > 1 ? argv[1] : "";
-  if (!((verb == "read" || verb == "epoch") && argc == 4) && !(verb == "create" && argc == 5)) {
-    std::fprintf(stderr, "usage: tree-io read|epoch TREE THREADS | tree-io create TREE THREADS NEW\n");
+  if (!((verb == "read" || verb == "epoch") && argc == 4) && !((verb == "create" || verb == "copy") && argc == 5)) {
+    std::fprintf(stderr, "usage: tree-io read|epoch TREE THREADS | tree-io create|copy TREE THREADS NEW\n");
     return 2;
   }
   const std::string tree = argv[2], made = argc == 5 ? argv[4] : "";
@@ -106,11 +112,11 @@ int main(int argc, char** argv) {
   for (auto& c : random) c = static_cast<char>(source());
   const auto began = std::chrono::steady_clock::now();
   in_parallel(std::max(threads, 1U), work.size(), [&](std::size_t n) {
-    thread_local std::vector<char> buffer(kPiece);
+    thread_local std::vector<char> buffer = random;
     if (made.empty())
       read_one(tree + "/" + work[n].name, work[n], buffer);
     else
-      create_one(made + "/" + work[n].name, work[n], random);
+      create_one(made + "/" + work[n].name, work[n], verb == "copy" ? tree + "/" + work[n].name : "", buffer);
   });
   if (!made.empty()) {
     const int fd = ::open(made.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
