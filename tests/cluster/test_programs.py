@@ -9,7 +9,7 @@ import lmdb
 import pytest
 
 import datasets
-from cluster import USERS, Cluster, Settings
+from cluster import USERS, Cluster, Settings, wait_for
 from datasets import warm
 
 SETTINGS = Settings(nodes=1)
@@ -109,15 +109,15 @@ def test_processes_of_a_job_see_each_others_locks_and_other_jobs_do_not(cluster:
     root = cluster.origin / "locks"
     databases(root)
     hold(cluster, root)
-    program = f"import fcntl; file = open('{root}/single-lock', 'r+'); fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB); print('locked')"
-    script = f"""exec 9<>{root}/single-lock; flock -n 9 && echo first
-flock -n {root}/single-lock true || echo busy
-srun --overlap flock -n {root}/single-lock true 2>/dev/null || echo busy
-sbatch --wait -o {cluster.state}/jobs/locks.out --atlas-dataset={root} --wrap "/usr/bin/python3 -c \\"{program}\\""
-"""
-    assert said(cluster, script, f"--atlas-dataset={root}", "-n1", state="complete")[:3] == ["first", "busy", "busy"]
-    assert "locked" in cluster.job_output("locks")
-    assert (root / "single-lock").stat().st_size > 0
+    go = cluster.state / "jobs" / "go-locks"
+    holder = cluster.submit(f"""exec 9<>{root}/single-lock; flock -n 9 && echo first
+flock -n $ATLAS_ROOT/locks/single-lock true || echo busy
+srun flock -n {root}/single-lock true 2>/dev/null || echo busy
+until [ -e {go} ]; do sleep 0.1; done""", f"--atlas-dataset={root}", "-n1")
+    wait_for(lambda: cluster.job_output(holder).endswith("first\nbusy\nbusy\n"), 30, "one process of the job holds the lock")
+    assert said(cluster, f"flock -n {root}/single-lock echo locked", f"--atlas-dataset={root}", "-n1", state="complete") == ["locked"]
+    go.touch()
+    cluster.wait_done(holder)
 
 
 # ---- Python environments ----------------------------------------------------------------------------------------------

@@ -1,9 +1,12 @@
 """Trees to put on an origin."""
 
+import contextlib
 import grp
 import os
 import pwd
 import random
+import socket
+import stat
 import subprocess
 from pathlib import Path
 
@@ -85,7 +88,15 @@ def nasty_tree(root: Path) -> None:
     os.symlink("no/such/file", os.path.join(base, b"dangling"))
     os.symlink("/etc/hostname", os.path.join(base, b"outward"))
     os.symlink("../plain", os.path.join(base, b"deep", b"up"))
+    for loop, target in (("itself", "itself"), ("ping", "pong"), ("pong", "ping"), ("around", "../" + root.name)):
+        os.symlink(target, os.path.join(base, loop.encode()))
+    for name in (b"case/name", b"case/Name", b"case/NAME/name"):
+        put(name, name)
     os.mkfifo(os.path.join(base, b"fifo"), 0o644)
+    os.mknod(os.path.join(base, b"device"), stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.mknod(os.path.join(base, b"disk"), stat.S_IFBLK | 0o666, os.makedev(7, 0))
+    with contextlib.chdir(root), socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")  # by a short name: longer ones do not fit into an address
     sparse = put(b"sparse3g", b"")
     with open(sparse, "r+b") as file:
         file.truncate(3 << 30)
