@@ -217,10 +217,13 @@ Result<Bytes> Replica::read(const Extent& extent, std::span<std::byte> into, Ver
                  state_->tree.read(*entries, extent.file, extent.offset.count, into.first(length)));
     if (got == length) return Bytes{length};
   }
-  std::vector<std::byte> block(std::min(kBlock.count, size));
+  std::vector<std::byte> block;  // for those of which only a part is wanted
   for (std::uint64_t at = extent.offset.count; at < extent.offset.count + length;) {
     const std::uint64_t number = at / kBlock.count, begin = number * kBlock.count;
-    const auto whole = std::span(block).first(length_of_block(size, number));
+    const std::uint64_t of_block = length_of_block(size, number), end = extent.offset.count + length;
+    const bool in_place = at == begin && end - at >= of_block;
+    if (!in_place) block.resize(kBlock.count);
+    const auto whole = in_place ? into.subspan(at - extent.offset.count, of_block) : std::span(block).first(of_block);
     const auto got = state_->tree.read(*entries, extent.file, begin, whole);
     if (!got || *got != whole.size() || sum_of(whole) != state_->blocks.sum(entry.first_block + number)) {
       const std::lock_guard lock(state_->mutex);
@@ -234,8 +237,8 @@ Result<Bytes> Replica::read(const Extent& extent, std::span<std::byte> into, Ver
                                        std::to_string(number) +
                                        " does not match its checksum; it will be fetched again");
     }
-    const std::uint64_t take = std::min(begin + whole.size(), extent.offset.count + length) - at;
-    std::memcpy(into.data() + (at - extent.offset.count), whole.data() + (at - begin), take);
+    const std::uint64_t take = std::min(begin + of_block, end) - at;
+    if (!in_place) std::memcpy(into.data() + (at - extent.offset.count), whole.data() + (at - begin), take);
     at += take;
   }
   return Bytes{length};
