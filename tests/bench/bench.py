@@ -6,7 +6,8 @@ read   how fast a job reads a complete replica through its mount, against a plai
 view   a partial replica: the first epoch through it against reading the slow origin directly, later ones, and rclone mount
 keep   how much of an epoch a cache smaller than the data serves, against least-recently-used (computed, not measured)
 
-Prints a table and writes JSON. All on a real Slurm cluster. Run it on a quiet machine: differences under 20% may be noise.
+Prints a table and writes JSON. All on a real Slurm cluster. Run it on a quiet machine: differences under 20% may be noise. Origin and store lie
+below $ATLAS_CLUSTER_TMP (default: the directory for temporary files); if that file system is mounted with "discard", deleting may take minutes.
 """
 
 import argparse

@@ -25,9 +25,9 @@ def tree_io(cluster: Cluster, *argv: object) -> float:
     return float(cluster.run(TREE_IO, *map(str, argv), node="n001", timeout=600).check().out)
 
 
-def create_alone(cluster: Cluster, root: Path) -> float:
-    target = cluster.state / "created"
-    took = tree_io(cluster, "create", root, READERS, target)
+def make(cluster: Cluster, verb: str, root: Path) -> float:
+    target = cluster.state / "made"
+    took = tree_io(cluster, verb, root, READERS, target)
     shutil.rmtree(target)
     return took
 
@@ -65,14 +65,15 @@ def bench_warm(report: Report, quick: bool) -> None:
                 times = in_turns({
                     "atlas": lambda: warm_up(cluster, root),
                     "reading alone": lambda: tree_io(cluster, "read", root, READERS),
-                    "creating alone": lambda: create_alone(cluster, root),
+                    "creating alone": lambda: make(cluster, "create", root),
+                    "plain copy, 48 threads": lambda: make(cluster, "copy", root),
                     **{name: lambda command=command: copy(cluster, root, command) for name, command in TOOLS.items()},
                 }, rounds)
                 rate = {name: amount / statistics.median(samples) for name, samples in times.items()}
                 ceiling = min("reading alone", "creating alone", key=rate.__getitem__)
                 report.add(f"warm-up, {source}, {root.name} files", rate["atlas"], unit, against=ceiling, reference=rate[ceiling],
                            note="at least 0.9", samples=times)
-                for name in ("reading alone", "creating alone", *TOOLS):
+                for name in ("reading alone", "creating alone", "plain copy, 48 threads", *TOOLS):
                     if name != ceiling:
                         report.add(f"warm-up, {source}, {root.name} files", rate["atlas"], unit, against=name, reference=rate[name])
         finally:
