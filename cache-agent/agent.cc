@@ -34,6 +34,11 @@ Result<std::unique_ptr<Agent>> Agent::start(const Config& config, Options option
   ATLAS_TRY(agent->open_store(config, options));
   agent->make_parts(config, options);
   ATLAS_TRY(agent->jobs_->recover());
+  // Jobs may be waiting for it.
+  const auto taken = agent->partial_views_->take_over([jobs = agent->jobs_.get()](const view::KeptView& was) {
+    return jobs->reading(was.job, was.dataset, was.generation);
+  });
+  if (taken != 0) spdlog::info("took over {} connections of running jobs", taken);
   ATLAS_TRY(agent->serve(config, options));
   return agent;
 }
@@ -94,7 +99,12 @@ void Agent::make_parts(const Config& config, const Options& options) {
   jobs_ = std::make_unique<JobTable>(*store_, plans_.get(), std::move(places));
   view::PartialViews::Options through;
   through.deadline = config.agent.read_deadline;
+  through.holder = view::holder_socket(expand_node(config.agent.run_dir, options.node));
+  through.takeover_deadline = config.agent.takeover_deadline;
+  through.slots = options.slots;
+  through.alive = options.alive;
   through.warn = [](const std::string& message) { spdlog::warn("{}", message); };
+  through.inform = [](const std::string& message) { spdlog::info("{}", message); };
   partial_views_ = std::make_unique<view::PartialViews>(pointers(origins_), *fetcher_, clock_, through);
   jobs_->look_first(*warm_, clock_);
   jobs_->read_through(*partial_views_);
@@ -161,7 +171,8 @@ Agent::~Agent() {
   workers_.reset();
   peer_readers_.reset();
   views_.reset();
-  if (partial_views_) partial_views_->close();  // their jobs get errors now, and do not wait for a process that is gone
+  // Without a holder their jobs get errors now, and do not wait for a process that is gone.
+  if (partial_views_) partial_views_->close();
   if (peers_) peers_->stop();
   warm_.reset();
   fetcher_.reset();

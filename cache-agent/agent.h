@@ -31,8 +31,10 @@ class Agent {
   struct Options {
     std::string node;
     std::uint16_t port = 0;
-    std::string boot;  ///< this boot's id
-    std::string host;  ///< as the controller reaches us
+    std::string boot;                     ///< this boot's id
+    std::string host;                     ///< as the controller reaches us
+    bool slots;                           ///< for tests: connections are taken over as on kernels before 6.9
+    std::function<void()> alive = [] {};  ///< called every second while it gets on with its work
   };
   /// Takes the tiers, brings back replicas, jobs and leases, starts the services. Blocks.
   [[nodiscard]] static Result<std::unique_ptr<Agent>> start(const Config& config, Options options);

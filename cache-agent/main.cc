@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <thread>
 
@@ -61,7 +62,11 @@ int serve(const Config& config, const Arguments& arguments) {
   block_stop_signals();
 
   Agent::Options options{arguments.node.empty() ? host_name() : arguments.node,
-                         arguments.port != 0 ? arguments.port : config.agent.port, boot_id(), ""};
+                         arguments.port != 0 ? arguments.port : config.agent.port,
+                         boot_id(),
+                         "",
+                         std::getenv("ATLAS_TEST_SLOTS") != nullptr,
+                         [] { notify_service_manager("WATCHDOG=1"); }};
   const bool anywhere =
       config.agent.listen == "0.0.0.0" || config.agent.listen == "::" || config.agent.listen == "[::]";
   options.host = anywhere ? host_name() : config.agent.listen;

@@ -152,6 +152,9 @@ const std::vector<Field>& fields() {
                   "An origin that does not answer for so long is passed over at a job's start."),
       ATLAS_FIELD(agent, read_deadline, "duration",
                   "The most a job's read waits for the origin before it fails; at most half of UnkillableStepTimeout."),
+      ATLAS_FIELD(
+          agent, takeover_deadline, "duration",
+          "The most a job's read waits for an agent that ended or hangs; at most half of UnkillableStepTimeout."),
       ATLAS_FIELD(agent, operations, "integer", "Fetches in flight on a node."),
       ATLAS_FIELD(agent, scrub_period, "duration",
                   "Each complete replica is compared with its checksums once in so long; \"0s\" = never."),

@@ -53,9 +53,10 @@ struct Config {
     std::string socket = "/run/atlas/agent.sock";  ///< plugin and atlas-attach talk to it; %n = node name
     std::string run_dir = "/run/atlas";            ///< namespaces are held below it; %n = node name
     milliseconds attach_timeout{5000};             ///< the most a job start waits for the agent
-    milliseconds origin_silence{2000};   ///< an origin that does not answer an attach for so long is passed over
-    milliseconds read_deadline{30'000};  ///< the most a read through a view waits for the origin
-    std::uint32_t operations = 48;       ///< fetches in flight
+    milliseconds origin_silence{2000};       ///< an origin that does not answer an attach for so long is passed over
+    milliseconds read_deadline{30'000};      ///< the most a read through a view waits for the origin
+    milliseconds takeover_deadline{30'000};  ///< the most a read through a view waits for an agent
+    std::uint32_t operations = 48;           ///< fetches in flight
     milliseconds scrub_period{7LL * 24 * 3600 *
                               1000};     ///< each replica is compared with its checksums so often; 0 = never
     Bytes scrub_rate{32 * 1024 * 1024};  ///< per second, at most; 0 = no limit

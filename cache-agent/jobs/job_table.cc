@@ -276,6 +276,24 @@ std::optional<NodeJobRow> JobTable::release(const JobKey& job, const std::functi
   return row;
 }
 
+Result<std::shared_ptr<Replica>> JobTable::reading(const JobKey& job, const DatasetId& dataset,
+                                                   const GenerationId& generation) const {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto it = jobs_.find(job.job_id);
+    if (it == jobs_.end() || it->second.job.restarts != job.restarts)
+      return fail(Code::not_found, "job " + std::to_string(job.job_id) + " is over");
+    const auto reads = [&](const NodeJobDatasetRow& row) {
+      return row.dataset == dataset && row.generation == generation;
+    };
+    if (std::none_of(it->second.datasets.begin(), it->second.datasets.end(), reads))
+      return fail(Code::not_found, "job " + std::to_string(job.job_id) + " does not read " + show(dataset));
+  }
+  auto replica = store_.find(dataset, generation);
+  if (!replica) return fail(Code::not_found, "this generation of " + show(dataset) + " is no longer here");
+  return replica;
+}
+
 std::vector<JobKey> JobTable::jobs() const {
   const std::lock_guard lock(mutex_);
   std::vector<JobKey> keys;

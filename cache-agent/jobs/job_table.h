@@ -47,6 +47,9 @@ class JobTable final : public view::ViewSource {
   /// Forgets the job and drops its leases; nullopt when it is unknown, or known as a later attempt. `before` runs, if
   /// the job is known, before the leases go.
   [[nodiscard]] std::optional<NodeJobRow> release(const JobKey& job, const std::function<void()>& before);
+  /// The replica that this attempt of the job reads through; not_found when either is no longer here.
+  [[nodiscard]] Result<std::shared_ptr<Replica>> reading(const JobKey& job, const DatasetId& dataset,
+                                                         const GenerationId& generation) const;
   [[nodiscard]] std::vector<JobKey> jobs() const;
   [[nodiscard]] bool knows(std::uint32_t job_id) const override;
 

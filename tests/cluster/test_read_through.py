@@ -9,7 +9,7 @@ import datasets
 from cluster import USERS, Cluster, Settings, wait_for
 from datasets import STATE, warm
 
-SETTINGS = Settings(nodes=1, origin_latency=0.5, agent_extra='read_deadline = "4s"')
+SETTINGS = Settings(nodes=1, origin_latency=0.5, agent_extra='read_deadline = "4s"\ntakeover_deadline = "4s"')
 FILES, SIZE = 120, 100_000
 FIRST, SECOND = USERS
 
@@ -125,7 +125,7 @@ def test_a_hung_origin_fails_reads_in_bounded_time_and_no_node_is_lost(cluster: 
 
 
 @pytest.mark.parametrize("end", ["kill_daemon", "stop"])
-def test_an_agent_that_ends_leaves_errors_not_hanging_processes(cluster: Cluster, end: str) -> None:
+def test_an_agent_that_does_not_come_back_leaves_errors_not_hanging_processes(cluster: Cluster, end: str) -> None:
     root = cluster.origin / f"agent-{end}"
     datasets.small_files(root, 40, SIZE, seed=5)
     go = cluster.state / "jobs" / f"go-{end}"

@@ -10,6 +10,7 @@ from cluster import ROOT, USERS, Cluster, Settings, wait_for
 from datasets import STATE, warm
 
 SETTINGS = Settings(nodes=2)
+UNITS = {"controller": "atlas-controller", "holder": "atlas-view-holder", "agent": "atlas-cache-agent"}
 
 
 def capabilities(unit: str) -> set[str]:
@@ -26,17 +27,18 @@ def confined(cluster: Cluster) -> Iterator[None]:
 
     def confine(name: str) -> dict:
         daemon = plain(name)
-        unit = {"controller": "atlas-controller", "agent": "atlas-cache-agent"}.get(name.partition(" ")[0])
+        unit = UNITS.get(name.partition(" ")[0])
         if unit is not None:
             left = ",".join(f"+{name}" for name in sorted(capabilities(unit)))
+            bounding = f"-all,{left}" if left else "-all"
             who = ["--reuid=slurm", "--regid=slurm", "--init-groups", f"--inh-caps={left}", f"--ambient-caps={left}"]
             program = next(i for i, word in enumerate(daemon["argv"]) if word.endswith("/" + unit))
-            daemon["argv"] = ["setpriv", f"--bounding-set=-all,{left}", "--no-new-privs",
+            daemon["argv"] = ["setpriv", f"--bounding-set={bounding}", "--no-new-privs",
                               *(who if unit == "atlas-controller" else []), "--", *daemon["argv"][program:]]
         return daemon
 
     cluster._daemon = confine
-    for name in ["controller", *(f"agent {node}" for node in cluster.node_names)]:
+    for name in ["controller", *(f"{kind} {node}" for kind in ("holder", "agent") for node in cluster.node_names)]:
         cluster.restart(name)
     wait_for(lambda: [node["state"] for node in cluster.atlasctl("node", "list")] == ["up", "up"], 30, "both agents are up")
     yield
@@ -54,6 +56,27 @@ def test_they_run_confined(cluster: Cluster) -> None:
     (agent,) = effective(cluster, "atlas-cache-agent")
     assert agent.bit_count() == len(capabilities("atlas-cache-agent"))
     assert not agent & 1 << 16, "CAP_SYS_MODULE"
+    assert effective(cluster, "atlas-view-holder") == {0}, "none at all"
+
+
+def test_views_outlive_a_killed_agent(cluster: Cluster) -> None:
+    root = cluster.origin / "kept"
+    datasets.small_files(root, 20, 100_000)
+    cluster.origin_ctl("bandwidth", "100K")  # the warm-up of the background stays behind
+    go = cluster.state / "jobs" / "go-kept"
+    try:
+        job = cluster.submit(f'{STATE}; until [ -e {go} ]; do sleep 0.1; done; cat {root}/*/* | wc -c', f"--atlas-dataset={root}")
+        wait_for(lambda: f"{root}=partial" in cluster.job_output(job), 30, "the job has begun")
+        node = cluster.job(job)["NodeList"]
+        cluster.kill_daemon(f"agent {node}")
+        go.touch()
+        wait_for(lambda: [view for view in cluster.kept_views(node) if view.split()[1] != "0"], 20, "the job waits for an agent")
+        cluster.start(f"agent {node}")
+        cluster.origin_ctl("bandwidth", "0")
+        cluster.wait_done(job)
+        assert "2000000" in cluster.job_output(job).splitlines()
+    finally:
+        cluster.origin_ctl("bandwidth", "0")
 
 
 def test_any_tree_is_warmed_attached_and_evicted(cluster: Cluster) -> None:

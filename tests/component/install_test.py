@@ -9,10 +9,10 @@ import tempfile
 import unittest
 
 BUILD = pathlib.Path(sys.argv.pop())
-PROGRAMS = ["bin/atlas-submit", "bin/atlasctl", "sbin/atlas-controller", "sbin/atlas-cache-agent", "sbin/atlas-enter",
+PROGRAMS = ["bin/atlas-submit", "bin/atlasctl", "sbin/atlas-controller", "sbin/atlas-cache-agent", "sbin/atlas-view-holder", "sbin/atlas-enter",
             "libexec/atlas/atlas-stage", "libexec/atlas/atlas-attach"]
 LUA = ["share/lua/5.1/atlas_submit.lua", "share/lua/5.1/atlas_stage.lua", "share/lua/5.1/atlas_paths.lua"]
-UNITS = ["lib/systemd/system/atlas-controller.service", "lib/systemd/system/atlas-cache-agent.service"]
+UNITS = [f"lib/systemd/system/atlas-{name}.service" for name in ("controller", "cache-agent", "view-holder")]
 OTHERS = ["lib/sysusers.d/atlas.conf", "lib/tmpfiles.d/atlas.conf"]
 EXAMPLES = ["atlas.toml", "job_submit.lua", "burst_buffer.lua", "burst_buffer.conf", "plugstack.conf"]
 # Directives of systemd.exec(5) that give a service a mount namespace of its own.
@@ -65,10 +65,12 @@ class Installed(unittest.TestCase):
             self.assertIn("Type=notify\n", text)
             self.assertNotIn("@", re.sub(r"(?m)^#.*", "", text))
 
-    def test_the_agents_unit_hides_no_mount_of_the_node(self) -> None:
+    def test_the_units_of_a_node_hide_no_mount_of_it(self) -> None:
+        for unit in UNITS[:0:-1]:
+            lines = self.text(unit).splitlines()
+            self.assertEqual([line for line in lines if MOUNT_NAMESPACE.match(line)], [], unit)
+            self.assertIn("PrivateMounts=no", lines, unit)
         lines = self.text("lib/systemd/system/atlas-cache-agent.service").splitlines()
-        self.assertEqual([line for line in lines if MOUNT_NAMESPACE.match(line)], [])
-        self.assertIn("PrivateMounts=no", lines)
         capabilities = {word for line in lines if line.startswith("CapabilityBoundingSet=") for word in line.partition("=")[2].split()}
         self.assertIn("CAP_SYS_ADMIN", capabilities)
         self.assertNotIn("CAP_SYS_MODULE", capabilities)

@@ -1,7 +1,7 @@
 """A real Slurm cluster with Atlas on this machine, inside namespaces of its own.
 
 Cluster(...).up() starts a world (world.py): munged, the slow origin, slurmctld, a slurmd per node, atlas-controller and an
-atlas-cache-agent per node. Each node has its own host name, address, mounts and /run, as a real one. The tests and
+atlas-view-holder and atlas-cache-agent per node. Each node has its own host name, address, mounts and /run, as a real one. The tests and
 `./dev cluster` both use this class. Several clusters may run at once.
 
 What is not visible from outside the world: its mounts. The origin directory is the exception that tests rely on: outside,
@@ -469,7 +469,7 @@ class Cluster:
         return self.run("sinfo", "-h", "-R").check().out.strip()
 
     # ---- daemons ----------------------------------------------------------------------------------------------------
-    # Names: munged, slow-origin, slurmctld, controller, "slurmd n001", "agent n001".
+    # Names: munged, slow-origin, slurmctld, controller, "slurmd n001", "holder n001", "agent n001".
 
     def _start_daemons(self) -> None:
         settings = self.settings
@@ -479,7 +479,7 @@ class Cluster:
         wait_for((self.state / "munge" / "munge.socket.2").exists, 10, "munged listens", 0.01)
         self.start("slurmctld")
         if settings.atlas:
-            for name in ["controller"] + [f"agent {node}" for node in self._nodes()]:
+            for name in ["controller"] + [f"{kind} {node}" for kind in ("holder", "agent") for node in self._nodes()]:
                 if self.has(name):
                     self.start(name)
         for node in self._nodes():
@@ -531,6 +531,7 @@ class Cluster:
             # As its unit does it: SlurmUser, with the one capability that its port below 1024 needs.
             "controller": ["setpriv", "--reuid=slurm", "--regid=slurm", "--init-groups", "--inh-caps=+net_bind_service",
                            "--ambient-caps=+net_bind_service", f"{binaries}/atlas-controller", "--config", config],
+            "holder": [f"{binaries}/atlas-view-holder", "--config", config, "--node", node],
             "agent": [f"{binaries}/atlas-cache-agent", "--config", config, "--node", node],
         }.get(kind)
         if argv is None:
@@ -584,6 +585,11 @@ class Cluster:
             if tail:
                 texts.append(f"--- {file}\n" + "\n".join(tail))
         return "\n".join(texts)
+
+    def kept_views(self, node: str) -> list[str]:
+        """FUSE connections of jobs that the holder of a node keeps: "ID WAITING job N, ORIGIN:PATH"."""
+        done = self.run("atlas-view-holder", "--config", f"{self.state}/etc/atlas.toml", "--node", node, "--list", node=node)
+        return done.check().out.splitlines()
 
     def node_pids(self) -> list[int]:
         """The processes that hold the nodes' namespaces, as numbered inside."""

@@ -233,9 +233,9 @@ def main() -> int:
     problems: list[str] = []
     try:
         step("A Slurm cluster with Atlas on this machine",
-             f"munged, slurmctld, atlas-controller, and on each of 4 nodes slurmd and atlas-cache-agent. The data lies behind a "
+             f"munged, slurmctld, atlas-controller, and on each of 4 nodes slurmd, atlas-view-holder and atlas-cache-agent. The data lies behind a "
              f"slow origin ({LATENCY} ms per operation, {BANDWIDTH}B/s for all together): a stand-in for Lustre that counts what is read.")
-        for program in ("atlas-controller", "atlas-cache-agent", "atlas-submit", "atlasctl"):
+        for program in ("atlas-controller", "atlas-cache-agent", "atlas-view-holder", "atlas-submit", "atlasctl"):
             if not (cluster.binaries / program).exists():
                 raise Failed(f"{cluster.binaries / program} is missing: ./dev build")
         cluster.up()

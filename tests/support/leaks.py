@@ -58,6 +58,9 @@ def _leases(cluster: Cluster) -> list[str]:
 def leaks(cluster: Cluster) -> list[str]:
     """All leaks, one sentence each; empty if clean."""
     found = _processes(cluster) + _mounts(cluster) + _namespaces(cluster)
+    for node in cluster.node_names:
+        if cluster.running(f"holder {node}"):
+            found += [f"a view kept on {node}: {view}" for view in cluster.kept_views(node)]
     if cluster.running("controller"):
         found += _leases(cluster)
     return found

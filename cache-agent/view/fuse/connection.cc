@@ -8,6 +8,7 @@
 #include <sys/uio.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -31,36 +32,46 @@ void set_read_ahead(dev_t device, Bytes size) {
   std::ofstream(path) << size.count / 1024;
 }
 
-}  // namespace
+/// From 6.9 on the kernel sends unanswered requests again when it is told so. Not in the headers of Debian 12.
+constexpr std::uint32_t kRepeats = 1U << 7;  // FUSE_HAS_RESEND, in flags2 of INIT
+constexpr std::int32_t kNotifyResend = 7;    // FUSE_NOTIFY_RESEND
+/// Its default is to be ignored, and nothing in this process uses it.
+constexpr int kWake = SIGURG;
 
-Connection::Connection(std::shared_ptr<ViewCore> core, std::shared_ptr<ParkingLot> lot, UniqueFd device)
-    : core_(std::move(core)), lot_(std::move(lot)), device_(std::move(device)) {}
-
-Connection::~Connection() {
-  lot_->close();
-  if (session_ != nullptr) fuse_session_destroy(session_);
-  if (adopted_) static_cast<void>(device_.release());  // libfuse has closed it with the session
+Result<UniqueFd> duplicate(int fd) {
+  UniqueFd made(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  if (!made) return fail_errno(errno, "dup");
+  return made;
 }
 
-ssize_t Connection::read_request(int fd, void* buffer, std::size_t size, void* self) {
-  const ssize_t got = ::read(fd, buffer, size);
-  if (got >= static_cast<ssize_t>(sizeof(fuse_in_header))) {
-    fuse_in_header header{};
-    std::memcpy(&header, buffer, sizeof header);
-    if (header.opcode == FUSE_INIT) static_cast<Connection*>(self)->init_request_ = header.unique;
-  }
-  return got;
+}  // namespace
+
+Connection::Connection(std::shared_ptr<ViewCore> core, std::shared_ptr<ParkingLot> lot, const Options& options)
+    : core_(std::move(core)), lot_(std::move(lot)), holder_(options.holder), threads_(options.threads) {}
+
+Connection::~Connection() {
+  if (!leaving_) forget();
+  lot_->close();
+  if (session_ != nullptr) fuse_session_destroy(session_);  // closes the device
+}
+
+/// libfuse insists on one; requests are read by serve().
+ssize_t Connection::read_request(int fd, void* buffer, std::size_t size, void* /*self*/) {
+  return ::read(fd, buffer, size);
 }
 
 /// libfuse 3.14 never asks for parallel directory operations; without them the kernel sends one lookup per directory at
-/// a time. So its answer to INIT is completed here.
+/// a time. And nothing is ever written here: the kernel may leave room for names only. So its answer to INIT is
+/// completed here.
 ssize_t Connection::write_reply(int fd, iovec* parts, int count, void* raw) {
   auto& self = *static_cast<Connection*>(raw);
   const std::uint64_t expected = self.init_request_.load(std::memory_order_relaxed);
   if (expected != 0 && count >= 2 && parts[0].iov_len == sizeof(fuse_out_header)) {
     const auto* header = static_cast<const fuse_out_header*>(parts[0].iov_base);
     if (header->unique == expected && parts[1].iov_len >= FUSE_COMPAT_22_INIT_OUT_SIZE) {
-      static_cast<fuse_init_out*>(parts[1].iov_base)->flags |= FUSE_PARALLEL_DIROPS;
+      auto* out = static_cast<fuse_init_out*>(parts[1].iov_base);
+      out->flags |= FUSE_PARALLEL_DIROPS;
+      out->max_write = 4096;
       self.init_request_ = 0;
     }
   }
@@ -75,7 +86,7 @@ Result<UniqueFd> Connection::mount(const Options& options) const {
   const int c = context.get();
   ATLAS_TRY(set(c, FSCONFIG_SET_STRING, "source", options.source));
   ATLAS_TRY(set(c, FSCONFIG_SET_STRING, "subtype", "atlas"));
-  ATLAS_TRY(set(c, FSCONFIG_SET_STRING, "fd", std::to_string(device_.get())));
+  ATLAS_TRY(set(c, FSCONFIG_SET_STRING, "fd", std::to_string(device_)));
   ATLAS_TRY(set(c, FSCONFIG_SET_STRING, "rootmode", root_mode));
   ATLAS_TRY(set(c, FSCONFIG_SET_STRING, "user_id", "0"));
   ATLAS_TRY(set(c, FSCONFIG_SET_STRING, "group_id", "0"));
@@ -90,7 +101,7 @@ Result<UniqueFd> Connection::mount(const Options& options) const {
 }
 
 /// The control file system need not be mounted anywhere for its switches to work.
-Status Connection::prepare_abort(int mount) {
+Status Connection::prepare_control(int mount) {
   struct statx st {};
   if (statx(mount, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) != 0) return fail_errno(errno, "statx");
   const UniqueFd context(fsopen("fusectl", FSOPEN_CLOEXEC));
@@ -98,8 +109,30 @@ Status Connection::prepare_abort(int mount) {
   if (fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) return fail_errno(errno, "fusectl");
   const UniqueFd control(fsmount(context.get(), FSMOUNT_CLOEXEC, 0));
   if (!control) return fail_errno(errno, "fsmount fusectl");
-  abort_ = UniqueFd(openat(control.get(), (std::to_string(st.stx_dev_minor) + "/abort").c_str(), O_WRONLY | O_CLOEXEC));
-  if (!abort_) return fail_errno(errno, "the connection's switch");
+  const std::string connection = std::to_string(st.stx_dev_minor);
+  control_ = UniqueFd(openat(control.get(), connection.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!control_) return fail_errno(errno, "the connection's switches");
+  return {};
+}
+
+/// Makes the session, which owns the device from now on.
+Status Connection::adopt(UniqueFd device) {
+  char program[] = "atlas-cache-agent", flag[] = "-o", value[32];
+  std::snprintf(value, sizeof value, "max_read=%llu", static_cast<unsigned long long>(kMaxRead.count));
+  char* arguments[] = {program, flag, value, nullptr};
+  fuse_args args = FUSE_ARGS_INIT(3, arguments);
+  session_ = fuse_session_new(&args, &view_operations(), sizeof(fuse_lowlevel_ops), this);
+  fuse_opt_free_args(&args);
+  if (session_ == nullptr) return fail(Code::internal, "libfuse refused the session");
+  static const fuse_custom_io kIo = [] {
+    fuse_custom_io io{};  // newer versions have more members
+    io.writev = write_reply;
+    io.read = read_request;
+    return io;
+  }();
+  if (fuse_session_custom_io(session_, &kIo, device.get()) != 0)
+    return fail(Code::internal, "libfuse refused the connection");
+  device_ = device.release();
   return {};
 }
 
@@ -107,55 +140,151 @@ Result<Connection::Opened> Connection::open(std::shared_ptr<ViewCore> core, std:
                                             const Options& options) {
   UniqueFd device(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
   if (!device) return fail_errno(errno, "open /dev/fuse");
-  std::shared_ptr<Connection> self(new Connection(std::move(core), std::move(lot), std::move(device)));
-  char program[] = "atlas-cache-agent", flag[] = "-o", value[32];
-  std::snprintf(value, sizeof value, "max_read=%llu", static_cast<unsigned long long>(kMaxRead.count));
-  char* arguments[] = {program, flag, value, nullptr};
-  fuse_args args = FUSE_ARGS_INIT(3, arguments);
-  self->session_ = fuse_session_new(&args, &view_operations(), sizeof(fuse_lowlevel_ops), self.get());
-  fuse_opt_free_args(&args);
-  if (self->session_ == nullptr) return fail(Code::internal, "libfuse refused the session");
+  std::shared_ptr<Connection> self(new Connection(std::move(core), std::move(lot), options));
+  ATLAS_TRY(self->adopt(std::move(device)));
+  ATLAS_ASSIGN(self->slots_, RequestSlots::make(options.threads));
   ATLAS_ASSIGN(UniqueFd mount, self->mount(options));
-  static const fuse_custom_io kIo = [] {
-    fuse_custom_io io{};  // newer versions have more members
-    io.writev = write_reply;
-    io.read = read_request;
-    return io;
-  }();
-  if (fuse_session_custom_io(self->session_, &kIo, self->device_.get()) != 0)
-    return fail(Code::internal, "libfuse refused the connection");
-  self->adopted_ = true;
-  self->running_ = options.threads;
-  for (unsigned i = 0; i < options.threads; ++i) std::thread([self] { self->serve(); }).detach();
-  ATLAS_TRY(self->prepare_abort(mount.get()));
+  ATLAS_TRY(self->prepare_control(mount.get()));
+  self->start();
   struct stat root {};
   if (fstat(mount.get(), &root) != 0) return fail_errno(errno, "the mount's root");  // after INIT
   set_read_ahead(root.st_dev, options.read_ahead);
+  if (auto deposited = self->deposit(options); !deposited) {
+    self->abort();
+    return fail(std::move(deposited).error());
+  }
   return Opened{std::move(self), std::move(mount)};
 }
 
-void Connection::serve() {
-  fuse_buf request{};
-  for (;;) {
-    const int got = fuse_session_receive_buf(session_, &request);
-    if (got == -EINTR || got == -EAGAIN) continue;
-    if (got <= 0) break;
-    fuse_session_process_buf(session_, &request);
+/// After INIT, and before anybody can read: until then there is nothing that a later agent could go on with.
+Status Connection::deposit(const Options& options) {
+  if (!holder_) return {};
+  fuse_init_in in{};
+  if (init_.size() >= sizeof(fuse_in_header) + sizeof in)
+    std::memcpy(&in, init_.data() + sizeof(fuse_in_header), sizeof in);
+  const bool repeats = (in.flags & FUSE_INIT_EXT) != 0 && (in.flags2 & kRepeats) != 0;
+  Kept kept{holder_->new_id(), options.about, init_, {}, {}, {}};
+  ATLAS_ASSIGN(kept.device, duplicate(device_));
+  ATLAS_ASSIGN(kept.control, duplicate(control_.get()));
+  if (options.slots || !repeats) {
+    ATLAS_ASSIGN(kept.slots, duplicate(slots_->memory()));
+    lot_->keep_in(slots_);
   }
-  std::free(request.mem);
   {
     const std::lock_guard lock(mutex_);
-    if (--running_ == 0) over_.notify_all();
+    id_ = kept.id;
+  }
+  holder_->keep(std::move(kept));
+  return {};
+}
+
+Result<std::shared_ptr<Connection>> Connection::take_over(std::shared_ptr<ViewCore> core,
+                                                          std::shared_ptr<ParkingLot> lot, Kept kept,
+                                                          const Options& options) {
+  std::shared_ptr<Connection> self(new Connection(std::move(core), std::move(lot), options));
+  const bool replay = bool(kept.slots);
+  if (replay) {
+    ATLAS_ASSIGN(auto memory, duplicate(kept.slots.get()));
+    ATLAS_ASSIGN(self->slots_, RequestSlots::map(std::move(memory)));
+    self->threads_ = self->slots_->threads();
+    self->lot_->keep_in(self->slots_);
+  } else {
+    ATLAS_ASSIGN(self->slots_, RequestSlots::make(options.threads));
+  }
+  ATLAS_ASSIGN(auto device, duplicate(kept.device.get()));
+  ATLAS_ASSIGN(self->control_, duplicate(kept.control.get()));
+  ATLAS_TRY(self->adopt(std::move(device)));
+  const std::string init = kept.init;
+  {
+    const std::lock_guard lock(self->mutex_);
+    self->id_ = kept.id;
+  }
+  // Before anything is read: killed from here on, the next agent finds what this one has.
+  self->holder_->keep(std::move(kept));
+  // What the kernel and libfuse agreed on then. The answer finds nobody who waits for it.
+  self->process(std::as_bytes(std::span(init)));
+  if (replay) {
+    self->replay();
+  } else {
+    const fuse_out_header repeat{sizeof(fuse_out_header), kNotifyResend, 0};
+    if (::write(self->device_, &repeat, sizeof repeat) != static_cast<ssize_t>(sizeof repeat))
+      return fail_errno(errno, "the kernel does not repeat its requests");
+  }
+  self->start();
+  return self;
+}
+
+void Connection::replay() {
+  slots_->replay([this](std::span<const std::byte> request) {
+    fuse_in_header header{};
+    std::memcpy(&header, request.data(), sizeof header);
+    if (header.opcode != FUSE_INIT && header.opcode != FUSE_INTERRUPT) process(request);
+  });
+  lot_->suspect_all();
+}
+
+/// The threads of this connection, each with its own slot.
+void Connection::start() {
+  const std::lock_guard lock(mutex_);
+  for (unsigned i = 0; i < threads_; ++i) {
+    std::thread thread([self = shared_from_this(), slot = slots_->of_thread(i)] { self->serve(slot); });
+    running_.push_back(thread.native_handle());
+    thread.detach();
   }
 }
 
+void Connection::process(std::span<const std::byte> request) {
+  fuse_in_header header{};
+  std::memcpy(&header, request.data(), sizeof header);
+  if (header.opcode == FUSE_INIT) {
+    init_.assign(reinterpret_cast<const char*>(request.data()), request.size());
+    init_request_ = header.unique;
+  }
+  fuse_buf buffer{};
+  buffer.mem = const_cast<std::byte*>(request.data());
+  buffer.size = request.size();
+  buffer.fd = -1;
+  fuse_session_process_buf(session_, &buffer);
+}
+
+void Connection::serve(std::span<std::byte> slot) {
+  while (!leaving_) {
+    RequestSlots::clear(slot);
+    const ssize_t got = ::read(device_, slot.data(), slot.size());
+    if (got < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOENT)) continue;
+    if (got < static_cast<ssize_t>(sizeof(fuse_in_header))) break;
+    const auto request = slot.first(static_cast<std::size_t>(got));
+    RequestSlots::current(request);
+    process(request);
+  }
+  RequestSlots::clear(slot);
+  bool last = false;
+  {
+    const std::lock_guard lock(mutex_);
+    std::erase(running_, pthread_self());
+    last = running_.empty();
+    if (last) over_.notify_all();
+  }
+  if (last && !leaving_) forget();
+}
+
+/// It is over: a later agent shall not find it.
+void Connection::forget() {
+  std::uint64_t id = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    id = std::exchange(id_, 0);
+  }
+  if (holder_ && id != 0) holder_->drop(id);
+}
+
 void Connection::abort() {
-  if (abort_) (void)!::write(abort_.get(), "1", 1);
+  if (control_) abort_connection(control_.get());
 }
 
 bool Connection::wait(SteadyTime until) {
   std::unique_lock lock(mutex_);
-  const bool over = over_.wait_until(lock, until, [&] { return running_ == 0; });
+  const bool over = over_.wait_until(lock, until, [&] { return running_.empty(); });
   lock.unlock();
   if (over) lot_->close();
   return over;
@@ -163,7 +292,33 @@ bool Connection::wait(SteadyTime until) {
 
 bool Connection::ended() const {
   const std::lock_guard lock(mutex_);
-  return running_ == 0;
+  return running_.empty();
+}
+
+bool Connection::kept() const {
+  const std::lock_guard lock(mutex_);
+  return holder_ && id_ != 0 && holder_->keeps(id_);
+}
+
+bool Connection::leave(SteadyTime until) {
+  // Only so that a read of the device ends; whoever is not in one looks at leaving_ next.
+  static const bool kReady = [] {
+    struct sigaction action {};
+    action.sa_handler = [](int) {};
+    return sigaction(kWake, &action, nullptr) == 0;
+  }();
+  leaving_ = true;
+  bool over = !kReady;
+  std::unique_lock lock(mutex_);
+  while (!over) {
+    for (const pthread_t thread : running_) pthread_kill(thread, kWake);
+    over = over_.wait_for(lock, std::chrono::milliseconds(5), [&] { return running_.empty(); });
+    if (std::chrono::steady_clock::now() >= until) break;
+  }
+  over = running_.empty();
+  lock.unlock();
+  lot_->leave();
+  return over;
 }
 
 }  // namespace atlas::view

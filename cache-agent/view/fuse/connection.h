@@ -1,14 +1,19 @@
 #pragma once
 #include <fuse_lowlevel.h>
+#include <pthread.h>
 
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "cache-agent/view/fuse/parked.h"
+#include "cache-agent/view/fuse/request_slots.h"
+#include "cache-agent/view/holder/client.h"
 #include "common/result.h"
 #include "common/unique_fd.h"
 
@@ -17,8 +22,8 @@ namespace atlas::view {
 class ViewCore;
 
 /// One FUSE connection: device, libfuse's session, and the threads that read requests. It ends when the last mount of
-/// it is gone (the job's namespace has ended), when it is aborted, or with this process: then reads fail with ENOTCONN
-/// instead of waiting for ever.
+/// it is gone (the job's namespace has ended) or when it is aborted. When this process ends, what the holder keeps
+/// waits for a later agent; without a holder it ends, too: reads fail with ENOTCONN instead of waiting for ever.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   struct Options {
@@ -26,7 +31,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
     mode_t root_type = S_IFDIR;
     bool noexec = false;
     unsigned threads = 4;
-    Bytes read_ahead{kMiB};  ///< of the kernel
+    Bytes read_ahead{kMiB};                  ///< of the kernel
+    std::shared_ptr<HolderClient> holder{};  ///< null = it ends with this process
+    std::string about{};                     ///< for the holder
+    bool slots = false;                      ///< requests are kept in memory even where the kernel would repeat them
   };
   struct Opened {
     std::shared_ptr<Connection> connection;
@@ -35,6 +43,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// Blocks until the kernel and the session have agreed.
   [[nodiscard]] static Result<Opened> open(std::shared_ptr<ViewCore> core, std::shared_ptr<ParkingLot> lot,
                                            const Options& options);
+  /// Goes on with a connection whose agent is no more: what it left without an answer is answered now. Of the options
+  /// only threads and holder count.
+  [[nodiscard]] static Result<std::shared_ptr<Connection>> take_over(std::shared_ptr<ViewCore> core,
+                                                                     std::shared_ptr<ParkingLot> lot, Kept kept,
+                                                                     const Options& options);
   ~Connection();
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -45,6 +58,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// hangs in the store's disk): it lets go of its part when it comes back.
   bool wait(SteadyTime until);
   [[nodiscard]] bool ended() const;
+  /// A later agent will find it with the holder.
+  [[nodiscard]] bool kept() const;
+  /// Leaves it to that one: reads no more and answers nothing that waits. False when a thread has not ended by then.
+  bool leave(SteadyTime until);
 
   [[nodiscard]] static Connection& of(fuse_req_t req) { return *static_cast<Connection*>(fuse_req_userdata(req)); }
   /// FUSE_CAP_* that the kernel has; set once, by INIT.
@@ -54,25 +71,36 @@ class Connection : public std::enable_shared_from_this<Connection> {
   [[nodiscard]] ParkingLot& lot() const { return *lot_; }
 
  private:
-  Connection(std::shared_ptr<ViewCore> core, std::shared_ptr<ParkingLot> lot, UniqueFd device);
+  Connection(std::shared_ptr<ViewCore> core, std::shared_ptr<ParkingLot> lot, const Options& options);
   [[nodiscard]] Result<UniqueFd> mount(const Options& options) const;
-  [[nodiscard]] Status prepare_abort(int mount);
-  void serve();
+  [[nodiscard]] Status prepare_control(int mount);
+  [[nodiscard]] Status adopt(UniqueFd device);
+  [[nodiscard]] Status deposit(const Options& options);
+  void replay();
+  void forget();
+  void start();
+  void serve(std::span<std::byte> slot);
+  void process(std::span<const std::byte> request);
   static ssize_t read_request(int fd, void* buffer, std::size_t size, void* self);
   static ssize_t write_reply(int fd, iovec* parts, int count, void* self);
 
   const std::shared_ptr<ViewCore> core_;
   const std::shared_ptr<ParkingLot> lot_;
-  UniqueFd device_;
-  UniqueFd abort_;  ///< the kernel's switch for this connection
+  const std::shared_ptr<HolderClient> holder_;
+  unsigned threads_;
+  int device_ = -1;   ///< owned by the session
+  UniqueFd control_;  ///< the connection's directory of fusectl
   fuse_session* session_ = nullptr;
-  bool adopted_ = false;  ///< the session owns the device
+  std::shared_ptr<RequestSlots> slots_;  ///< the threads' memory; kept with the holder if the kernel repeats nothing
+  std::string init_;                     ///< the kernel's first request; written by the thread that answers it
+  std::atomic<bool> leaving_{false};
   std::atomic<std::uint64_t> init_request_{0};
   std::atomic<unsigned> capable_{0};
 
-  mutable std::mutex mutex_;  ///< guards running_
+  mutable std::mutex mutex_;  ///< guards what follows
   std::condition_variable over_;
-  unsigned running_ = 0;
+  std::vector<pthread_t> running_;
+  std::uint64_t id_ = 0;  ///< with the holder; 0 = not kept
 };
 
 /// The kernel's requests, see operations.cc.

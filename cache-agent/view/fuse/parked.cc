@@ -26,6 +26,11 @@ bool dying(pid_t pid) {
   return false;
 }
 
+/// Forgets the request on this side; the kernel waits on.
+void no_answer(fuse_req_t req) {
+  fuse_reply_none(req);
+}
+
 void on_interrupt(fuse_req_t req, void* id) {
   Connection::of(req).lot().interrupt(reinterpret_cast<std::uintptr_t>(id));
 }
@@ -77,22 +82,33 @@ bool Parked::answered() const {
   return done_;
 }
 
+void ParkingLot::keep_in(std::shared_ptr<RequestSlots> slots) {
+  const std::lock_guard lock(mutex_);
+  slots_ = std::move(slots);
+}
+
 std::shared_ptr<Parked> ParkingLot::park(fuse_req_t req, std::string what) {
   std::shared_ptr<Parked> parked;
-  bool closed = false;
+  bool closed = false, gone = false;
   {
     const std::lock_guard lock(mutex_);
     const SteadyTime until = clock_.now() + options_.deadline;
     parked.reset(new Parked(*this, next_++, req, fuse_req_ctx(req)->pid, until, std::move(what)));
+    if (slots_) parked->slot_ = slots_->park_current();
     waiting_[parked->id_] = parked;
     ++answering_;
     closed = closed_;
+    gone = left_;
     wake_at(until);
   }
   // May call on_interrupt() at once; from here on it may be called at any time, but an answer waits for arm().
   fuse_req_interrupt_func(req, on_interrupt, reinterpret_cast<void*>(static_cast<std::uintptr_t>(parked->id_)));
   parked->arm();
-  if (closed) parked->fail(EIO);
+  if (gone) {
+    parked->answer(no_answer);
+  } else if (closed) {
+    parked->fail(EIO);
+  }
   return parked;
 }
 
@@ -153,22 +169,44 @@ void ParkingLot::left(std::uint64_t id) {
   if (it != waiting_.end()) {
     last = std::move(it->second);
     waiting_.erase(it);
+    if (slots_ && !left_) slots_->free(last->slot_);
   }
   signalled_.erase(id);
   if (--answering_ == 0) idle_.notify_all();
 }
 
 void ParkingLot::close() {
+  end(true);
+}
+
+void ParkingLot::leave() {
+  end(false);
+}
+
+void ParkingLot::end(bool answer) {
   std::vector<std::shared_ptr<Parked>> all;
   {
     const std::lock_guard lock(mutex_);
+    left_ = left_ || (!closed_ && !answer);
     closed_ = true;
     timer_.cancel();
     for (const auto& [id, parked] : waiting_) all.push_back(parked);
   }
-  for (const auto& parked : all) parked->fail(EIO);
+  for (const auto& parked : all) {
+    if (answer) {
+      parked->fail(EIO);
+    } else {
+      parked->answer(no_answer);
+    }
+  }
   std::unique_lock lock(mutex_);
   idle_.wait(lock, [&] { return answering_ == 0; });
+}
+
+void ParkingLot::suspect_all() {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [id, parked] : waiting_) signalled_.insert(id);
+  if (!waiting_.empty()) wake_at(clock_.now() + kLookAgain);
 }
 
 std::size_t ParkingLot::waiting() const {

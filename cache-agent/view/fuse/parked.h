@@ -12,6 +12,7 @@
 
 #include "cache-agent/fetch/executor.h"
 #include "cache-agent/fetch/fetcher.h"
+#include "cache-agent/view/fuse/request_slots.h"
 #include "common/units.h"
 
 namespace atlas::view {
@@ -43,6 +44,7 @@ class Parked {
   const pid_t pid_;
   const SteadyTime until_;
   const std::string what_;
+  int slot_ = -1;  ///< of RequestSlots; set before anybody else knows this object
 
   mutable std::mutex mutex_;  ///< guards what follows
   bool armed_ = false;        ///< the interrupt's function is set, so the request may be answered
@@ -64,6 +66,8 @@ class ParkingLot : public std::enable_shared_from_this<ParkingLot> {
   ParkingLot(agent::Executor& timers, const Clock& clock, Options options)
       : timers_(timers), clock_(clock), options_(std::move(options)) {}
 
+  /// From now on requests that wait are kept there, too. Once, before the first.
+  void keep_in(std::shared_ptr<RequestSlots> slots);
   /// `what` names the request in messages. Of a connection that ends the request is answered at once.
   [[nodiscard]] std::shared_ptr<Parked> park(fuse_req_t req, std::string what);
   /// The kernel wants the request back. A process that is being killed must not wait: it is answered at once. One that
@@ -72,20 +76,26 @@ class ParkingLot : public std::enable_shared_from_this<ParkingLot> {
   void interrupt(std::uint64_t id);
   /// Answers everything, now and from now on, with EIO; returns when no answer is under way any more.
   void close();
+  /// Same, but without an answer: a later agent gives it.
+  void leave();
+  /// Signals that came before the requests were replayed went to an agent that is no more: looks after them all.
+  void suspect_all();
   [[nodiscard]] std::size_t waiting() const;
 
  private:
   friend class Parked;
   void left(std::uint64_t id);
   void sweep();
+  void end(bool answer);
   void wake_at(SteadyTime when);
 
   agent::Executor& timers_;
   const Clock& clock_;
   const Options options_;
   mutable std::mutex mutex_;  ///< guards what follows; never held over an answer
+  std::shared_ptr<RequestSlots> slots_;
   std::condition_variable idle_;
-  bool closed_ = false;
+  bool closed_ = false, left_ = false;
   unsigned answering_ = 0;  ///< parked requests whose answer is not through
   std::uint64_t next_ = 1;
   std::map<std::uint64_t, std::shared_ptr<Parked>> waiting_;  ///< ids and deadlines grow together

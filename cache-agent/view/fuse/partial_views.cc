@@ -25,7 +25,7 @@ PartialView::~PartialView() {
   close();
 }
 
-Result<UniqueFd> PartialView::mount() {
+std::shared_ptr<ParkingLot> PartialView::new_lot() const {
   const auto& parts = core_->parts;
   ParkingLot::Options lot;
   lot.deadline = parts.deadline;
@@ -33,21 +33,41 @@ Result<UniqueFd> PartialView::mount() {
     warn("job " + std::to_string(job) + ": a read of " + what + " failed: its origin did not answer within " +
          format_duration(deadline));
   };
+  return std::make_shared<ParkingLot>(*parts.timers, *parts.clock, lot);
+}
+
+Status PartialView::add(std::shared_ptr<Connection> connection) {
+  const std::lock_guard lock(mutex_);
+  if (closed_) {
+    connection->abort();
+    return fail(Code::cancelled, "the job is over");
+  }
+  std::erase_if(connections_, [](const auto& one) { return one->ended(); });
+  connections_.push_back(std::move(connection));
+  return {};
+}
+
+Result<UniqueFd> PartialView::mount() {
+  const auto& parts = core_->parts;
   Connection::Options options;
   options.source = "atlas:" + printable(agent::show(parts.replica->dataset()));
   options.root_type = core_->attributes.of(0).st_mode & S_IFMT;
   options.noexec = parts.noexec;
   options.threads = parts.threads;
-  ATLAS_ASSIGN(auto opened,
-               Connection::open(core_, std::make_shared<ParkingLot>(*parts.timers, *parts.clock, lot), options));
-  const std::lock_guard lock(mutex_);
-  if (closed_) {
-    opened.connection->abort();
-    return fail(Code::cancelled, "the job is over");
-  }
-  std::erase_if(connections_, [](const auto& connection) { return connection->ended(); });
-  connections_.push_back(std::move(opened.connection));
+  options.holder = parts.holder;
+  options.slots = parts.slots;
+  options.about = pack({parts.payer, parts.as, parts.replica->dataset(), parts.replica->generation(), parts.noexec});
+  ATLAS_ASSIGN(auto opened, Connection::open(core_, new_lot(), options));
+  ATLAS_TRY(add(std::move(opened.connection)));
   return std::move(opened.mount);
+}
+
+Status PartialView::take_over(Kept kept) {
+  Connection::Options options;
+  options.threads = core_->parts.threads;
+  options.holder = core_->parts.holder;
+  ATLAS_ASSIGN(auto connection, Connection::take_over(core_, new_lot(), std::move(kept), options));
+  return add(std::move(connection));
 }
 
 ViewCounters PartialView::counters() const {
@@ -75,10 +95,43 @@ void PartialView::close() {
   for (const auto& connection : all) connection->wait(until);
 }
 
+void PartialView::leave() {
+  std::vector<std::shared_ptr<Connection>> all;
+  {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+    all.swap(connections_);
+  }
+  const SteadyTime until = core_->parts.clock->now() + kPatience;
+  for (const auto& connection : all)
+    if (!connection->kept()) connection->abort();
+  for (const auto& connection : all) {
+    if (connection->kept()) {
+      connection->leave(until);
+    } else {
+      connection->wait(until);
+    }
+  }
+}
+
 PartialViews::PartialViews(const std::vector<agent::Origin*>& origins, agent::Fetcher& fetcher, const Clock& clock,
                            Options options)
     : fetcher_(fetcher), clock_(clock), options_(std::move(options)) {
   for (auto* origin : origins) origins_[origin->name()] = origin;
+  if (options_.holder.empty()) return;
+  HolderClient::Options holder;
+  holder.socket = options_.holder;
+  holder.deadline = options_.takeover_deadline;
+  holder.warn = options_.warn;
+  holder.inform = options_.inform;
+  // The thread that keeps the deadlines of parked reads must get on: else they may wait for ever.
+  holder.alive = [this, answered = std::make_shared<std::atomic<bool>>(true)] {
+    if (!answered->exchange(false)) return false;
+    timers_.post([answered] { *answered = true; });
+    options_.alive();
+    return true;
+  };
+  holder_ = std::make_shared<HolderClient>(std::move(holder));
 }
 
 void PartialViews::close() {
@@ -88,8 +141,66 @@ void PartialViews::close() {
     closed_ = true;
     all.swap(views_);
   }
-  for (const auto& [key, view] : all) view->abort();
-  for (const auto& [key, view] : all) view->close();
+  for (const auto& [key, view] : all) view->leave();
+  if (holder_) holder_->stop();
+}
+
+unsigned PartialViews::take_over(const Find& find) {
+  if (!holder_) return 0;
+  unsigned count = 0;
+  for (auto& kept : holder_->kept()) {
+    const std::string name = kept.about.substr(0, kept.about.find('\n'));
+    const auto id = kept.id;
+    auto spare = copy(kept);
+    const auto taken = take_over(std::move(kept), find);
+    if (taken) {
+      ++count;
+      continue;
+    }
+    options_.warn(name +
+                  ": what an earlier agent served cannot be gone on with, its reads fail: " + taken.error().message);
+    if (spare) abort_connection(spare->control.get());
+    holder_->drop(id);
+  }
+  return count;
+}
+
+Status PartialViews::take_over(Kept kept, const Find& find) {
+  ATLAS_ASSIGN(const auto was, unpack(kept.about));
+  ATLAS_ASSIGN(const auto replica, find(was));
+  const Key key{was.job.job_id, was.dataset};
+  std::shared_ptr<PartialView> view;
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto it = views_.find(key); it != views_.end()) view = it->second;
+  }
+  if (!view) {
+    ATLAS_ASSIGN(view, make(replica, was.job, was.as, was.noexec));
+    const std::lock_guard lock(mutex_);
+    views_[key] = view;
+  }
+  return view->take_over(std::move(kept));
+}
+
+Result<std::unique_ptr<PartialView>> PartialViews::make(const std::shared_ptr<agent::Replica>& replica,
+                                                        const JobKey& job, const Principal& as, bool noexec) {
+  const auto origin = origins_.find(replica->dataset().origin);
+  if (origin == origins_.end())
+    return fail(Code::not_found, "origin '" + replica->dataset().origin + "' is not configured on this node");
+  PartialViewParts parts;
+  parts.replica = replica;
+  parts.fetcher = &fetcher_;
+  parts.origin = origin->second;
+  parts.timers = &timers_;
+  parts.clock = &clock_;
+  parts.as = agent::normalize(as);
+  parts.payer = job;
+  parts.noexec = noexec;
+  parts.deadline = options_.deadline;
+  parts.holder = holder_;
+  parts.slots = options_.slots;
+  parts.warn = options_.warn;
+  return PartialView::open(std::move(parts));
 }
 
 Result<UniqueFd> PartialViews::mount(const std::shared_ptr<agent::Replica>& replica, const JobKey& job,
@@ -108,21 +219,7 @@ Result<UniqueFd> PartialViews::mount(const std::shared_ptr<agent::Replica>& repl
   }
   if (old) old->close();
   if (!view) {
-    const auto origin = origins_.find(replica->dataset().origin);
-    if (origin == origins_.end())
-      return fail(Code::not_found, "origin '" + replica->dataset().origin + "' is not configured on this node");
-    PartialViewParts parts;
-    parts.replica = replica;
-    parts.fetcher = &fetcher_;
-    parts.origin = origin->second;
-    parts.timers = &timers_;
-    parts.clock = &clock_;
-    parts.as = agent::normalize(as);
-    parts.payer = job;
-    parts.noexec = noexec;
-    parts.deadline = options_.deadline;
-    parts.warn = options_.warn;
-    ATLAS_ASSIGN(auto made, PartialView::open(std::move(parts)));
+    ATLAS_ASSIGN(auto made, make(replica, job, as, noexec));
     const std::lock_guard lock(mutex_);
     if (closed_) return fail(Code::unavailable, "the cache agent is stopping");
     auto& slot = views_[key];

@@ -12,6 +12,8 @@
 #include "cache-agent/fetch/fetcher.h"
 #include "cache-agent/origin/origin.h"
 #include "cache-agent/store/replica.h"
+#include "cache-agent/view/fuse/kept_view.h"
+#include "cache-agent/view/holder/client.h"
 #include "common/identity.h"
 #include "common/result.h"
 #include "common/unique_fd.h"
@@ -37,10 +39,13 @@ struct PartialViewParts {
   bool noexec = false;
   unsigned threads = 4;
   std::chrono::milliseconds deadline{30'000};  ///< of each read that waits for the origin
+  std::shared_ptr<HolderClient> holder{};      ///< null = the view ends with this process
+  bool slots = false;                          ///< for tests: as on kernels that repeat no requests
   std::function<void(const std::string&)> warn = [](const std::string&) {};
 };
 
 class ViewCore;
+class ParkingLot;
 class Connection;
 
 /// A partial replica as one job sees it: everything is there, what is not on the node yet is brought as it is read.
@@ -56,15 +61,21 @@ class PartialView {
   /// A new detached mount: read-only, nosuid, nodev, noatime, private. Each is a connection of its own. Blocks for a
   /// round trip with the kernel.
   [[nodiscard]] Result<UniqueFd> mount();
+  /// A connection that an earlier agent had: its mounts live on.
+  [[nodiscard]] Status take_over(Kept kept);
   [[nodiscard]] ViewCounters counters() const;
   /// Ends all connections: whoever reads gets an error. Bounded: two seconds at the most.
   void close();
   /// The first half of it, which never blocks.
   void abort();
+  /// Leaves what the holder keeps to a later agent, and closes the rest. Bounded as close().
+  void leave();
   [[nodiscard]] const PartialViewParts& parts() const;
 
  private:
   explicit PartialView(std::shared_ptr<ViewCore> core) : core_(std::move(core)) {}
+  [[nodiscard]] std::shared_ptr<ParkingLot> new_lot() const;
+  [[nodiscard]] Status add(std::shared_ptr<Connection> connection);
   const std::shared_ptr<ViewCore> core_;
   std::mutex mutex_;  ///< guards what follows
   bool closed_ = false;
@@ -76,14 +87,25 @@ class PartialViews {
  public:
   struct Options {
     std::chrono::milliseconds deadline{30'000};
+    std::string holder;  ///< socket of the view holder; empty = views end with this process
+    std::chrono::milliseconds takeover_deadline{30'000};
+    bool slots = false;
+    /// Called every second as long as parked reads get their answers.
+    std::function<void()> alive = [] {};
     std::function<void(const std::string&)> warn = [](const std::string&) {};
+    std::function<void(const std::string&)> inform = [](const std::string&) {};
   };
   /// All outlive it.
   PartialViews(const std::vector<agent::Origin*>& origins, agent::Fetcher& fetcher, const Clock& clock,
                Options options);
   ~PartialViews() { close(); }
-  /// Closes all, and makes no new ones. Bounded.
+  /// Leaves what the holder keeps to a later agent, closes the rest, and makes no new ones. Bounded.
   void close();
+  /// Finds the replica that a job read through, if this node still knows the job and has the replica.
+  using Find = std::function<Result<std::shared_ptr<agent::Replica>>(const KeptView&)>;
+  /// Goes on with what an earlier agent served; what cannot be gone on with is ended. Once, before any other call. Says
+  /// how many connections live on.
+  unsigned take_over(const Find& find);
 
   /// The job's view of the dataset, made if need be; a mount of it. `noexec` when the origin is mounted so.
   [[nodiscard]] Result<UniqueFd> mount(const std::shared_ptr<agent::Replica>& replica, const JobKey& job,
@@ -94,11 +116,15 @@ class PartialViews {
 
  private:
   using Key = std::pair<std::uint32_t, DatasetId>;
+  [[nodiscard]] Result<std::unique_ptr<PartialView>> make(const std::shared_ptr<agent::Replica>& replica,
+                                                          const JobKey& job, const Principal& as, bool noexec);
+  [[nodiscard]] Status take_over(Kept kept, const Find& find);
   std::map<std::string, agent::Origin*> origins_;
   agent::Fetcher& fetcher_;
   const Clock& clock_;
   const Options options_;
   agent::ThreadExecutor timers_{1};
+  std::shared_ptr<HolderClient> holder_;
   std::mutex mutex_;  ///< guards what follows
   bool closed_ = false;
   std::map<Key, std::shared_ptr<PartialView>> views_;

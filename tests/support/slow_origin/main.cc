@@ -110,11 +110,16 @@ int run(int argc, char** argv) {
                    "stats | reset | hang [--path PATTERN] [OP...] | resume |\n"
                    "fail PATTERN [--errno NAME] [OP...] | heal | latency MS | bandwidth RATE")
       ->required();
-  controlling->prefix_command();
-  CLI11_PARSE(app, argc, argv);
+  // The options in a command are the command's.
+  const bool command = argc >= 4 && std::string_view(argv[1]) == "ctl" && argv[2][0] != '-';
+  if (command) {
+    socket = argv[2];
+    words.assign(argv + 3, argv + argc);
+  } else {
+    CLI11_PARSE(app, argc, argv);
+  }
 
-  if (*controlling) {
-    for (const std::string& word : controlling->remaining()) words.push_back(word);
+  if (command || *controlling) {
     const Result<std::string> answer = ask(socket, words);
     if (answer) {
       std::puts(answer->c_str());
