@@ -35,6 +35,8 @@ void set_read_ahead(dev_t device, Bytes size) {
 /// From 6.9 on the kernel sends unanswered requests again when it is told so. Not in the headers of Debian 12.
 constexpr std::uint32_t kRepeats = 1U << 7;  // FUSE_HAS_RESEND, in flags2 of INIT
 constexpr std::int32_t kNotifyResend = 7;    // FUSE_NOTIFY_RESEND
+/// The kernel sends its first request at once; the threads only have to start.
+constexpr std::chrono::seconds kInitPatience{10};
 /// Its default is to be ignored, and nothing in this process uses it.
 constexpr int kWake = SIGURG;
 
@@ -109,6 +111,7 @@ Status Connection::prepare_control(int mount) {
   if (fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) return fail_errno(errno, "fusectl");
   const UniqueFd control(fsmount(context.get(), FSMOUNT_CLOEXEC, 0));
   if (!control) return fail_errno(errno, "fsmount fusectl");
+  number_ = makedev(st.stx_dev_major, st.stx_dev_minor);
   const std::string connection = std::to_string(st.stx_dev_minor);
   control_ = UniqueFd(openat(control.get(), connection.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!control_) return fail_errno(errno, "the connection's switches");
@@ -146,14 +149,21 @@ Result<Connection::Opened> Connection::open(std::shared_ptr<ViewCore> core, std:
   ATLAS_ASSIGN(UniqueFd mount, self->mount(options));
   ATLAS_TRY(self->prepare_control(mount.get()));
   self->start();
-  struct stat root {};
-  if (fstat(mount.get(), &root) != 0) return fail_errno(errno, "the mount's root");  // after INIT
-  set_read_ahead(root.st_dev, options.read_ahead);
+  ATLAS_TRY(self->wait_for_init());
+  set_read_ahead(self->number_, options.read_ahead);
   if (auto deposited = self->deposit(options); !deposited) {
     self->abort();
     return fail(std::move(deposited).error());
   }
   return Opened{std::move(self), std::move(mount)};
+}
+
+/// Not by a look at the mount: a process that is killed while it waits for its own answer never dies.
+Status Connection::wait_for_init() {
+  std::unique_lock lock(mutex_);
+  over_.wait_for(lock, kInitPatience, [&] { return ready_ || running_.empty(); });
+  if (!ready_) return fail(Code::unavailable, "the kernel began no conversation on a new fuse mount");
+  return {};
 }
 
 /// After INIT, and before anybody can read: until then there is nothing that a later agent could go on with.
@@ -245,6 +255,10 @@ void Connection::process(std::span<const std::byte> request) {
   buffer.size = request.size();
   buffer.fd = -1;
   fuse_session_process_buf(session_, &buffer);
+  if (header.opcode != FUSE_INIT) return;
+  const std::lock_guard lock(mutex_);
+  ready_ = true;
+  over_.notify_all();
 }
 
 void Connection::serve(std::span<std::byte> slot) {

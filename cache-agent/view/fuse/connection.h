@@ -75,6 +75,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   [[nodiscard]] Result<UniqueFd> mount(const Options& options) const;
   [[nodiscard]] Status prepare_control(int mount);
   [[nodiscard]] Status adopt(UniqueFd device);
+  [[nodiscard]] Status wait_for_init();
   [[nodiscard]] Status deposit(const Options& options);
   void replay();
   void forget();
@@ -89,6 +90,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const std::shared_ptr<HolderClient> holder_;
   unsigned threads_;
   int device_ = -1;   ///< owned by the session
+  dev_t number_ = 0;  ///< of the mount
   UniqueFd control_;  ///< the connection's directory of fusectl
   fuse_session* session_ = nullptr;
   std::shared_ptr<RequestSlots> slots_;  ///< the threads' memory; kept with the holder if the kernel repeats nothing
@@ -100,6 +102,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   mutable std::mutex mutex_;  ///< guards what follows
   std::condition_variable over_;
   std::vector<pthread_t> running_;
+  bool ready_ = false;    ///< kernel and session have agreed
   std::uint64_t id_ = 0;  ///< with the holder; 0 = not kept
 };
 
