@@ -71,6 +71,9 @@ void Agent::make_parts(const Config& config, const Options& options) {
   WarmOptions warm;
   warm.node = options.node;
   warm.revalidate = config.warm.revalidate;
+  warm.settle = config.warm.settle;
+  for (const auto& origin : config.origins)
+    if (!origin.exclude.empty()) warm.exclude[origin.name] = origin.exclude;
   warm.access_limit = config.agent.origin_silence;
   // With others to wait for, more is asked ahead, so that this node's own share keeps the origin's pool busy.
   warm.window = (config.warm.peers ? 4 : 2) * config.agent.operations;

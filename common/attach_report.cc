@@ -5,14 +5,14 @@
 namespace atlas {
 namespace {
 
-constexpr std::string_view kTag = "atlas-attach-1";
+constexpr std::string_view kTag = "atlas-attach-2";
 
 }  // namespace
 
 std::string encode(const AttachReport& report) {
   std::string out(kTag);
   for (const bool flag : {report.known, report.mounts, report.directory_ok}) out += flag ? '1' : '0';
-  for (const auto* text : {&report.cache_state, &report.announcement}) (out += '\0') += *text;
+  for (const auto* text : {&report.cache_state, &report.announcement, &report.refused}) (out += '\0') += *text;
   return out;
 }
 
@@ -22,7 +22,8 @@ Result<AttachReport> decode_attach_report(std::string_view bytes) {
   bytes.remove_prefix(kTag.size());
   const auto first = bytes.find('\0');
   const auto second = first == std::string_view::npos ? first : bytes.find('\0', first + 1);
-  if (first != 3 || second == std::string_view::npos || bytes.find('\0', second + 1) != std::string_view::npos ||
+  const auto third = second == std::string_view::npos ? second : bytes.find('\0', second + 1);
+  if (first != 3 || third == std::string_view::npos || bytes.find('\0', third + 1) != std::string_view::npos ||
       bytes.substr(0, 3).find_first_not_of("01") != std::string_view::npos)
     return malformed;
   AttachReport report;
@@ -30,7 +31,8 @@ Result<AttachReport> decode_attach_report(std::string_view bytes) {
   report.mounts = bytes[1] == '1';
   report.directory_ok = bytes[2] == '1';
   report.cache_state = bytes.substr(first + 1, second - first - 1);
-  report.announcement = bytes.substr(second + 1);
+  report.announcement = bytes.substr(second + 1, third - second - 1);
+  report.refused = bytes.substr(third + 1);
   return report;
 }
 

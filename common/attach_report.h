@@ -14,6 +14,7 @@ struct AttachReport {
   bool directory_ok = false;  ///< join: the working directory can be entered in the namespace, as the user
   std::string cache_state;    ///< value for ATLAS_CACHE_STATE; "" = leave it
   std::string announcement;   ///< the line for the job's stderr; "" = none
+  std::string refused;        ///< its user does not want the job to start: why; "" = it starts
 };
 
 [[nodiscard]] std::string encode(const AttachReport& report);

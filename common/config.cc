@@ -9,6 +9,8 @@
 #include <limits>
 #include <sstream>
 
+#include "common/patterns.h"
+
 namespace atlas {
 namespace {
 
@@ -167,6 +169,9 @@ const std::vector<Field>& fields() {
       ATLAS_FIELD(warm, chunk, "size", "Piece in which a big file is fetched."),
       ATLAS_FIELD(warm, revalidate, "duration",
                   "How long a finished walk of the origin vouches for a generation; \"0s\" = walk for every job."),
+      ATLAS_FIELD(warm, settle, "duration",
+                  "Files that changed within this time are not added to a cache that holds an older version, unless "
+                  "somebody asks for a warm-up; \"0s\" = they are."),
       ATLAS_FIELD(warm, controller_grace, "duration",
                   "How long a job waits for an unreachable controller before it starts without."),
       ATLAS_FIELD(warm, peers, "boolean",
@@ -179,6 +184,8 @@ const std::vector<Field>& fields() {
       element("origin", "reader", "string", "\"user\"",
               "\"user\": files are read as the job's user, with the user's groups."),
       element("origin", "operations", "integer", "48", "Operations in flight to it from one node."),
+      element("origin", "exclude", "strings", "[]",
+              "Patterns of what is never cached: \"*.tmp\" is left out, \"checkpoints/\" stays the origin's."),
       element("tier", "name", "string", "", "Short name of the medium, e.g. \"nvme\". Required."),
       element("tier", "path", "string", "",
               "Directory for replicas, on a disk of the node; %n = the node's name. Required."),
@@ -287,6 +294,10 @@ class Reader {
             ok = fail(Code::invalid_argument, "'" + origin.reader + "' is not known; this version reads as \"user\"");
         } else if (table == "origin" && k == "operations") {
           ok = read_value(value, origin.operations);
+        } else if (table == "origin" && k == "exclude") {
+          ok = read_value(value, origin.exclude);
+          for (const auto& pattern : origin.exclude)
+            if (ok) ok = check_pattern(pattern);
         } else if (table == "tier" && k == "path") {
           ok = read_value(value, tier.path);
         } else if (table == "tier" && k == "quota") {
@@ -402,7 +413,7 @@ std::string show_config(const Config& config) {
   }
   for (const auto& o : config.origins)
     out += "origin." + o.name + " = { root = " + quoted(o.root) + ", reader = " + quoted(o.reader) +
-           ", operations = " + std::to_string(o.operations) + " }\n";
+           ", operations = " + std::to_string(o.operations) + ", exclude = " + show_value(o.exclude) + " }\n";
   for (const auto& t : config.tiers)
     out += "tier." + t.name + " = { path = " + quoted(t.path) + ", quota = " + quoted(exact_size(t.quota)) + " }\n";
   return out;

@@ -21,7 +21,8 @@ struct OriginConfig {
   std::string root;  ///< absolute, canonical: where the origin is mounted, the same on every node
   std::string reader =
       "user";  ///< "user": read with the job's uid and groups; "service": read as the agent's own reader account
-  std::uint32_t operations = 48;  ///< operations in flight per node
+  std::uint32_t operations = 48;     ///< operations in flight per node
+  std::vector<std::string> exclude;  ///< patterns of what is never cached, see common/patterns.h
 };
 
 /// A directory of a node that replicas live in, with the bytes Atlas may use there.
@@ -68,6 +69,7 @@ struct Config {
                           1000};         ///< the most nodes are kept idle by a warm-up before it overlaps with the job
     Bytes chunk{32 * 1024 * 1024};       ///< piece in which a big file is fetched
     milliseconds revalidate{60 * 1000};  ///< how long a completed walk of the origin vouches for a generation
+    milliseconds settle{2 * 60 * 1000};  ///< what changed more recently is read through, not kept, unless asked for
     milliseconds controller_grace{60 * 1000};  ///< how long a job waits for an unreachable controller
     bool peers = true;                         ///< nodes read from each other's caches what another has read already
     milliseconds peer_wait{60 * 1000};         ///< the most a node waits for a piece from another one

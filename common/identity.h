@@ -4,6 +4,7 @@
 #include <compare>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,6 +44,7 @@ struct Generation {
   std::uint64_t opaque = 0;         ///< entries the walking user may not read
   std::uint64_t outward_links = 0;  ///< symlinks that leave the dataset
   WallTime observed{};
+  std::optional<std::uint32_t> owner{};  ///< of the dataset's root at the origin
   bool operator==(const Generation&) const = default;
 };
 
@@ -96,6 +98,7 @@ struct WarmProgress {
   Generation generation;
   std::uint64_t bad_blocks = 0;  ///< that differed from their checksums and were, or will be, fetched again
   Bytes peer_bytes;              ///< data read from other nodes' caches for this warm-up so far
+  std::uint64_t skipped = 0;     ///< files left out of it: not asked for, or changed a moment ago
 };
 
 }  // namespace atlas

@@ -48,6 +48,11 @@ Status decode_field(Request& request, char key, std::string_view value) {
       ATLAS_ASSIGN(request.locality, parse_locality_option(std::string(value) + "s"));
       return {};
     }
+    case 'o': {
+      if (request.on_change != OnChange::refresh) return malformed(value);
+      ATLAS_ASSIGN(request.on_change, parse_on_change_option(value));
+      return {};
+    }
     case 'd': {
       ATLAS_ASSIGN(auto raw, percent_decode(value));
       ATLAS_ASSIGN(auto dataset, parse_dataset_option(raw));
@@ -84,12 +89,24 @@ std::string_view name_of(WarmMode mode) {
   }
 }
 
+std::string_view name_of(OnChange what) {
+  switch (what) {
+    case OnChange::keep:
+      return "keep";
+    case OnChange::fail:
+      return "fail";
+    default:
+      return "refresh";
+  }
+}
+
 Result<std::string> encode(const Request& request) {
   std::string out(kVersion);
   if (request.warm != WarmMode::none) out += ",w=" + std::string(name_of(request.warm));
   if (request.cache) out += ",c=" + std::to_string(request.cache->count);
   if (request.locality)
     out += ",l=" + format_share(request.locality->share) + "@" + std::to_string(request.locality->max_wait.count());
+  if (request.on_change != OnChange::refresh) out += ",o=" + std::string(name_of(request.on_change));
   for (const auto& dataset : request.datasets) out += ",d=" + percent_encode(dataset);
   if (out.size() > kMaxEncodedRequest)
     return fail(Code::out_of_range,
@@ -131,6 +148,13 @@ Result<WarmMode> parse_warm_option(std::string_view text) {
   if (text == "overlap") return WarmMode::overlap;
   return fail(Code::invalid_argument,
               "--warm: '" + printable(text) + "' is neither 'wait' (the default) nor 'overlap'");
+}
+
+Result<OnChange> parse_on_change_option(std::string_view text) {
+  for (const auto what : {OnChange::refresh, OnChange::keep, OnChange::fail})
+    if (text == name_of(what)) return what;
+  return fail(Code::invalid_argument,
+              "--on-change: '" + printable(text) + "' is none of 'refresh' (the default), 'keep' and 'fail'");
 }
 
 Result<Locality> parse_locality_option(std::string_view text) {

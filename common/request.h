@@ -13,6 +13,10 @@ namespace atlas {
 /// --warm: none = never delays; wait = do not start before the data is resident; overlap = warm while the job starts.
 enum class WarmMode { none, wait, overlap };
 
+/// --on-change: the data at the origin is not what it was when the job was submitted. refresh = the job reads what is
+/// there; keep = an older version that is complete on its node will do; fail = it must not start.
+enum class OnChange { refresh, keep, fail };
+
 /// --locality F[@MAXWAIT]: the resident share (bytes-weighted, 0..1) to wait for, and for how long at most.
 struct Locality {
   double share = 0;
@@ -28,6 +32,7 @@ struct Request {
   std::optional<Bytes> cache;  ///< per node, all datasets together
   WarmMode warm = WarmMode::none;
   std::optional<Locality> locality;
+  OnChange on_change = OnChange::refresh;
 
   bool operator==(const Request&) const = default;
 };
@@ -45,12 +50,14 @@ inline constexpr std::size_t kMaxEncodedRequest = 8 * 1024;
 [[nodiscard]] Result<Bytes> parse_cache_option(std::string_view text);  ///< --cache: > 0
 [[nodiscard]] Result<WarmMode> parse_warm_option(
     std::string_view text);  ///< --warm: "" (bare) and "wait" = wait, "overlap"
-[[nodiscard]] Result<Locality> parse_locality_option(std::string_view text);  ///< --locality: 0..1, optional @time
+[[nodiscard]] Result<Locality> parse_locality_option(std::string_view text);   ///< --locality: 0..1, optional @time
+[[nodiscard]] Result<OnChange> parse_on_change_option(std::string_view text);  ///< --on-change
 /// --dataset: an absolute path without "." or ".." components or NUL, or a name of [A-Za-z0-9._-] with an optional
 /// "~user/" in front. Returns it with doubled and trailing slashes removed.
 [[nodiscard]] Result<std::string> parse_dataset_option(std::string_view text);
 
 [[nodiscard]] std::string_view name_of(WarmMode mode);
+[[nodiscard]] std::string_view name_of(OnChange what);
 
 /// The directive that job_submit writes and the controller reads back from the job record: "#BB_LUA atlas pool=atlas
 /// capacity=1 req=...".

@@ -20,6 +20,18 @@ constexpr std::string_view kCreateName = "INSERT INTO names (name, dataset, owne
 constexpr std::string_view kDeleteName = "DELETE FROM names WHERE name = ?1";
 constexpr std::string_view kNames =
     "SELECT n.name, d.origin, d.path, n.owner FROM names n JOIN datasets d ON d.id = n.dataset ORDER BY n.name";
+constexpr std::string_view kPutSettings = "INSERT OR REPLACE INTO settings VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+constexpr std::string_view kSettings =
+    "SELECT d.origin, d.path, s.policy, s.uid, s.gid, s.set_by FROM settings s JOIN datasets d ON d.id = s.dataset";
+constexpr std::string_view kPutShare = "INSERT OR REPLACE INTO shares VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+constexpr std::string_view kDropShare = "DELETE FROM shares WHERE dataset = ?1 AND gid = ?2";
+constexpr std::string_view kShares =
+    "SELECT d.origin, d.path, s.gid, s.group_name, s.owner, s.owner_gid, s.owner_name, s.granted_by, s.since "
+    "FROM shares s JOIN datasets d ON d.id = s.dataset ORDER BY s.group_name";
+constexpr std::string_view kLogShare =
+    "INSERT INTO share_log (at, dataset, group_name, owner_name, done_by, granted) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+constexpr std::string_view kShareLog =
+    "SELECT done_by, granted, group_name, owner_name FROM share_log WHERE dataset = ?1 ORDER BY id";
 constexpr std::string_view kPutGeneration =
     "INSERT INTO generations (dataset, digest, bytes, files, entries, opaque, outward_links, observed) "
     "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) "
@@ -216,11 +228,12 @@ Result<std::unique_ptr<Catalog>> Catalog::open(const std::filesystem::path& file
 }
 
 Status Catalog::prepare_all() {
-  for (const auto sql :
-       {kPutOrigin,  kFindDataset,   kPutDataset,   kCreateName, kDeleteName, kNames,     kPutGeneration, kGenerations,
-        kPutReplica, kDropReplica,   kDropReplicas, kReplicas,   kNoteReader, kReaders,   kPutJob,        kOpenJobs,
-        kEndedJobs,  kNewestAttempt, kPruneJobs,    kPutReceipt, kPutLease,   kDropLease, kLeases,        kPutPin,
-        kDropPin,    kPins,          kPutDrain,     kDropDrain,  kDrains}) {
+  for (const auto sql : {kPutOrigin,     kFindDataset, kPutDataset, kCreateName,  kDeleteName,   kNames,
+                         kPutGeneration, kGenerations, kPutReplica, kDropReplica, kDropReplicas, kReplicas,
+                         kNoteReader,    kReaders,     kPutJob,     kOpenJobs,    kEndedJobs,    kNewestAttempt,
+                         kPruneJobs,     kPutReceipt,  kPutLease,   kDropLease,   kLeases,       kPutPin,
+                         kDropPin,       kPins,        kPutDrain,   kDropDrain,   kDrains,       kPutSettings,
+                         kSettings,      kPutShare,    kDropShare,  kShares,      kLogShare,     kShareLog}) {
     ATLAS_ASSIGN(auto statement, db_.prepare(sql));
     sql_->by_text.emplace(sql, std::move(statement));
   }
@@ -259,6 +272,74 @@ Result<std::vector<DatasetName>> Catalog::names() {
     ATLAS_ASSIGN(const bool row, rows.step());
     if (!row) return out;
     out.push_back({std::string(rows.text(0)), dataset_at(rows, 1), std::string(rows.text(3))});
+  }
+}
+
+Status Catalog::put_settings(const DatasetId& dataset, const DatasetSettings& settings, WallTime now) {
+  ATLAS_ASSIGN(const auto id, dataset_row(dataset));
+  return (*sql_)[kPutSettings]
+      .bind_all(id, encode(settings.policy), settings.uid, settings.gid, settings.set_by, count(now))
+      .run();
+}
+
+Result<std::map<DatasetId, DatasetSettings>> Catalog::settings() {
+  auto& rows = (*sql_)[kSettings].bind_all();
+  std::map<DatasetId, DatasetSettings> out;
+  while (true) {
+    ATLAS_ASSIGN(const bool row, rows.step());
+    if (!row) return out;
+    auto policy = decode_policy(rows.text(2));
+    if (!policy) continue;
+    out[dataset_at(rows, 0)] = {std::move(*policy), static_cast<std::uint32_t>(rows.int64(3)),
+                                static_cast<std::uint32_t>(rows.int64(4)), std::string(rows.text(5))};
+  }
+}
+
+Status Catalog::put_share(const DatasetId& dataset, const DatasetShare& share) {
+  ATLAS_ASSIGN(auto transaction, Transaction::begin(db_));
+  ATLAS_ASSIGN(const auto id, dataset_row(dataset));
+  ATLAS_TRY((*sql_)[kPutShare]
+                .bind_all(id, share.grant.group, share.group, share.grant.owner, share.grant.owner_group, share.owner,
+                          share.by, count(share.since))
+                .run());
+  ATLAS_TRY((*sql_)[kLogShare].bind_all(count(share.since), id, share.group, share.owner, share.by, 1).run());
+  return transaction.commit();
+}
+
+Status Catalog::drop_share(const DatasetId& dataset, const DatasetShare& share, std::string_view by, WallTime now) {
+  ATLAS_ASSIGN(auto transaction, Transaction::begin(db_));
+  ATLAS_ASSIGN(const auto id, dataset_row(dataset));
+  ATLAS_TRY((*sql_)[kDropShare].bind_all(id, share.grant.group).run());
+  ATLAS_TRY((*sql_)[kLogShare].bind_all(count(now), id, share.group, share.owner, by, 0).run());
+  return transaction.commit();
+}
+
+Result<std::vector<std::pair<DatasetId, DatasetShare>>> Catalog::shares() {
+  auto& rows = (*sql_)[kShares].bind_all();
+  std::vector<std::pair<DatasetId, DatasetShare>> out;
+  while (true) {
+    ATLAS_ASSIGN(const bool row, rows.step());
+    if (!row) return out;
+    const auto number = [&](int column) { return static_cast<std::uint32_t>(rows.int64(column)); };
+    out.push_back({dataset_at(rows, 0),
+                   {{number(2), number(4), number(5)},
+                    std::string(rows.text(3)),
+                    std::string(rows.text(6)),
+                    std::string(rows.text(7)),
+                    wall(rows.int64(8))}});
+  }
+}
+
+Result<std::vector<std::string>> Catalog::share_log(const DatasetId& dataset) {
+  ATLAS_ASSIGN(const auto id, dataset_row(dataset));
+  auto& rows = (*sql_)[kShareLog].bind_all(id);
+  std::vector<std::string> out;
+  while (true) {
+    ATLAS_ASSIGN(const bool row, rows.step());
+    if (!row) return out;
+    const bool granted = rows.int64(1) != 0;
+    out.push_back(std::string(rows.text(0)) + (granted ? " shared " : " unshared ") + std::string(rows.text(3)) +
+                  (granted ? "'s replicas with " : "'s replicas from ") + std::string(rows.text(2)));
   }
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/config.h"
+#include "common/dataset_policy.h"
 #include "common/identity.h"
 #include "db/file_lock.h"
 #include "db/sqlite.h"
@@ -21,6 +22,22 @@ struct DatasetName {
   DatasetId dataset;
   std::string owner;  ///< account that made it
   bool operator==(const DatasetName&) const = default;
+};
+
+/// What was settled about a dataset, and for whom it is warmed when that asks for it.
+struct DatasetSettings {
+  DatasetPolicy policy;  ///< without grants
+  std::uint32_t uid = 0, gid = 0;
+  std::string set_by;
+  bool operator==(const DatasetSettings&) const = default;
+};
+
+/// A group that may read a dataset by its owner's rights.
+struct DatasetShare {
+  Grant grant;
+  std::string group, owner, by;
+  WallTime since{};
+  bool operator==(const DatasetShare&) const = default;
 };
 
 /// What one attempt of a job got.
@@ -85,6 +102,16 @@ class Catalog {
   [[nodiscard]] Status create_name(const DatasetName& name, WallTime now);
   [[nodiscard]] Status delete_name(std::string_view name);
   [[nodiscard]] Result<std::vector<DatasetName>> names();
+
+  [[nodiscard]] Status put_settings(const DatasetId& dataset, const DatasetSettings& settings, WallTime now);
+  [[nodiscard]] Result<std::map<DatasetId, DatasetSettings>> settings();
+  /// With an entry in the log of grants, which nothing removes.
+  [[nodiscard]] Status put_share(const DatasetId& dataset, const DatasetShare& share);
+  [[nodiscard]] Status drop_share(const DatasetId& dataset, const DatasetShare& share, std::string_view by,
+                                  WallTime now);
+  [[nodiscard]] Result<std::vector<std::pair<DatasetId, DatasetShare>>> shares();
+  /// "alice granted faces to ml", oldest first.
+  [[nodiscard]] Result<std::vector<std::string>> share_log(const DatasetId& dataset);
 
   /// Versions that were observed; the newest one by observation time.
   [[nodiscard]] Status note_generation(const DatasetId& dataset, const Generation& generation);

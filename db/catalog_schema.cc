@@ -134,7 +134,41 @@ constexpr std::string_view kVersion2 = "ALTER TABLE receipts ADD COLUMN hit INTE
 /// Bytes read from other nodes' caches.
 constexpr std::string_view kVersion3 = "ALTER TABLE receipts ADD COLUMN peers INTEGER NOT NULL DEFAULT 0;";
 
-constexpr Migration kMigrations[] = {{1, kVersion1}, {2, kVersion2}, {3, kVersion3}};
+/// What was settled about datasets; policy: common/dataset_policy.h.
+constexpr std::string_view kVersion4 = R"sql(
+CREATE TABLE settings (
+  dataset INTEGER PRIMARY KEY REFERENCES datasets (id) ON DELETE CASCADE,
+  policy TEXT NOT NULL,
+  uid INTEGER NOT NULL,
+  gid INTEGER NOT NULL,
+  set_by TEXT NOT NULL,
+  since INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE shares (
+  dataset INTEGER NOT NULL REFERENCES datasets (id) ON DELETE CASCADE,
+  gid INTEGER NOT NULL,
+  group_name TEXT NOT NULL,
+  owner INTEGER NOT NULL,
+  owner_gid INTEGER NOT NULL,
+  owner_name TEXT NOT NULL,
+  granted_by TEXT NOT NULL,
+  since INTEGER NOT NULL,
+  PRIMARY KEY (dataset, gid)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE share_log (
+  id INTEGER PRIMARY KEY,
+  at INTEGER NOT NULL,
+  dataset INTEGER NOT NULL,
+  group_name TEXT NOT NULL,
+  owner_name TEXT NOT NULL,
+  done_by TEXT NOT NULL,
+  granted INTEGER NOT NULL
+) STRICT;
+)sql";
+
+constexpr Migration kMigrations[] = {{1, kVersion1}, {2, kVersion2}, {3, kVersion3}, {4, kVersion4}};
 
 }  // namespace
 

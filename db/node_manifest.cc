@@ -31,17 +31,24 @@ constexpr std::string_view kReadThrough = R"sql(
 ALTER TABLE job ADD COLUMN cache_limit INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE job_dataset ADD COLUMN partial INTEGER NOT NULL DEFAULT 0;
 )sql";
-constexpr std::array kMigrations = {Migration{1, kCreate}, Migration{2, kReadThrough}};
+constexpr std::string_view kPolicies = R"sql(
+ALTER TABLE replica ADD COLUMN windows BLOB NOT NULL DEFAULT x'';
+ALTER TABLE replica ADD COLUMN owner INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE job ADD COLUMN on_change INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE policy (
+  origin BLOB NOT NULL, path BLOB NOT NULL, text TEXT NOT NULL, PRIMARY KEY (origin, path)) WITHOUT ROWID;
+)sql";
+constexpr std::array kMigrations = {Migration{1, kCreate}, Migration{2, kReadThrough}, Migration{3, kPolicies}};
 
 constexpr std::string_view kSelectReplicas =
     "SELECT origin, path, generation, tier, complete, boot, last_used, charged, bytes, files, entries, opaque, blind, "
-    "outward_links, blocks, allocated, is_file, observed FROM replica";
+    "outward_links, blocks, allocated, is_file, observed, windows, owner FROM replica";
 constexpr std::string_view kSelectVouchers =
     "SELECT principal FROM voucher WHERE origin = ?1 AND path = ?2 AND generation = ?3";
 constexpr std::string_view kPutReplica =
     "INSERT INTO replica (origin, path, generation, tier, complete, boot, last_used, charged, bytes, files, entries, "
-    "opaque, blind, outward_links, blocks, allocated, is_file, observed) "
-    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) "
+    "opaque, blind, outward_links, blocks, allocated, is_file, observed, windows, owner) "
+    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) "
     "ON CONFLICT (origin, path, generation) DO UPDATE SET tier = ?4, complete = ?5, boot = ?6, last_used = ?7, "
     "charged = ?8, observed = ?18";
 constexpr std::string_view kVouch = "INSERT OR IGNORE INTO voucher VALUES (?1, ?2, ?3, ?4)";
@@ -49,12 +56,16 @@ constexpr std::string_view kTouch =
     "UPDATE replica SET last_used = ?4 WHERE origin = ?1 AND path = ?2 AND generation = ?3";
 constexpr std::string_view kDropReplica = "DELETE FROM replica WHERE origin = ?1 AND path = ?2 AND generation = ?3";
 constexpr std::string_view kSelectJobs =
-    "SELECT job_id, cluster, restarts, submitted, uid, gid, groups, reason, waited, namespace, cache_limit FROM job";
+    "SELECT job_id, cluster, restarts, submitted, uid, gid, groups, reason, waited, namespace, cache_limit, on_change "
+    "FROM job";
 constexpr std::string_view kSelectJobDatasets =
     "SELECT origin, path, generation, mounted, reason, partial FROM job_dataset WHERE job_id = ?1 ORDER BY position";
 constexpr std::string_view kDropJob = "DELETE FROM job WHERE job_id = ?1";
-constexpr std::string_view kPutJob = "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+constexpr std::string_view kPutJob = "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 constexpr std::string_view kPutJobDataset = "INSERT INTO job_dataset VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+constexpr std::string_view kSelectPolicies = "SELECT origin, path, text FROM policy";
+constexpr std::string_view kPutPolicy = "INSERT OR REPLACE INTO policy VALUES (?1, ?2, ?3)";
+constexpr std::string_view kDropPolicy = "DELETE FROM policy WHERE origin = ?1 AND path = ?2";
 constexpr std::string_view kSelectPins = "SELECT origin, path FROM pin";
 constexpr std::string_view kPin = "INSERT OR IGNORE INTO pin VALUES (?1, ?2)";
 constexpr std::string_view kUnpin = "DELETE FROM pin WHERE origin = ?1 AND path = ?2";
@@ -83,6 +94,22 @@ std::vector<std::uint32_t> split(std::string_view text) {
   return groups;
 }
 
+/// Paths hold no NUL, so each ends with one.
+std::string join(const std::vector<std::string>& paths) {
+  std::string out;
+  for (const auto& path : paths) (out += path) += '\0';
+  return out;
+}
+
+std::vector<std::string> split_paths(std::string_view text) {
+  std::vector<std::string> paths;
+  for (auto end = text.find('\0'); end != std::string_view::npos; end = text.find('\0')) {
+    paths.emplace_back(text.substr(0, end));
+    text.remove_prefix(end + 1);
+  }
+  return paths;
+}
+
 WallTime wall(std::int64_t nanoseconds) {
   return WallTime(std::chrono::nanoseconds(nanoseconds));
 }
@@ -109,6 +136,8 @@ ReplicaRow read_replica(const Statement& s) {
   row.allocated = s.uint64(15);
   row.is_file = s.int64(16) != 0;
   row.generation.observed = wall(s.int64(17));
+  row.windows = split_paths(s.blob(18));
+  row.generation.owner = static_cast<std::uint32_t>(s.int64(19));
   return row;
 }
 
@@ -154,9 +183,11 @@ Status NodeManifest::put_replica(const ReplicaRow& row) {
     const std::string generation = row.generation.id.bytes();
     ATLAS_ASSIGN(auto put, db_.prepare(kPutReplica));
     const auto& g = row.generation;
+    const std::string windows = join(row.windows);
     put.bind_all(Blob{row.dataset.origin}, Blob{row.dataset.path}, Blob{generation}, row.tier, row.complete ? 1 : 0,
                  row.boot, count(row.last_used), row.charged, g.bytes.count, g.files, g.entries, g.opaque, row.blind,
-                 g.outward_links, row.blocks, row.allocated, row.is_file ? 1 : 0, count(g.observed));
+                 g.outward_links, row.blocks, row.allocated, row.is_file ? 1 : 0, count(g.observed), Blob{windows},
+                 g.owner.value_or(0));
     ATLAS_TRY(put.run());
     ATLAS_ASSIGN(auto vouch, db_.prepare(kVouch));
     for (const auto& principal : row.vouchers) {
@@ -208,6 +239,9 @@ Result<std::vector<NodeJobRow>> NodeManifest::jobs() {
     row.waited = std::chrono::milliseconds(select.int64(8));
     row.name_space = select.blob(9);
     row.cache_limit = Bytes{select.uint64(10)};
+    const auto on_change = select.int64(11);
+    if (on_change >= 0 && on_change <= static_cast<std::int64_t>(OnChange::fail))
+      row.on_change = static_cast<OnChange>(on_change);
     rows.push_back(std::move(row));
   }
   ATLAS_ASSIGN(auto datasets, db_.prepare(kSelectJobDatasets));
@@ -235,7 +269,7 @@ Status NodeManifest::put_job(const NodeJobRow& row) {
     ATLAS_ASSIGN(auto put, db_.prepare(kPutJob));
     put.bind_all(row.job.job_id, row.job.cluster, row.job.restarts, row.job.submitted.time_since_epoch().count(),
                  row.as.uid, row.as.gid, join(row.as.groups), row.reason, row.waited.count(), Blob{row.name_space},
-                 row.cache_limit.count);
+                 row.cache_limit.count, static_cast<int>(row.on_change));
     ATLAS_TRY(put.run());
     ATLAS_ASSIGN(auto put_dataset, db_.prepare(kPutJobDataset));
     int position = 0;
@@ -254,6 +288,30 @@ Status NodeManifest::drop_job(std::uint32_t job_id) {
   ATLAS_ASSIGN(auto drop, db_.prepare(kDropJob));
   drop.bind_all(job_id);
   return drop.run();
+}
+
+Result<std::map<DatasetId, DatasetPolicy>> NodeManifest::policies() {
+  const std::lock_guard lock(mutex_);
+  std::map<DatasetId, DatasetPolicy> policies;
+  ATLAS_ASSIGN(auto select, db_.prepare(kSelectPolicies));
+  for (;;) {
+    ATLAS_ASSIGN(const bool more, select.step());
+    if (!more) return policies;
+    if (auto policy = decode_policy(select.text(2)))
+      policies[{std::string(select.blob(0)), std::string(select.blob(1))}] = std::move(*policy);
+  }
+}
+
+Status NodeManifest::put_policy(const DatasetId& dataset, const DatasetPolicy& policy) {
+  const std::lock_guard lock(mutex_);
+  const std::string text = encode(policy);
+  ATLAS_ASSIGN(auto put, db_.prepare(text.empty() ? kDropPolicy : kPutPolicy));
+  if (text.empty()) {
+    put.bind_all(Blob{dataset.origin}, Blob{dataset.path});
+  } else {
+    put.bind_all(Blob{dataset.origin}, Blob{dataset.path}, text);
+  }
+  return put.run();
 }
 
 Result<std::vector<DatasetId>> NodeManifest::pins() {

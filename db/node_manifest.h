@@ -2,12 +2,15 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "common/dataset_policy.h"
 #include "common/identity.h"
+#include "common/request.h"
 #include "common/result.h"
 #include "db/sqlite.h"
 
@@ -26,6 +29,7 @@ struct ReplicaRow {
   std::uint64_t blocks = 0;
   std::uint64_t allocated = 0;
   bool is_file = false;
+  std::vector<std::string> windows;   ///< directories that are the origin's own
   std::vector<std::string> vouchers;  ///< principals whose own walk produced exactly this generation
 };
 
@@ -47,6 +51,9 @@ struct NodeJobRow {
   std::string name_space;  ///< where its mount namespace is pinned, empty = nowhere
   std::vector<NodeJobDatasetRow> datasets;
   Bytes cache_limit{};  ///< bytes it may fill here, all datasets together; 0 = as needed
+  OnChange on_change = OnChange::refresh;
+  /// When the job asked for each of its datasets. Not stored: no walk is remembered over a restart either.
+  std::vector<SteadyTime> asked{};
 };
 
 /// What a node must remember over a restart of its agent: replicas, jobs and their leases, pins. One SQLite file, never
@@ -66,6 +73,10 @@ class NodeManifest {
   /// Replaces what was known of the job id.
   [[nodiscard]] Status put_job(const NodeJobRow& row);
   [[nodiscard]] Status drop_job(std::uint32_t job_id);
+
+  /// What the controller has settled about datasets; one that cannot be read is left out.
+  [[nodiscard]] Result<std::map<DatasetId, DatasetPolicy>> policies();
+  [[nodiscard]] Status put_policy(const DatasetId& dataset, const DatasetPolicy& policy);
 
   [[nodiscard]] Result<std::vector<DatasetId>> pins();
   [[nodiscard]] Status set_pin(const DatasetId& dataset, bool pinned);

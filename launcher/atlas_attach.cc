@@ -118,6 +118,7 @@ Result<Outcome> prepare(const Arguments& args, SteadyTime deadline) {
   out.report.mounts = answer.reply.has_mounts();
   out.report.cache_state = answer.reply.cache_state();
   out.report.announcement = answer.reply.announcement();
+  out.report.refused = answer.reply.refused();
   return out;
 }
 
@@ -127,12 +128,14 @@ Result<std::vector<PlannedMount>> planned_mounts(const Arguments& args, AgentAns
   std::vector<std::string> paths;
   std::size_t next = 0;
   for (const auto& view : answer.reply.views()) {
-    PlannedMount planned{{view.dataset().origin(), view.dataset().path()}, view.origin_root(), {}, {}, {}};
+    PlannedMount planned{{view.dataset().origin(), view.dataset().path()}, view.origin_root(), {}, {}, {}, {}};
     paths.push_back(full_path(planned));
     if (view.has_mount()) {
       if (next == answer.fds.size()) return fail(Code::internal, "the cache agent sent too few mounts");
       planned.mount = std::move(answer.fds[next++]);
       planned.lock_files.assign(view.lock_files().begin(), view.lock_files().end());
+      planned.windows.assign(view.windows().begin(), view.windows().end());
+      planned.granted = view.granted();
     }
     mounts.push_back(std::move(planned));
   }
@@ -193,6 +196,7 @@ Result<Outcome> join(const Arguments& args, SteadyTime deadline) {
   out.report.known = answer.reply.known();
   out.report.cache_state = answer.reply.cache_state();
   out.report.announcement = answer.reply.announcement();
+  out.report.refused = answer.reply.refused();
   if (answer.fds.empty()) return out;
   out.ns = std::move(answer.fds.front());
   out.report.mounts = true;

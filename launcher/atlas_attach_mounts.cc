@@ -18,6 +18,7 @@
 #include <cerrno>
 #include <numeric>
 #include <set>
+#include <sstream>
 
 #include "common/child.h"
 #include "common/mount_id.h"
@@ -44,17 +45,20 @@ Status become(const Principal& as) {
   return {};
 }
 
+UniqueFd open_below(int directory, const std::string& path, std::uint64_t flags) {
+  open_how how{};
+  how.flags = flags | O_PATH | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  return UniqueFd(static_cast<int>(::syscall(SYS_openat2, directory, path.c_str(), &how, sizeof how)));
+}
+
 /// The dataset's root as the user finds it.
 Result<UniqueFd> open_root(const PlannedMount& planned, const Principal& as) {
   ATLAS_TRY(become(as));
   // The dot makes the origin's root an inner component, so that an automounted origin gets mounted.
   const UniqueFd origin(::open((planned.origin_root + "/.").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!origin) return fail_errno(errno, "the origin's root");
-  open_how how{};
-  how.flags = O_PATH | O_CLOEXEC;
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
-  const std::string path = planned.dataset.path.empty() ? "." : planned.dataset.path;
-  UniqueFd root(static_cast<int>(::syscall(SYS_openat2, origin.get(), path.c_str(), &how, sizeof how)));
+  UniqueFd root = open_below(origin.get(), planned.dataset.path.empty() ? "." : planned.dataset.path, 0);
   if (!root) return fail_errno(errno, "the dataset's path");
   return root;
 }
@@ -99,26 +103,45 @@ ChildLimits limits_of(const Patience& patience, int keep = -1) {
   return {std::clamp(left, std::chrono::milliseconds(0), patience.silence), keep, leave_job};
 }
 
-/// The descriptor from a child, or the reason why there is none.
-Result<UniqueFd> find_root(const PlannedMount& planned, const Principal& as, const Patience& patience) {
-  auto packet = run_in_child(
-      [&] {
-        auto root = open_root(planned, as);
-        if (root) {
-          if (auto rights = check_rights(*root, planned.mount); !rights) root = tl::unexpected(rights.error());
-        }
-        if (!root) return Packet{"e" + std::to_string(root.error().sys_errno) + " " + root.error().message, {}};
-        Packet found{"o", {}};
-        found.fds.push_back(std::move(*root));
-        return found;
-      },
-      limits_of(patience, planned.mount.get()));
+/// What the user finds at the origin: the dataset's root, and after it its windows, each with the number of its path.
+struct Found {
+  UniqueFd root;
+  std::vector<std::pair<std::size_t, UniqueFd>> windows;
+};
+
+Packet look_for(const PlannedMount& planned, const Principal& as) {
+  auto root = open_root(planned, as);
+  if (root && !planned.granted) {
+    if (auto rights = check_rights(*root, planned.mount); !rights) root = tl::unexpected(rights.error());
+  }
+  if (!root) return {"e" + std::to_string(root.error().sys_errno) + " " + root.error().message, {}};
+  Packet found{"o", {}};
+  for (std::size_t i = 0; i < planned.windows.size(); ++i) {
+    auto window = open_below(root->get(), planned.windows[i], O_DIRECTORY);
+    if (!window || ::faccessat(window.get(), "", X_OK, AT_EMPTY_PATH | AT_EACCESS) != 0) continue;
+    found.bytes += std::to_string(i) + " ";
+    found.fds.push_back(std::move(window));
+  }
+  found.fds.insert(found.fds.begin(), std::move(*root));
+  return found;
+}
+
+/// The descriptors from a child, or the reason why there are none.
+Result<Found> find_root(const PlannedMount& planned, const Principal& as, const Patience& patience) {
+  auto packet = run_in_child([&] { return look_for(planned, as); }, limits_of(patience, planned.mount.get()));
   if (!packet) {
     if (packet.error().code == Code::deadline_exceeded)
       return fail(Code::deadline_exceeded, "its origin did not answer within " + format_duration(patience.silence));
     return fail(packet.error());
   }
-  if (packet->fds.size() == 1) return std::move(packet->fds.front());
+  if (!packet->fds.empty()) {
+    Found found{std::move(packet->fds.front()), {}};
+    std::istringstream numbers(packet->bytes.substr(1));
+    std::size_t number = 0;
+    for (std::size_t i = 1; i < packet->fds.size() && numbers >> number; ++i)
+      found.windows.emplace_back(number, std::move(packet->fds[i]));
+    return found;
+  }
   const auto space = packet->bytes.find(' ');
   const int err = std::stoi(packet->bytes.substr(1, space - 1));
   return fail(Error{code_of_errno(err), explain(err, packet->bytes.substr(space + 1)), err});
@@ -148,20 +171,54 @@ void cover_lock_files(const PlannedMount& planned, const Patience& patience, Job
   }
 }
 
+/// Shows directories of the origin at their places in the view, which is looked into by a child: it may hang, too. One
+/// that has no place, or cannot be shown, stays empty.
+void open_windows(const PlannedMount& planned, const std::vector<std::pair<std::size_t, UniqueFd>>& windows,
+                  const Patience& patience) {
+  if (windows.empty()) return;
+  auto places = run_in_child(
+      [&] {
+        Packet packet{"o", {}};
+        for (const auto& [number, window] : windows) {
+          auto place = open_below(planned.mount.get(), planned.windows.at(number), O_DIRECTORY);
+          if (!place) place = open_below(planned.mount.get(), ".", 0);  // keeps the count; nothing is mounted on it
+          packet.fds.push_back(std::move(place));
+        }
+        return packet;
+      },
+      limits_of(patience, planned.mount.get()));
+  if (!places || places->fds.size() != windows.size()) return;
+  struct stat root {};
+  ::fstat(planned.mount.get(), &root);
+  for (std::size_t i = 0; i < windows.size(); ++i) {
+    struct stat place {};
+    if (!windows[i].second || ::fstat(places->fds[i].get(), &place) != 0 || place.st_ino == root.st_ino) continue;
+    ::move_mount(windows[i].second.get(), "", places->fds[i].get(), "",
+                 MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+  }
+}
+
 MountOutcome attach(const PlannedMount& planned, const Principal& as, const Patience& patience,
                     std::set<std::string>& silent_origins) {
   if (!planned.mount) return {};
   if (silent_origins.contains(planned.dataset.origin)) return {false, "its origin does not answer"};
-  auto root = find_root(planned, as, patience);
-  if (!root) {
-    if (root.error().code == Code::deadline_exceeded) silent_origins.insert(planned.dataset.origin);
-    return {false, root.error().message};
+  const auto found = find_root(planned, as, patience);
+  if (!found) {
+    if (found.error().code == Code::deadline_exceeded) silent_origins.insert(planned.dataset.origin);
+    return {false, found.error().message};
   }
-  if (::move_mount(planned.mount.get(), "", root->get(), "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
+  // Taken before the mount covers them.
+  std::vector<std::pair<std::size_t, UniqueFd>> windows;
+  for (const auto& [number, window] : found->windows)
+    windows.emplace_back(number,
+                         UniqueFd(::open_tree(window.get(), "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)));
+  if (::move_mount(planned.mount.get(), "", found->root.get(), "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) !=
+      0) {
     const int err = errno;
     if (err == ENOTDIR || err == EINVAL) return {false, "it is of another type (file, directory) at the origin now"};
     return {false, Error(fail_errno(err, "mount").value()).message};
   }
+  open_windows(planned, windows, patience);
   return {true, ""};
 }
 

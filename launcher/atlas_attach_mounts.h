@@ -19,6 +19,8 @@ struct PlannedMount {
   UniqueFd mount;                       ///< none: it stays at the origin
   std::string name;                     ///< below $ATLAS_ROOT
   std::vector<std::string> lock_files;  ///< below the dataset: get a private file that everybody may write
+  std::vector<std::string> windows;     ///< directories of it, by path below its root, that stay the origin's own
+  bool granted = false;                 ///< shared with the user's group: what the origin allows him is not asked
 };
 
 [[nodiscard]] std::string full_path(const PlannedMount& planned);
@@ -41,6 +43,7 @@ struct Patience {
 
 /// Mounts each on its dataset's root. The root is opened by its path below the origin, as the user, following no
 /// symlink and never leaving the origin: the permissions of its parents hold, and no path can be swapped for another.
+/// Windows are bound on top as the user finds them; one he may not enter, or that is gone, stays an empty directory.
 /// The origin is touched in child processes only; one that was silent once is not asked again. A failure leaves that
 /// dataset at the origin. Outcomes are in the order of `mounts`. In `tree`, which may be null, each is shown once more,
 /// those at the origin by a link; it is sealed. Without it lock files stay as they are.

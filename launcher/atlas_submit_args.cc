@@ -116,6 +116,11 @@ const std::vector<SubmitOption>& submit_options() {
        true},
       {"locality", Takes::required, "SHARE[@MAXWAIT]",
        "share of the bytes (0 to 1) that must be on the nodes, and the longest wait for it, e.g. 0.9@10:00", true},
+      {"on-change", Takes::required, "refresh|keep|fail",
+       "when the data changes before the job starts: read what is there then (refresh, the default), be content with "
+       "an "
+       "older copy (keep), or do not start (fail)",
+       true},
       {"explain", Takes::none, "", "decide, print the candidates and why, submit nothing"},
       {"follow", Takes::none, "", "after submitting, show the warm-up and the job until it ends, then its receipt"},
       {"json", Takes::none, "", "print one JSON object (a line each with --follow) instead of text"},
@@ -136,6 +141,8 @@ Status AtlasOptions::set(std::string_view name, std::string_view value) {
     ATLAS_ASSIGN(warm, parse_warm_option(value));
   } else if (name == "locality") {
     ATLAS_ASSIGN(locality, parse_locality_option(value));
+  } else if (name == "on-change") {
+    ATLAS_ASSIGN(on_change, parse_on_change_option(value));
   }
   return {};
 }
@@ -148,11 +155,16 @@ AtlasOptions AtlasOptions::over(const AtlasOptions& under) const {
   if (!out.cache) out.cache = under.cache;
   if (!out.warm) out.warm = under.warm;
   if (!out.locality) out.locality = under.locality;
+  if (!out.on_change) out.on_change = under.on_change;
   return out;
 }
 
 Request AtlasOptions::request() const {
-  return {.datasets = datasets, .cache = cache, .warm = warm.value_or(WarmMode::none), .locality = locality};
+  return {.datasets = datasets,
+          .cache = cache,
+          .warm = warm.value_or(WarmMode::none),
+          .locality = locality,
+          .on_change = on_change.value_or(OnChange::refresh)};
 }
 
 std::vector<std::string> AtlasOptions::for_sbatch() const {
@@ -166,6 +178,7 @@ std::vector<std::string> AtlasOptions::for_sbatch() const {
                   static_cast<long long>(locality->max_wait.count()));
     out.emplace_back(text);
   }
+  if (on_change) out.push_back("--atlas-on-change=" + std::string(name_of(*on_change)));
   return out;
 }
 

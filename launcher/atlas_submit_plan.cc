@@ -39,8 +39,9 @@ Status read_project_key(AtlasOptions& out, std::string_view key, const toml::nod
     std::snprintf(text, sizeof text, "%.6g", value.value_or(0.0));
     return out.set("locality", text);
   }
-  if (key != "cache" && key != "warm" && key != "locality")
-    return fail(Code::invalid_argument, "unknown key; this file has datasets, cache, warm and locality");
+  if (key == "on_change") key = "on-change";
+  if (key != "cache" && key != "warm" && key != "locality" && key != "on-change")
+    return fail(Code::invalid_argument, "unknown key; this file has datasets, cache, warm, locality and on_change");
   const auto text = value.value_exact<std::string>();
   if (!text) return fail(Code::invalid_argument, "expected a string in quotes");
   return out.set(key, *text);
@@ -199,6 +200,7 @@ Result<SubmitPlan> plan_submit(const SubmitArgs& args, const std::optional<Confi
     if (known.cache) project.cache.reset();
     if (known.warm) project.warm.reset();
     if (known.locality) project.locality.reset();
+    if (known.on_change) project.on_change.reset();
     given = given.over(project);
   }
   plan.request = given.over(script.directives.atlas).request();

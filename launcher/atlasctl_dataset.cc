@@ -1,8 +1,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <fstream>
+#include <iostream>
 #include <map>
 
+#include "common/dataset_policy.h"
+#include "common/patterns.h"
 #include "common/percent.h"
 #include "launcher/atlasctl_verbs.h"
 #include "launcher/ui_job.h"
@@ -41,6 +46,49 @@ Table table_of(const Session& session, const v1::ListDatasetsReply& reply) {
   return table;
 }
 
+Result<v1::DatasetSettings> wire_of(const SettingsText& text) {
+  v1::DatasetSettings out;
+  if (text.revalidate) {
+    DatasetPolicy check;
+    ATLAS_TRY(parse_revalidate_option(*text.revalidate, check));
+    out.set_revalidate(*text.revalidate);
+  }
+  for (const auto& pattern : text.exclude) {
+    ATLAS_TRY(check_pattern(pattern));
+    out.add_exclude(pattern);
+  }
+  out.set_clear_exclude(text.no_exclude);
+  if (text.cache) {
+    auto size = parse_size(*text.cache);
+    if (!size) return fail(std::move(size).error().in("--cache"));
+    out.set_cache(size->count);
+  }
+  if (text.tier) out.set_tier(*text.tier == "any" ? "" : *text.tier);
+  if (text.ttl) {
+    auto time = parse_duration(*text.ttl);
+    if (!time) return fail(std::move(time).error().in("--ttl"));
+    out.set_ttl(time->count());
+  }
+  if (text.replicas) out.set_replicas(*text.replicas);
+  return out;
+}
+
+/// "revalidate=never, exclude='*.tmp', cache=200G"; "-" when nothing was settled.
+std::string settings_line(const std::string& encoded) {
+  const auto policy = decode_policy(encoded).value_or(DatasetPolicy{});
+  std::string out;
+  const auto add = [&out](const std::string& name, const std::string& value) {
+    out += (out.empty() ? "" : ", ") + name + "=" + value;
+  };
+  if (policy.revalidate != Revalidate::standard) add("revalidate", show_revalidate(policy));
+  for (const auto& pattern : policy.exclude) add("exclude", pattern);
+  if (policy.cache.count != 0) add("cache", format_size(policy.cache));
+  if (!policy.tier.empty()) add("tier", policy.tier);
+  if (policy.ttl.count() != 0) add("ttl", format_duration(policy.ttl));
+  if (policy.replicas != 0) add("replicas", std::to_string(policy.replicas));
+  return out.empty() ? "-" : out;
+}
+
 void print_one(const Session& session, const v1::Dataset& d) {
   const auto& g = d.generation();
   std::string out;
@@ -51,6 +99,10 @@ void print_one(const Session& session, const v1::Dataset& d) {
   row("Path", exact_path(session, d));
   row("Origin", d.id().origin());
   if (!d.owner().empty()) row("Owner", d.owner());
+  row("Settings", settings_line(d.policy()));
+  for (const auto& share : d.shares())
+    row("Shared", "with group " + share.group() + ": what " + share.owner() + " may read (by " + share.by() + ", " +
+                      session.ago(share.since()) + ")");
   row("State", d.state() + (d.pinned() ? ", pinned" : ""));
   if (g.observed() == 0) {
     row("Size", "not known yet: nobody has warmed or read it through Atlas");
@@ -79,12 +131,44 @@ Outcome dataset_create(Session& session, const DatasetCreate& args) {
   v1::CreateDatasetRequest request;
   request.set_name(std::move(name));
   request.set_path(std::move(path));
+  ATLAS_ASSIGN(*request.mutable_settings(), wire_of(args.settings));
   ATLAS_ASSIGN(const auto reply, session.call(&Stub::CreateDataset, "Controller.CreateDataset", request));
   if (session.output().json) {
     print_out(dump(to_json(reply.dataset(), session.config())));
   } else {
     print_out(printable(reply.dataset().name()) + " is " + printable(exact_path(session, reply.dataset())) + "\n");
   }
+  return kExitOk;
+}
+
+Outcome dataset_set(Session& session, const DatasetSet& args) {
+  v1::SetDatasetRequest request;
+  ATLAS_ASSIGN(*request.mutable_dataset(), dataset_argument(args.dataset));
+  ATLAS_ASSIGN(*request.mutable_settings(), wire_of(args.settings));
+  ATLAS_ASSIGN(const auto reply, session.call(&Stub::SetDataset, "Controller.SetDataset", request));
+  if (session.output().json) {
+    print_out(dump(to_json(reply.dataset(), session.config())));
+  } else {
+    print_out(printable(args.dataset) + ": " + printable(settings_line(reply.dataset().policy())) + "\n");
+  }
+  return kExitOk;
+}
+
+Outcome dataset_share(Session& session, const DatasetShareWith& args) {
+  v1::ShareDatasetRequest request;
+  ATLAS_ASSIGN(*request.mutable_dataset(), dataset_argument(args.dataset));
+  request.set_group(args.group);
+  request.set_remove(args.remove);
+  ATLAS_ASSIGN(const auto reply, session.call(&Stub::ShareDataset, "Controller.ShareDataset", request));
+  if (session.output().json) {
+    print_out(dump(to_json(reply.dataset(), session.config())));
+    return kExitOk;
+  }
+  print_out(printable(args.dataset) +
+            (args.remove ? " is no longer shared with group " + printable(args.group) +
+                               ": jobs that run keep what they have, later ones are refused\n"
+                         : " is shared with group " + printable(args.group) +
+                               ": its members' jobs read the replicas that its owner's warm-ups make\n"));
   return kExitOk;
 }
 
@@ -116,9 +200,43 @@ Outcome dataset_show(Session& session, const DatasetOne& args) {
 
 namespace {
 
-Outcome warm_or_verify(Session& session, const DatasetOnNodes& args, bool verify) {
+/// The paths that a file lists, one a line; "./" in front and empty lines are passed over.
+Result<std::vector<std::string>> files_from(const std::string& name) {
+  constexpr std::size_t kMost = 3 * 1024 * 1024;  // what fits into one message
+  std::ifstream file;
+  if (name != "-") file.open(name);
+  std::istream& in = name == "-" ? std::cin : file;
+  if (!in) return fail_errno(errno, "--files-from: " + printable(name));
+  std::vector<std::string> out;
+  std::size_t bytes = 0;
+  for (std::string line; std::getline(in, line);) {
+    while (line.starts_with("./")) line.erase(0, 2);
+    if (line.empty()) continue;
+    bytes += line.size() + 3;
+    if (bytes > kMost)
+      return fail(Code::out_of_range,
+                  "--files-from: " + printable(name) + " lists more than 3M of names: split it, or use --path");
+    out.push_back(std::move(line));
+  }
+  if (out.empty()) return fail(Code::invalid_argument, "--files-from: " + printable(name) + " lists no file");
+  return out;
+}
+
+Outcome warm_or_verify(Session& session, const DatasetWarm& args, bool verify) {
   v1::WarmDatasetRequest request;
   request.set_verify(verify);
+  request.set_metadata_only(args.metadata_only);
+  for (const auto& pattern : args.patterns) {
+    ATLAS_TRY(check_pattern(pattern));
+    request.add_patterns(pattern);
+  }
+  if (!args.files_from.empty()) {
+    ATLAS_ASSIGN(const auto files, files_from(args.files_from));
+    for (const auto& path : files) request.add_files(path);
+  }
+  if (args.metadata_only && (!args.patterns.empty() || !args.files_from.empty()))
+    return fail(Code::invalid_argument,
+                "--metadata-only is about the whole dataset: leave --path and --files-from out");
   ATLAS_ASSIGN(auto dataset, dataset_argument(args.dataset));
   ATLAS_ASSIGN(auto nodes, hostlist_argument(args.nodes));
   request.set_dataset(std::move(dataset));
@@ -128,10 +246,12 @@ Outcome warm_or_verify(Session& session, const DatasetOnNodes& args, bool verify
   const bool json = session.output().json;
   const SystemClock clock;
   ProgressView view(terminal_of(STDOUT_FILENO), clock, print_out);
+  std::uint64_t left_out = 0;
   std::map<std::string, ProgressRow> rows;  // by node: a node's newest state
   const auto end = client->watch(&ControllerClient::Async::WarmDataset, "Controller.WarmDataset", request,
                                  [&](const v1::Progress& progress) {
                                    if (json) print_out(dump_line(to_json(progress, session.config())));
+                                   left_out = std::max(left_out, progress.skipped());
                                    rows[progress.node()] = row_of(progress, session.config());
                                    std::vector<ProgressRow> list;
                                    for (const auto& [node, row] : rows) list.push_back(row);
@@ -146,17 +266,18 @@ Outcome warm_or_verify(Session& session, const DatasetOnNodes& args, bool verify
   if (!end.status) return fail(end.status.error());
   const bool failed = std::any_of(rows.begin(), rows.end(),
                                   [](const auto& row) { return row.second.state.phase != WarmPhase::complete; });
+  if (!json && left_out > 0) print_err(std::string(kTool) + ": " + std::to_string(left_out) + " files were left out\n");
   if (rows.empty()) return fail(Code::internal, "the controller reported no warm-up; see its log");
   return failed ? kExitFailed : kExitOk;
 }
 
 }  // namespace
 
-Outcome dataset_warm(Session& session, const DatasetOnNodes& args) {
+Outcome dataset_warm(Session& session, const DatasetWarm& args) {
   return warm_or_verify(session, args, false);
 }
 Outcome dataset_verify(Session& session, const DatasetOnNodes& args) {
-  return warm_or_verify(session, args, true);
+  return warm_or_verify(session, {args.dataset, args.nodes, "", {}, false}, true);
 }
 
 Outcome dataset_delete(Session& session, const DatasetOne& args) {

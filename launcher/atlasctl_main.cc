@@ -19,6 +19,9 @@ struct Commands {
   Action action;  ///< set by the verb that was typed
 
   DatasetCreate create;
+  DatasetSet set;
+  DatasetShareWith share;
+  DatasetWarm warm;
   DatasetOne dataset;
   DatasetOnNodes on_nodes;
   Nodes nodes;
@@ -52,13 +55,40 @@ void add_node(CLI::App* verb, std::string& target, const char* help) {
   verb->add_option("--node,-w", target, help)->type_name("HOSTLIST");
 }
 
+void add_settings(CLI::App* verb, SettingsText& to) {
+  verb->add_option("--revalidate", to.revalidate,
+                   "when the origin is walked before a job: always, ttl=DURATION, never, default")
+      ->type_name("WHEN");
+  verb->add_option("--exclude", to.exclude,
+                   "what is not cached: '*.tmp' is left out, 'checkpoints/' stays the origin's")
+      ->type_name("GLOB")
+      ->allow_extra_args(false);
+  verb->add_flag("--no-exclude", to.no_exclude, "no such pattern any more");
+  verb->add_option("--cache", to.cache, "the most that a node keeps of it; 0 = no limit")->type_name("SIZE");
+  verb->add_option("--tier", to.tier, "medium wanted (a [[tier]]'s name); any = whichever has room")->type_name("TIER");
+  verb->add_option("--ttl", to.ttl, "replicas go when unused for so long; 0s = when room is needed")
+      ->type_name("DURATION");
+  verb->add_option("--replicas", to.replicas, "nodes that shall hold it once somebody has warmed it; 0 = no matter")
+      ->type_name("N");
+}
+
 void add_dataset_verbs(Commands& c) {
   auto* const group =
       c.app.add_subcommand("dataset", "datasets: names, sizes, warm-up")->alias("cache")->require_subcommand(1);
   auto* verb = group->add_subcommand("create", "give a directory or file below an origin a short name");
   verb->add_option("name", c.create.name, "site-wide NAME (operators), or ~USER/NAME")->required()->type_name("NAME");
   verb->add_option("path", c.create.path, "what it stands for")->required()->type_name("PATH");
+  add_settings(verb, c.create.settings);
   c.run(verb, dataset_create, c.create);
+  verb = group->add_subcommand("set", "settle how a dataset is cached (its owner, operators)");
+  add_dataset(verb, c.set.dataset, true);
+  add_settings(verb, c.set.settings);
+  c.run(verb, dataset_set, c.set);
+  verb = group->add_subcommand("share", "let a Unix group read the owner's replicas (its owner, operators)");
+  add_dataset(verb, c.share.dataset, true);
+  verb->add_option("--group", c.share.group, "the group")->required()->type_name("GROUP");
+  verb->add_flag("--remove", c.share.remove, "take that back");
+  c.run(verb, dataset_share, c.share);
   verb = group->add_subcommand("list", "datasets you may read: size, how much is cached, where");
   add_dataset(verb, c.dataset.dataset, false);
   c.run(verb, dataset_list, c.dataset);
@@ -66,9 +96,15 @@ void add_dataset_verbs(Commands& c) {
   add_dataset(verb, c.dataset.dataset, true);
   c.run(verb, dataset_show, c.dataset);
   verb = group->add_subcommand("warm", "copy a dataset to nodes and show how far it is");
-  add_dataset(verb, c.on_nodes.dataset, true);
-  add_node(verb, c.on_nodes.nodes, "nodes to warm; default: the one that has most of it, else most free cache");
-  c.run(verb, dataset_warm, c.on_nodes);
+  add_dataset(verb, c.warm.dataset, true);
+  add_node(verb, c.warm.nodes, "nodes to warm; default: the one that has most of it, else most free cache");
+  verb->add_option("--path", c.warm.patterns, "only files that match, or lie below a directory that does")
+      ->type_name("GLOB")
+      ->allow_extra_args(false);
+  verb->add_option("--files-from", c.warm.files_from, "only the files listed there, one a line; - = standard input")
+      ->type_name("FILE");
+  verb->add_flag("--metadata-only", c.warm.metadata_only, "names and attributes only, no data");
+  c.run(verb, dataset_warm, c.warm);
   verb = group->add_subcommand("verify", "compare what is cached with its checksums; what differs is fetched again");
   add_dataset(verb, c.on_nodes.dataset, true);
   add_node(verb, c.on_nodes.nodes, "nodes to look at; default: all that hold some of it");

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -59,8 +60,29 @@ class Session {
 /// Exit code, or what went wrong.
 using Outcome = Result<int>;
 
+/// Settings of a dataset as typed; nothing = as it is.
+struct SettingsText {
+  std::optional<std::string> revalidate, cache, tier, ttl;
+  std::optional<std::uint32_t> replicas;
+  std::vector<std::string> exclude;
+  bool no_exclude = false;
+};
 struct DatasetCreate {
   std::string name, path;
+  SettingsText settings;
+};
+struct DatasetSet {
+  std::string dataset;
+  SettingsText settings;
+};
+struct DatasetShareWith {
+  std::string dataset, group;
+  bool remove = false;
+};
+struct DatasetWarm {
+  std::string dataset, nodes, files_from;
+  std::vector<std::string> patterns;
+  bool metadata_only = false;
 };
 struct DatasetOne {
   std::string dataset;
@@ -82,7 +104,9 @@ struct JobShow {
 Outcome dataset_create(Session& session, const DatasetCreate& args);
 Outcome dataset_list(Session& session, const DatasetOne& args);
 Outcome dataset_show(Session& session, const DatasetOne& args);
-Outcome dataset_warm(Session& session, const DatasetOnNodes& args);
+Outcome dataset_set(Session& session, const DatasetSet& args);
+Outcome dataset_share(Session& session, const DatasetShareWith& args);
+Outcome dataset_warm(Session& session, const DatasetWarm& args);
 Outcome dataset_verify(Session& session, const DatasetOnNodes& args);
 Outcome dataset_delete(Session& session, const DatasetOne& args);
 Outcome placement(Session& session, const DatasetOnNodes& args);

@@ -1,5 +1,6 @@
 #include "launcher/ui_json.h"
 
+#include "common/dataset_policy.h"
 #include "common/percent.h"
 #include "launcher/ui.h"
 #include "launcher/ui_progress.h"
@@ -99,6 +100,7 @@ Json to_json(const Request& request) {
   } else {
     out["locality"] = nullptr;
   }
+  out["on_change"] = name_of(request.on_change);
   return out;
 }
 
@@ -118,6 +120,7 @@ Json to_json(const v1::Progress& progress, const Config& config) {
   out["eta"] = p.eta.count() < 0 ? Json() : Json(seconds(p.eta.count()));
   out["failures"] = p.failures;
   out["bad_blocks"] = p.bad_blocks;
+  out["files_left_out"] = p.skipped;
   if (!p.message.empty()) out["message"] = printable(p.message);
   return out;
 }
@@ -186,6 +189,22 @@ Json to_json(const v1::Dataset& dataset, const Config& config) {
   out["nodes"] = printable(dataset.nodes());
   out["pinned"] = dataset.pinned();
   out["owner"] = printable(dataset.owner());
+  const auto policy = decode_policy(dataset.policy()).value_or(DatasetPolicy{});
+  Json settings;
+  settings["revalidate"] = show_revalidate(policy);
+  settings["exclude"] = Json::array();
+  for (const auto& pattern : policy.exclude) settings["exclude"].push_back(printable(pattern));
+  settings["cache_bytes"] = policy.cache.count;
+  settings["tier"] = printable(policy.tier);
+  settings["ttl"] = seconds(policy.ttl.count());
+  settings["replicas"] = policy.replicas;
+  out["settings"] = std::move(settings);
+  out["shares"] = Json::array();
+  for (const auto& share : dataset.shares())
+    out["shares"].push_back({{"group", printable(share.group())},
+                             {"owner", printable(share.owner())},
+                             {"by", printable(share.by())},
+                             {"since", epoch_seconds(share.since())}});
   out["generation"] = generation_json(dataset.generation());
   return out;
 }

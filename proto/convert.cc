@@ -30,7 +30,8 @@ Generation from_wire(const v1::Generation& in) {
           .entries = in.entries(),
           .opaque = in.opaque(),
           .outward_links = in.outward_links(),
-          .observed = wall(in.observed())};
+          .observed = wall(in.observed()),
+          .owner = in.has_owner() ? std::optional(in.owner()) : std::nullopt};
 }
 
 v1::Generation to_wire(const Generation& in) {
@@ -42,6 +43,7 @@ v1::Generation to_wire(const Generation& in) {
   out.set_opaque(in.opaque);
   out.set_outward_links(in.outward_links);
   out.set_observed(count(in.observed));
+  if (in.owner) out.set_owner(*in.owner);
   return out;
 }
 
@@ -92,6 +94,28 @@ v1::ReplicaState to_wire(ReplicaState in) {
   }
 }
 
+OnChange from_wire(v1::OnChange in) {
+  switch (in) {
+    case v1::ON_CHANGE_KEEP:
+      return OnChange::keep;
+    case v1::ON_CHANGE_FAIL:
+      return OnChange::fail;
+    default:
+      return OnChange::refresh;
+  }
+}
+
+v1::OnChange to_wire(OnChange in) {
+  switch (in) {
+    case OnChange::keep:
+      return v1::ON_CHANGE_KEEP;
+    case OnChange::fail:
+      return v1::ON_CHANGE_FAIL;
+    default:
+      return v1::ON_CHANGE_REFRESH;
+  }
+}
+
 ReplicaInfo from_wire(const v1::Replica& in) {
   return {.dataset = from_wire(in.dataset()),
           .generation = from_wire(in.generation()),
@@ -137,7 +161,8 @@ WarmProgress from_wire(const v1::Progress& in) {
           .message = in.message(),
           .generation = from_wire(in.generation()),
           .bad_blocks = in.bad_blocks(),
-          .peer_bytes = Bytes{in.peer_bytes()}};
+          .peer_bytes = Bytes{in.peer_bytes()},
+          .skipped = in.skipped()};
 }
 
 v1::Progress to_wire(const WarmProgress& in) {
@@ -157,6 +182,7 @@ v1::Progress to_wire(const WarmProgress& in) {
   out.set_message(in.message);
   *out.mutable_generation() = to_wire(in.generation);
   out.set_peer_bytes(in.peer_bytes.count);
+  out.set_skipped(in.skipped);
   return out;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 #include "atlas/v1/types.pb.h"
 #include "common/identity.h"
+#include "common/request.h"
 
 namespace atlas {
 
@@ -20,5 +21,7 @@ namespace atlas {
 [[nodiscard]] v1::Progress to_wire(const WarmProgress& in);
 [[nodiscard]] ReplicaState from_wire(v1::ReplicaState in);
 [[nodiscard]] v1::ReplicaState to_wire(ReplicaState in);
+[[nodiscard]] OnChange from_wire(v1::OnChange in);
+[[nodiscard]] v1::OnChange to_wire(OnChange in);
 
 }  // namespace atlas

@@ -141,16 +141,17 @@ Status NodeSide::ask(spank_t spank, const std::string& encoded) {
   mounts_ = answer.report.known && answer.report.mounts;
   if (!answer.report.cache_state.empty()) cache_state_ = std::move(answer.report.cache_state);
   announcement_ = std::move(answer.report.announcement);
+  refused_ = std::move(answer.report.refused);
   return {};
 }
 
 void NodeSide::join(spank_t spank) {
   if (!carries_request_) return;
-  if (mounts_) {
+  if (mounts_ && refused_.empty()) {
     if (auto done = enter(spank); !done) give_up(done.error());
     show_state(spank);
   }
-  show_tree(spank);
+  if (refused_.empty()) show_tree(spank);
 }
 
 /// $ATLAS_ROOT, also for a job whose datasets are all at the origin: its script need not know the difference.
@@ -186,6 +187,7 @@ Status NodeSide::enter(spank_t spank) {
   cache_state_ = answer.report.cache_state.empty() ? cache_state_without_cache(cache_state_)
                                                    : std::move(answer.report.cache_state);
   if (!answer.report.announcement.empty()) announcement_ = std::move(answer.report.announcement);
+  refused_ = std::move(answer.report.refused);
   if (!answer.ns) {
     mounts_ = false;
     return {};
@@ -213,7 +215,17 @@ void NodeSide::show_state(spank_t spank) {
   if (!cache_state_.empty()) spank_setenv(spank, "ATLAS_CACHE_STATE", cache_state_.c_str(), 1);
 }
 
+/// As if the task's program had failed at once: an error of the hook would not keep the job from running where the
+/// plugin is "optional" in plugstack.conf.
+void NodeSide::refuse(spank_t spank) const {
+  const std::string line = "atlas: the job does not start: " + refused_ + "\n";
+  if (number(spank, S_TASK_GLOBAL_ID) == 0U && ::write(STDERR_FILENO, line.data(), line.size()) < 0)
+    slurm_info("%s", line.c_str());
+  ::_exit(1);
+}
+
 void NodeSide::announce(spank_t spank) const {
+  if (!refused_.empty()) refuse(spank);
   if (!carries_request_ || !speaks_ || announcement_.empty() || number(spank, S_TASK_GLOBAL_ID) != 0U) return;
   const std::string line = announcement_ + "\n";
   if (::write(STDERR_FILENO, line.data(), line.size()) < 0) slurm_info("%s", announcement_.c_str());

@@ -95,6 +95,8 @@ constexpr std::array kOptions{
     Option{"atlas-warm", "wait|overlap", "fill the cache before the job starts, or while it runs", 2, OptionKey::warm},
     Option{"atlas-locality", "SHARE[@TIME]", "share of the data to wait for, and how long at most", 1,
            OptionKey::locality},
+    Option{"atlas-on-change", "refresh|keep|fail", "what to do when the data changes before the job starts", 1,
+           OptionKey::on_change},
 };
 
 void register_options(spank_t spank) {

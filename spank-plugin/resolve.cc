@@ -70,7 +70,7 @@ tl::unexpected<Error> refusal(const Config& config, const std::string& path, con
     return fail(Code::permission_denied,
                 "--dataset: permission denied: user " + whoami() + " may not " +
                     (seen.step == 'r' ? "read " + shown : "reach " + shown + ": a directory above it is closed") +
-                    "; ask its owner for access");
+                    "; ask its owner for access, or give its name if it is shared with a group of yours");
   if (seen.error == ENOENT || seen.error == ENOTDIR)
     return fail(Code::not_found, "--dataset: " + shown + " does not exist; check the spelling");
   return fail_errno(seen.error, "--dataset: " + shown);

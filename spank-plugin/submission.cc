@@ -52,6 +52,10 @@ Status Submission::add(OptionKey key, std::string_view value, Client client, boo
     auto mode = value.empty() && client == Client::interactive ? WarmMode::overlap : parse_warm_option(value);
     if (mode) request_.warm = *mode;
     done = std::move(mode).map([](auto) {});
+  } else if (key == OptionKey::on_change) {
+    auto what = parse_on_change_option(value);
+    if (what) request_.on_change = *what;
+    done = std::move(what).map([](auto) {});
   } else {
     auto locality = parse_locality_option(value);
     if (locality) request_.locality = *locality;

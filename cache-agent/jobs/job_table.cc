@@ -8,6 +8,32 @@
 #include "cache-agent/origin/reader_pool.h"
 
 namespace atlas::agent {
+namespace {
+
+/// The directories that stay the origin's own. False, with the reason, when they are too many to be shown.
+bool set_windows(const Replica& replica, view::PlannedView& out) {
+  if (replica.summary().windows.size() > kMostWindows) {
+    out.reason = "more than " + std::to_string(kMostWindows) +
+                 " directories of it are excluded from the cache, which cannot be shown: exclude one above them";
+    return false;
+  }
+  out.windows = replica.summary().windows;
+  return true;
+}
+
+/// Files that programs must be able to lock. Of a large tree that was not walked just now they are not looked for: that
+/// would take longer than a job may wait.
+void note_lock_files(const WarmEngine::Seen& seen, const std::shared_ptr<Replica>& replica, view::PlannedView& out) {
+  constexpr std::uint64_t kQuicklyRead = 200'000;
+  if (seen.manifest) {
+    out.lock_files = database_lock_files(*seen.manifest);
+  } else if (replica && replica->summary().entries <= kQuicklyRead) {
+    if (const auto manifest = replica->manifest()) out.lock_files = database_lock_files(**manifest);
+    replica->forget_manifest();
+  }
+}
+
+}  // namespace
 
 JobTable::JobTable(Store& store, PlanSource* ask, std::map<std::string, OriginPlace> origins)
     : store_(store), ask_(ask), origins_(std::move(origins)) {}
@@ -52,12 +78,17 @@ Result<std::vector<ReplicaInfo>> JobTable::plan(const JobOrder& order) {
 /// Remembers the job, then takes its leases. With `asked`, the order is the answer to our own question: nullopt when
 /// the job was released meanwhile.
 Result<std::optional<std::vector<ReplicaInfo>>> JobTable::take(const JobOrder& order, bool asked) {
-  NodeJobRow row{order.job, with_groups(order.as), order.reason, order.waited, {}, {}, order.cache_limit};
+  NodeJobRow row{order.job, with_groups(order.as), order.reason,   order.waited, {},
+                 {},        order.cache_limit,     order.on_change};
   std::vector<std::shared_ptr<Replica>> chosen;  // held, so that none is evicted before its lease
   for (const auto& item : order.datasets) {
+    if (engine_ != nullptr) engine_->learn(item.dataset, item.policy);
+    row.asked.push_back(item.asked);
     NodeJobDatasetRow wanted{item.dataset, item.generation, false, "", false};
     chosen.push_back(choose(wanted));
-    if (chosen.back() && chosen.back()->state() == ReplicaState::complete)
+    // With --on-change=fail it is what there was at submit, or nothing is known of that.
+    const bool told = !item.generation.empty() || order.on_change != OnChange::fail;
+    if (told && chosen.back() && chosen.back()->state() == ReplicaState::complete)
       wanted.generation = chosen.back()->generation();
     row.datasets.push_back(std::move(wanted));
   }
@@ -97,19 +128,27 @@ Result<std::optional<NodeJobRow>> JobTable::ask(std::uint32_t job_id, SteadyTime
   return !*taken || it == jobs_.end() ? std::nullopt : std::optional(it->second);
 }
 
+Asked JobTable::asked_of(const NodeJobRow& job, const NodeJobDatasetRow& wanted) {
+  const auto at = static_cast<std::size_t>(&wanted - job.datasets.data());
+  return {at < job.asked.size() ? job.asked[at] : SteadyTime{}, job.on_change == OnChange::keep};
+}
+
 /// Settles which generation the job reads: the one the origin shows it now. What it has been shown once it keeps. Why
 /// not, if that cannot be told in time: what is here may be old then, or be closed to this user by now.
 Status JobTable::observe(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline,
                          view::PlannedView& out) const {
   if (engine_ == nullptr || (wanted.mounted && !wanted.generation.empty())) return {};
   const auto now = clock_->now();
-  const auto seen = engine_->observe(wanted.dataset, job.as, now + (deadline - now) * 2 / 3);
+  const auto seen = engine_->observe(wanted.dataset, job.as, now + (deadline - now) * 2 / 3, asked_of(job, wanted));
   if (!seen && seen.error().code == Code::deadline_exceeded)
     return fail(Code::deadline_exceeded,
                 "its origin did not list its files in time: nobody knows whether what is here is what it has now");
   if (!seen) return fail(seen.error());
-  wanted.generation = (*seen)->summary().generation;
-  out.lock_files = database_lock_files(**seen);
+  if (job.on_change == OnChange::fail && !wanted.generation.empty() && wanted.generation != seen->generation)
+    out.refused =
+        "it has changed at the origin since the job was submitted, and --on-change=fail says not to start then";
+  wanted.generation = seen->generation;
+  note_lock_files(*seen, store_.find(wanted.dataset, wanted.generation), out);
   if (const auto replica = store_.find(wanted.dataset, wanted.generation))
     return store_.vouch(*replica, job.as, clock_->wall());
   return {};
@@ -132,7 +171,7 @@ Result<std::shared_ptr<Replica>> JobTable::partial(const NodeJobRow& job, const 
     if (held && room.count != 0)
       room = Bytes{std::max<std::uint64_t>(1, room.count - std::min(room.count, held->summary().bytes))};
   }
-  return engine_->open_partial(wanted.dataset, job.as, room, now + (deadline - now) / 2);
+  return engine_->open_partial(wanted.dataset, job.as, room, now + (deadline - now) / 2, asked_of(job, wanted));
 }
 
 void JobTable::show_partial(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline,
@@ -143,6 +182,7 @@ void JobTable::show_partial(const NodeJobRow& job, NodeJobDatasetRow& wanted, St
     return;
   }
   const auto& replica = *opened;
+  if (!set_windows(*replica, out)) return;
   out.state = ReplicaState::partial;
   out.size = Bytes{replica->summary().bytes};
   out.resident = replica->bytes_resident();
@@ -159,6 +199,42 @@ void JobTable::show_partial(const NodeJobRow& job, NodeJobDatasetRow& wanted, St
   };
 }
 
+/// What is shared with one of the user's groups: what the owner's own walk shows now, if all of it is here. False: the
+/// user's own rights decide.
+bool JobTable::show_granted(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline,
+                            view::PlannedView& out) {
+  if (engine_ == nullptr) return false;
+  const auto owner = engine_->granted_by(wanted.dataset, job.as);
+  if (!owner) return false;
+  auto replica =
+      wanted.mounted && !wanted.generation.empty() ? store_.find(wanted.dataset, wanted.generation) : nullptr;
+  if (!replica) {
+    const auto now = clock_->now();
+    const auto seen = engine_->observe(wanted.dataset, *owner, now + (deadline - now) / 2, asked_of(job, wanted));
+    replica = seen ? store_.find(wanted.dataset, seen->generation) : nullptr;
+    if (seen) note_lock_files(*seen, replica, out);
+  }
+  if (!replica || !replica->mountable_for(*owner)) {
+    out.reason = "it is shared with you, but not all that its owner has in it now is on this node";
+    return false;
+  }
+  if (!set_windows(*replica, out)) return false;
+  out.state = ReplicaState::complete;
+  out.size = Bytes{replica->summary().bytes};
+  out.granted = true;
+  out.reason.clear();
+  wanted.generation = replica->generation();
+  wanted.partial = false;
+  hold(job.job.job_id, *replica);
+  MountFlags flags{origins_.at(wanted.dataset.origin).noexec};
+  flags.swap = MountFlags::Swap{owner->uid, job.as.uid};
+  out.mount = [replica, flags]() -> Result<UniqueFd> {
+    ATLAS_ASSIGN(auto mounts, replica->mounts(1, flags));
+    return std::move(mounts.front());
+  };
+  return true;
+}
+
 view::PlannedView JobTable::view_of(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline) {
   view::PlannedView out;
   out.dataset = wanted.dataset;
@@ -173,11 +249,15 @@ view::PlannedView JobTable::view_of(const NodeJobRow& job, NodeJobDatasetRow& wa
     out.reason = "it is not on this node";
     return out;
   }
+  if (show_granted(job, wanted, deadline, out)) return out;
+  const std::string not_granted = std::exchange(out.reason, "");
   if (const auto seen = observe(job, wanted, deadline, out); !seen) {
     out.reason =
         here ? seen.error().message : seen.error().in("it is not on this node, and cannot be read through it").message;
+    if (!not_granted.empty()) out.reason = not_granted;
     return out;
   }
+  if (!out.refused.empty()) return out;
   const auto replica = choose(wanted);
   if (replica) {
     out.state = replica->state();
@@ -190,6 +270,7 @@ view::PlannedView JobTable::view_of(const NodeJobRow& job, NodeJobDatasetRow& wa
     if (views_ != nullptr) show_partial(job, wanted, deadline, out);
     return out;
   }
+  if (!set_windows(*replica, out)) return out;
   if (!wanted.mounted) wanted.partial = false;  // what a job sees never changes
   hold(job.job.job_id, *replica);
   out.mount = [replica, flags = MountFlags{origin->second.noexec}]() -> Result<UniqueFd> {
@@ -228,6 +309,8 @@ Result<view::JobViews> JobTable::views_of(std::uint32_t job_id, const Principal&
   for (auto& wanted : row.datasets) {
     const auto before = std::pair(wanted.generation, wanted.partial);
     out.views.push_back(view_of(row, wanted, deadline));
+    if (const auto& view = out.views.back(); !view.refused.empty() && out.refused.empty())
+      out.refused = view.origin_root + (view.dataset.path.empty() ? "" : "/" + view.dataset.path) + ": " + view.refused;
     if (wanted.generation.empty() && out.views.back().mount)
       if (const auto replica = choose(wanted)) wanted.generation = replica->generation();
     changed = changed || before != std::pair(wanted.generation, wanted.partial);

@@ -58,6 +58,9 @@ class JobTable final : public view::ViewSource {
   [[nodiscard]] view::PlannedView view_of(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline);
   [[nodiscard]] Status observe(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline,
                                view::PlannedView& out) const;
+  [[nodiscard]] static Asked asked_of(const NodeJobRow& job, const NodeJobDatasetRow& wanted);
+  [[nodiscard]] bool show_granted(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline,
+                                  view::PlannedView& out);
   void show_partial(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline, view::PlannedView& out);
   [[nodiscard]] Result<std::shared_ptr<Replica>> partial(const NodeJobRow& job, const NodeJobDatasetRow& wanted,
                                                          SteadyTime deadline) const;

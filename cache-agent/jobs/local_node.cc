@@ -3,11 +3,15 @@
 namespace atlas::agent {
 
 void LocalNode::warm(const WarmOrder& order, OnProgress progress, OnWarmed done) {
-  if (order.verify)
-    return warm_.verify({order.dataset, order.as, order.payer, order.cache_limit, true}, std::move(progress),
-                        std::move(done));
-  warm_.warm({order.dataset, order.as, order.payer, order.cache_limit, order.revalidate}, std::move(progress),
-             std::move(done));
+  warm_.learn(order.dataset, order.policy);
+  WarmRequest request{order.dataset,     order.as,         order.payer,
+                      order.cache_limit, order.revalidate, {order.asked, order.keep}};
+  request.settled_only = order.settled_only;
+  request.only.patterns = order.only.patterns;
+  request.only.files.insert(order.only.files.begin(), order.only.files.end());
+  request.only.metadata_only = order.only.metadata_only;
+  if (order.verify) return warm_.verify(std::move(request), std::move(progress), std::move(done));
+  warm_.warm(std::move(request), std::move(progress), std::move(done));
 }
 
 Result<JobOutcome> LocalNode::release(const JobKey& job) {

@@ -20,8 +20,9 @@ class LocalNode final : public Node {
 
   void warm(const WarmOrder& order, OnProgress progress, OnWarmed done) override;
   bool cancel_warm(const DatasetId& dataset, const Principal& as) override { return warm_.cancel(dataset, as); }
-  [[nodiscard]] Result<WarmProgress> survey(const DatasetId& dataset, const Principal& as,
+  [[nodiscard]] Result<WarmProgress> survey(const DatasetId& dataset, const Principal& as, const DatasetPolicy& policy,
                                             std::chrono::milliseconds limit) override {
+    warm_.learn(dataset, policy);
     return warm_.survey(dataset, as, limit);
   }
   [[nodiscard]] Result<std::vector<ReplicaInfo>> plan(const JobOrder& order) override { return jobs_.plan(order); }

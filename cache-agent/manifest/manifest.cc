@@ -210,6 +210,8 @@ void ManifestLoader::State::count(const Row& row, FileIndex index) {
   ++summary.entries;
   if (entry.opaque()) ++summary.opaque;
   if ((a.flags & kBlind) != 0) ++summary.blind;
+  if ((a.flags & kWindow) != 0 && summary.windows.size() <= kMostWindows)
+    summary.windows.push_back(manifest.path(index));
   if (entry.blocks != 0) {
     ++summary.files;
     summary.bytes += a.size;
@@ -258,6 +260,7 @@ Result<Manifest> ManifestLoader::finish() && {
   summary.generation = state_->hash.digest();
   summary.blocks = state_->blocks;
   summary.is_file = state_->manifest.entries_[0].type == EntryType::file;
+  summary.owner = state_->manifest.at(0).attributes.uid;
   state_->manifest.summary_ = summary;
   state_->manifest.entries_.shrink_to_fit();
   state_->manifest.arena_.shrink_to_fit();
@@ -269,7 +272,20 @@ std::uint32_t ManifestBuilder::add(std::uint32_t parent, WalkedEntry entry) {
   return static_cast<std::uint32_t>(found_.size() - 1);
 }
 
+void ManifestBuilder::quieten_directories() {
+  const auto is_directory = [](const Found& f) { return f.entry.attributes.type == EntryType::directory; };
+  for (auto& found : found_)
+    if (is_directory(found)) found.entry.attributes.mtime = found.entry.attributes.ctime = 0;
+  for (std::size_t i = found_.size() - 1; i > 0; --i) {  // parents come before what is in them
+    const auto& mine = found_[i].entry.attributes;
+    auto& parent = found_[found_[i].parent].entry.attributes;
+    parent.mtime = std::max(parent.mtime, mine.mtime);
+    parent.ctime = std::max(parent.ctime, mine.ctime);
+  }
+}
+
 Result<Manifest> ManifestBuilder::build() && {
+  if (found_.size() > 1 && quiet_directories_) quieten_directories();
   if (found_.empty()) return fail(Code::failed_precondition, "a walk without a root");
   if (found_.size() >= kMost) return fail(Code::out_of_range, "the dataset has more entries than a manifest can hold");
   // Children of each directory, together and by name.

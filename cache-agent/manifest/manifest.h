@@ -20,6 +20,7 @@ enum EntryFlags : std::uint8_t {
   kOpaque = 1,   ///< the walking principal may not read it (a directory: may not list it)
   kUnknown = 2,  ///< not even its attributes could be read; shown root-owned, mode 000. Always with kOpaque
   kBlind = 4,    ///< a directory that may be entered but not listed: what is in it cannot be known. With kOpaque
+  kWindow = 8,   ///< a directory that stays the origin's own (excluded): what is in it is not looked at
 };
 
 /// Attributes of one entry as the origin reported them. Times are nanoseconds since the epoch.
@@ -53,6 +54,9 @@ struct FileMeta {
   bool operator==(const FileMeta&) const = default;
 };
 
+/// More directories that stay the origin's own than this cannot be shown in a job's view.
+inline constexpr std::size_t kMostWindows = 64;
+
 /// What is asked of a manifest without having it in memory.
 struct ManifestSummary {
   GenerationId generation;
@@ -62,9 +66,11 @@ struct ManifestSummary {
   std::uint64_t opaque = 0;
   std::uint64_t blind = 0;
   std::uint64_t outward_links = 0;
-  std::uint64_t allocated = 0;  ///< estimate of the disk space a replica needs
-  std::uint64_t blocks = 0;     ///< number of residency bits
-  bool is_file = false;         ///< the root is a regular file
+  std::uint64_t allocated = 0;         ///< estimate of the disk space a replica needs
+  std::uint64_t blocks = 0;            ///< number of residency bits
+  bool is_file = false;                ///< the root is a regular file
+  uid_t owner = 0;                     ///< of the root
+  std::vector<std::string> windows{};  ///< paths of directories that are the origin's own; of many the first only
   bool operator==(const ManifestSummary&) const = default;
 };
 
@@ -135,7 +141,10 @@ class EntrySink {
 class ManifestBuilder final : public EntrySink {
  public:
   /// `dataset_root` is the dataset's absolute path: links that leave it are counted.
-  explicit ManifestBuilder(std::string dataset_root) : dataset_root_(std::move(dataset_root)) {}
+  /// With `quiet_directories` a directory's times are those of the newest thing in it: what was left out of the tree
+  /// comes and goes without a trace.
+  explicit ManifestBuilder(std::string dataset_root, bool quiet_directories = false)
+      : dataset_root_(std::move(dataset_root)), quiet_directories_(quiet_directories) {}
   std::uint32_t add(std::uint32_t parent, WalkedEntry entry) override;
   [[nodiscard]] std::size_t size() const { return found_.size(); }
   /// out_of_range when there is more than a manifest can hold (2^32 - 1 entries, blocks or bytes of names);
@@ -147,7 +156,9 @@ class ManifestBuilder final : public EntrySink {
     WalkedEntry entry;
     std::uint32_t parent;
   };
+  void quieten_directories();
   std::string dataset_root_;
+  bool quiet_directories_;
   std::vector<Found> found_;
 };
 

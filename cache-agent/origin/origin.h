@@ -10,6 +10,7 @@
 
 #include "cache-agent/manifest/ids.h"
 #include "cache-agent/manifest/manifest.h"
+#include "common/patterns.h"
 #include "common/result.h"
 #include "common/units.h"
 
@@ -54,8 +55,9 @@ class Origin {
   /// opaque, not an error. Call it from a thread that is not one of the origin's own. permission_denied, not_found,
   /// invalid_argument (neither directory nor file, or reached through a symlink) concern the root and name path and
   /// user; unavailable when the storage fails; cancelled when asked to stop, even if the storage hangs.
-  [[nodiscard]] virtual Status walk(const Principal& as, const std::string& dataset, EntrySink& sink,
-                                    std::stop_token stop) = 0;
+  /// Files that match `exclude` are left out; directories are given as windows, and not listed.
+  [[nodiscard]] virtual Status walk(const Principal& as, const std::string& dataset, const Patterns& exclude,
+                                    EntrySink& sink, std::stop_token stop) = 0;
   /// May the principal read the dataset's root? Same errors as walk(); deadline_exceeded when the storage is silent.
   [[nodiscard]] virtual Status check_access(const Principal& as, const std::string& dataset,
                                             std::chrono::milliseconds limit) = 0;

@@ -156,9 +156,10 @@ class PosixFile final : public OriginFile {
 PosixOrigin::PosixOrigin(std::string name, std::string root, unsigned operations)
     : name_(std::move(name)), root_(std::move(root)), pool_(operations) {}
 
-Status PosixOrigin::walk(const Principal& as, const std::string& dataset, EntrySink& sink, std::stop_token stop) {
+Status PosixOrigin::walk(const Principal& as, const std::string& dataset, const Patterns& exclude, EntrySink& sink,
+                         std::stop_token stop) {
   // A walk decides whether a job may start, so it does not wait behind the reads of somebody's warm-up.
-  return walk_tree({root_, dataset, as, counters_}, sink, stop, [this, &as](std::function<void(Status)> task) {
+  return walk_tree({root_, dataset, as, counters_}, exclude, sink, stop, [this, &as](std::function<void(Status)> task) {
     pool_.post(as, Urgency::read_ahead, std::move(task));
   });
 }

@@ -17,7 +17,7 @@ class PosixOrigin final : public Origin {
 
   [[nodiscard]] const std::string& name() const override { return name_; }
   [[nodiscard]] const std::string& root() const override { return root_; }
-  [[nodiscard]] Status walk(const Principal& as, const std::string& dataset, EntrySink& sink,
+  [[nodiscard]] Status walk(const Principal& as, const std::string& dataset, const Patterns& exclude, EntrySink& sink,
                             std::stop_token stop) override;
   [[nodiscard]] Status check_access(const Principal& as, const std::string& dataset,
                                     std::chrono::milliseconds limit) override;

@@ -344,7 +344,8 @@ Result<WalkedEntry> look_at_root(const WalkContext& context) {
   return entry_of("", st);
 }
 
-Status walk_tree(const WalkContext& context, EntrySink& sink, const std::stop_token& stop, const Post& post) {
+Status walk_tree(const WalkContext& context, const Patterns& exclude, EntrySink& sink, const std::stop_token& stop,
+                 const Post& post) {
   const auto walk = std::make_shared<Walk>();
   walk->context = context;
   const auto tasks = std::make_shared<Tasks>(walk, post);
@@ -355,14 +356,21 @@ Status walk_tree(const WalkContext& context, EntrySink& sink, const std::stop_to
   });
   std::vector<std::string> paths{""};  // of directories by token; others stay empty
   const auto give = [&](std::uint32_t parent, WalkedEntry entry) {
-    const auto& a = entry.attributes;
-    const bool descend = a.type == EntryType::directory && (a.flags & kOpaque) == 0;
-    std::string path = descend ? (paths[parent].empty() ? entry.name : paths[parent] + "/" + entry.name) : "";
+    auto& a = entry.attributes;
+    const bool directory = a.type == EntryType::directory;
+    std::string path;
+    if ((directory || !exclude.empty()) && !entry.name.empty())
+      path = paths[parent].empty() ? entry.name : paths[parent] + "/" + entry.name;
+    if (!exclude.empty() && !path.empty() && exclude.match(path, directory)) {
+      if (!directory) return;
+      a.flags = kWindow | (a.flags & kUnknown);  // whoever may do what in it is the origin's business
+    }
+    const bool descend = directory && (a.flags & (kOpaque | kWindow)) == 0;
     const std::uint32_t token = sink.add(parent, std::move(entry));
     if (token >= paths.size()) paths.resize(token + 1);
     if (descend) {
       paths[token] = path;
-      tasks->list(token, std::move(path));
+      tasks->list(token, path);
     }
   };
 

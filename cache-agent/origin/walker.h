@@ -30,7 +30,8 @@ struct WalkContext {
 [[nodiscard]] EntryAttributes attributes_of(const struct stat& st);
 
 /// Walks with tasks given to `post`, handing entries to the sink from the calling thread.
-[[nodiscard]] Status walk_tree(const WalkContext& context, EntrySink& sink, const std::stop_token& stop,
+[[nodiscard]] Status walk_tree(const WalkContext& context, const Patterns& exclude, EntrySink& sink,
+                               const std::stop_token& stop,
                                const std::function<void(std::function<void(Status)>)>& post);
 
 }  // namespace atlas::agent

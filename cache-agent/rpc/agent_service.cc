@@ -1,5 +1,6 @@
 #include "cache-agent/rpc/agent_service.h"
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -10,11 +11,32 @@
 namespace atlas::agent {
 namespace {
 
+/// Settings that a newer controller has made are not half obeyed: what they say of grants and limits is left alone.
+DatasetPolicy policy_of(const std::string& text) {
+  return decode_policy(text).value_or(DatasetPolicy{});
+}
+
+SteadyTime time_of(std::int64_t age) {
+  return std::chrono::steady_clock::now() - std::chrono::milliseconds(std::max<std::int64_t>(0, age));
+}
+
+WarmOrder order_of(const v1::WarmRequest& in) {
+  WarmOrder order{from_wire(in.dataset()), from_wire(in.as()), from_wire(in.payer()),  Bytes{in.cache_limit()},
+                  in.revalidate(),         in.verify(),        policy_of(in.policy()), time_of(in.age()),
+                  in.settled_only(),       in.keep()};
+  order.only.patterns.assign(in.only().patterns().begin(), in.only().patterns().end());
+  order.only.files.assign(in.only().files().begin(), in.only().files().end());
+  order.only.metadata_only = in.only().metadata_only();
+  return order;
+}
+
 JobOrder order_of(const v1::PlanRequest& in) {
-  JobOrder order{from_wire(in.job()),    from_wire(in.as()), {}, in.reason(), std::chrono::milliseconds(in.waited()),
-                 Bytes{in.cache_limit()}};
+  JobOrder order{
+      from_wire(in.job()),     from_wire(in.as()),       {}, in.reason(), std::chrono::milliseconds(in.waited()),
+      Bytes{in.cache_limit()}, from_wire(in.on_change())};
   for (const auto& item : in.datasets())
-    order.datasets.push_back({from_wire(item.dataset()), GenerationId::of(item.generation())});
+    order.datasets.push_back({from_wire(item.dataset()), GenerationId::of(item.generation()), policy_of(item.policy()),
+                              time_of(item.age())});
   return order;
 }
 
@@ -48,10 +70,8 @@ grpc::ServerWriteReactor<v1::Progress>* AgentService::Warm(grpc::CallbackServerC
       auth_, ctx, "Agent.Warm", request,
       [this](Caller caller, const v1::WarmRequest& in, std::shared_ptr<ServerStream<v1::Progress>> stream) {
         if (auto ok = allow(caller); !ok) return stream->finish(ok);
-        const WarmOrder order{from_wire(in.dataset()), from_wire(in.as()), from_wire(in.payer()),
-                              Bytes{in.cache_limit()}, in.revalidate(),    in.verify()};
         node_.warm(
-            order, [stream](const WarmProgress& progress) { stream->write(atlas::to_wire(progress)); },
+            order_of(in), [stream](const WarmProgress& progress) { stream->write(atlas::to_wire(progress)); },
             [stream](Result<WarmProgress> last) {
               if (last) stream->write(atlas::to_wire(*last));
               stream->finish(last ? Status{} : Status(fail(std::move(last).error())));
@@ -77,8 +97,8 @@ grpc::ServerWriteReactor<v1::Progress>* AgentService::Survey(grpc::CallbackServe
       [this](Caller caller, const v1::SurveyRequest& in, std::shared_ptr<ServerStream<v1::Progress>> stream) {
         if (auto ok = allow(caller); !ok) return stream->finish(ok);
         workers_.post([this, in, stream] {
-          auto result =
-              node_.survey(from_wire(in.dataset()), from_wire(in.as()), std::chrono::milliseconds(in.limit()));
+          auto result = node_.survey(from_wire(in.dataset()), from_wire(in.as()), policy_of(in.policy()),
+                                     std::chrono::milliseconds(in.limit()));
           if (!result) return stream->finish(fail(std::move(result).error()));
           stream->write(atlas::to_wire(*result));
           stream->finish({});

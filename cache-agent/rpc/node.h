@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "common/dataset_policy.h"
 #include "common/identity.h"
+#include "common/request.h"
 #include "common/result.h"
 #include "common/units.h"
 
@@ -28,6 +30,14 @@ struct WarmOrder {
   Bytes cache_limit;        ///< 0 = as needed
   bool revalidate = false;  ///< walk even if a recent walk vouches for the generation
   bool verify = false;      ///< first compare all that is here of the dataset with its checksums
+  DatasetPolicy policy{};
+  SteadyTime asked{};         ///< when the job was submitted: an older walk may miss its user's own changes
+  bool settled_only = false;  ///< leave out what changed a moment ago, if an older generation is here
+  bool keep = false;          ///< an older version that is complete and that this user was shown will do
+  struct Part {
+    std::vector<std::string> patterns, files;
+    bool metadata_only = false;
+  } only{};  ///< nothing said = all of it
 };
 
 /// A job and what it reads, as the controller planned it.
@@ -37,11 +47,14 @@ struct JobOrder {
   struct Item {
     DatasetId dataset;
     GenerationId generation;  ///< none = the newest complete one
+    DatasetPolicy policy{};
+    SteadyTime asked{};  ///< as in WarmOrder
   };
   std::vector<Item> datasets;
   std::string reason;
   std::chrono::milliseconds waited{0};
   Bytes cache_limit{};  ///< bytes it may fill here, all datasets together; 0 = as needed
+  OnChange on_change = OnChange::refresh;
 };
 
 /// What a job read from, for its receipt.
@@ -82,7 +95,7 @@ class Node {
   virtual bool cancel_warm(const DatasetId& dataset, const Principal& as) = 0;
   /// Walks without copying, for `limit` at most. Blocks.
   [[nodiscard]] virtual Result<WarmProgress> survey(const DatasetId& dataset, const Principal& as,
-                                                    std::chrono::milliseconds limit) = 0;
+                                                    const DatasetPolicy& policy, std::chrono::milliseconds limit) = 0;
 
   /// Takes leases; answers what is here of each dataset, in order. Blocks.
   [[nodiscard]] virtual Result<std::vector<ReplicaInfo>> plan(const JobOrder& order) = 0;

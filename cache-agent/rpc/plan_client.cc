@@ -1,5 +1,7 @@
 #include "cache-agent/rpc/plan_client.h"
 
+#include <algorithm>
+
 #include "proto/client.h"
 #include "proto/convert.h"
 
@@ -14,11 +16,16 @@ Result<std::optional<JobOrder>> PlanClient::plan_of(std::uint32_t job_id, Steady
   ATLAS_ASSIGN(const v1::JobPlanReply reply,
                call(auth_, *stub_, &v1::Controller::Stub::JobPlan, "Controller.JobPlan", request, left, peer_));
   if (!reply.known()) return std::optional<JobOrder>();
-  JobOrder order{from_wire(reply.job()), from_wire(reply.as()),        {},
-                 reply.reason(),         milliseconds(reply.waited()), Bytes{reply.cache_limit()}};
+  JobOrder order{
+      from_wire(reply.job()),     from_wire(reply.as()),       {}, reply.reason(), milliseconds(reply.waited()),
+      Bytes{reply.cache_limit()}, from_wire(reply.on_change())};
+  const auto now = std::chrono::steady_clock::now();
   for (int i = 0; i < reply.datasets_size(); ++i)
-    order.datasets.push_back({from_wire(reply.datasets(i)),
-                              i < reply.generations_size() ? GenerationId::of(reply.generations(i)) : GenerationId{}});
+    order.datasets.push_back(
+        {from_wire(reply.datasets(i)),
+         i < reply.generations_size() ? GenerationId::of(reply.generations(i)) : GenerationId{},
+         i < reply.policies_size() ? decode_policy(reply.policies(i)).value_or(DatasetPolicy{}) : DatasetPolicy{},
+         i < reply.ages_size() ? now - milliseconds(std::max<std::int64_t>(0, reply.ages(i))) : now});
   return std::optional(std::move(order));
 }
 

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "cache-agent/store/replica_state.h"
+#include "cache-agent/store/swapped_users.h"
 #include "common/percent.h"
 
 namespace atlas::agent {
@@ -121,6 +122,14 @@ Result<UniqueFd> Replica::open_file(const Manifest& manifest, FileIndex file) co
 
 Result<FileMeta> Replica::meta_of(const Manifest& manifest, FileIndex file) const {
   return state_->tree.meta_of(manifest, file);
+}
+
+void Replica::keep_only_before(std::int64_t time) {
+  state_->kept_before.store(time, std::memory_order_relaxed);
+}
+
+bool Replica::keeps(const EntryAttributes& file) const {
+  return std::max(file.mtime, file.ctime) <= state_->kept_before.load(std::memory_order_relaxed);
 }
 
 bool Replica::has_room(Bytes more) const {
@@ -304,6 +313,10 @@ std::string Replica::why_not_viewable_for(const Principal& principal) const {
 Result<std::vector<UniqueFd>> Replica::mounts(int copies, MountFlags flags) const {
   if (state() != ReplicaState::complete)
     return fail(Code::failed_precondition, show(state_->dataset) + ": the replica is not complete");
+  UniqueFd mapping;
+  if (flags.swap) {
+    ATLAS_ASSIGN(mapping, swapped_users(flags.swap->owner, flags.swap->shown_as));
+  }
   std::vector<UniqueFd> mounts;
   for (int i = 0; i < copies; ++i) {
     UniqueFd fd(open_tree(state_->tree.directory(), "tree",
@@ -314,6 +327,10 @@ Result<std::vector<UniqueFd>> Replica::mounts(int copies, MountFlags flags) cons
                           (flags.noexec ? MOUNT_ATTR_NOEXEC : 0U);
     attributes.attr_clr = MOUNT_ATTR__ATIME;
     attributes.propagation = MS_PRIVATE;
+    if (mapping) {
+      attributes.attr_set |= MOUNT_ATTR_IDMAP;
+      attributes.userns_fd = static_cast<__u64>(mapping.get());
+    }
     if (mount_setattr(fd.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes) != 0)
       return fail_errno(errno, "mount_setattr " + state_->path + "/tree");
     mounts.push_back(std::move(fd));

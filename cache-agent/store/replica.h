@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -26,6 +27,11 @@ enum class Verify { no, yes };
 /// How a replica is mounted: always read-only, nosuid, nodev, noatime and private.
 struct MountFlags {
   bool noexec = false;  ///< when the origin is mounted noexec
+  /// What belongs to one user is shown as the other's, and the other way round.
+  struct Swap {
+    uid_t owner = 0, shown_as = 0;
+  };
+  std::optional<Swap> swap{};
 };
 
 /// One generation of one dataset in one tier of this node. Thread-safe. Partial until sealed; sealed replicas never
@@ -66,6 +72,10 @@ class Replica {
   [[nodiscard]] Result<UniqueFd> open_file(const Manifest& manifest, FileIndex file) const;
   /// Extended attributes of a file whose first block is resident. Blocks.
   [[nodiscard]] Result<FileMeta> meta_of(const Manifest& manifest, FileIndex file) const;
+  /// Is what a reader misses of this file to be kept? Not of one that changed after the time given last (nanoseconds
+  /// since the epoch): it may go on changing.
+  void keep_only_before(std::int64_t time);
+  [[nodiscard]] bool keeps(const EntryAttributes& file) const;
   /// May so much more be kept, as far as is known? Never blocks.
   [[nodiscard]] bool has_room(Bytes more) const;
   /// Makes directories, links and special files; before the first commit. May be repeated. Blocks.

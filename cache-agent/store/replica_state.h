@@ -1,6 +1,7 @@
 #pragma once
 #include <atomic>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -18,7 +19,7 @@ struct Replica::State {
   State(DatasetId dataset_id, ManifestSummary manifest_summary, std::string tier_name, std::string directory,
         std::string root, UniqueFd fd, BlockMap map)
       : dataset(std::move(dataset_id)),
-        summary(manifest_summary),
+        summary(std::move(manifest_summary)),
         tier(std::move(tier_name)),
         path(std::move(directory)),
         dataset_root(std::move(root)),
@@ -36,6 +37,7 @@ struct Replica::State {
   std::atomic<std::uint64_t> bytes_resident{0}, files_resident{0};
   Room room;                              ///< bytes that occupy the disk, roughly, and how many may
   std::atomic<std::uint64_t> charged{0};  ///< bytes of the tier's quota that it holds; changed by the store
+  std::atomic<std::int64_t> kept_before{std::numeric_limits<std::int64_t>::max()};
   /// Asked for more when data is written beyond what is charged; set by the store.
   std::function<Status(std::uint64_t more)> grow;
   mutable std::atomic<bool> flush_wanted{false};  ///< somebody reads what is not known to be on the disk

@@ -31,6 +31,8 @@ ManifestSummary summary_of(const ReplicaRow& row) {
   s.allocated = row.allocated;
   s.blocks = row.blocks;
   s.is_file = row.is_file;
+  s.windows = row.windows;
+  s.owner = row.generation.owner.value_or(0);
   return s;
 }
 
@@ -165,6 +167,44 @@ std::shared_ptr<Replica> Store::newest_complete(const DatasetId& dataset) const 
   return best == nullptr ? nullptr : best->replica;
 }
 
+std::shared_ptr<Replica> Store::newest_complete_for(const DatasetId& dataset, const std::string& principal) const {
+  const std::lock_guard lock(mutex_);
+  const Held* best = nullptr;
+  for (auto it = replicas_.lower_bound({dataset, {}}); it != replicas_.end() && it->first.first == dataset; ++it) {
+    const auto& held = it->second;
+    if (held.replica->state() != ReplicaState::complete || (best != nullptr && held.observed <= best->observed))
+      continue;
+    const auto& state = held.replica->internals();
+    const std::lock_guard inner(state.mutex);
+    if (state.vouchers.contains(principal)) best = &held;
+  }
+  return best == nullptr ? nullptr : best->replica;
+}
+
+void Store::prefer(const DatasetId& dataset, const std::string& tier) {
+  const std::lock_guard lock(mutex_);
+  if (tier.empty()) {
+    preferred_.erase(dataset);
+  } else {
+    preferred_[dataset] = tier;
+  }
+}
+
+std::string Store::preferred(const DatasetId& dataset) const {
+  const std::lock_guard lock(mutex_);
+  const auto wanted = preferred_.find(dataset);
+  return wanted == preferred_.end() ? "" : wanted->second;
+}
+
+/// The preferred one first.
+std::vector<Store::Tier*> Store::tiers_for(const DatasetId& dataset) const {
+  std::vector<Tier*> out;
+  for (const auto& tier : tiers_) out.push_back(tier.get());
+  std::stable_partition(out.begin(), out.end(),
+                        [wanted = preferred(dataset)](const Tier* tier) { return tier->options.name == wanted; });
+  return out;
+}
+
 Result<Reservation> Store::reserve(const DatasetId& dataset, const ManifestSummary& summary) {
   const std::uint64_t whole = summary.allocated + overhead_of(summary);
   if (const auto here = find(dataset, summary.generation)) {
@@ -173,10 +213,15 @@ Result<Reservation> Store::reserve(const DatasetId& dataset, const ManifestSumma
     ATLAS_TRY(make_room(*tier_named(here->tier()), need));
     return Reservation(*this, here->tier(), Bytes{need});
   }
-  for (const auto& tier : tiers_)
+  const auto tiers = tiers_for(dataset);
+  // What others need no more makes way for it in the tier that it was settled for; elsewhere only if all are full.
+  if (tiers.front()->state == "ok" && tiers.front()->options.name == preferred(dataset) &&
+      make_room(*tiers.front(), whole))
+    return Reservation(*this, tiers.front()->options.name, Bytes{whole});
+  for (auto* tier : tiers)
     if (tier->state == "ok" && try_take(*tier, whole)) return Reservation(*this, tier->options.name, Bytes{whole});
   std::string why;
-  for (const auto& tier : tiers_) {
+  for (auto* tier : tiers) {
     Status made = tier->state == "ok"
                       ? make_room(*tier, whole)
                       : Status(fail(Code::unavailable, "tier " + tier->options.name + " is " + tier->state));
@@ -195,7 +240,7 @@ Result<Reservation> Store::reserve_some(const DatasetId& dataset, const Manifest
   const auto here = find(dataset, summary.generation);
   const std::uint64_t have = here ? here->internals().charged.load() : 0;
   std::string why;
-  for (const auto& tier : tiers_) {
+  for (auto* tier : tiers_for(dataset)) {
     if (here ? tier->options.name != here->tier() : tier->state != "ok") continue;
     const std::uint64_t need = wanted > have ? wanted - have : 0;
     const std::uint64_t enough = least > have ? least - have : 0;
@@ -323,6 +368,7 @@ Status Store::put(const Key& key) {
     row.blocks = s.blocks;
     row.allocated = s.allocated;
     row.is_file = s.is_file;
+    row.windows = s.windows;
     const std::lock_guard inner(it->second.replica->internals().mutex);
     const auto& vouchers = it->second.replica->internals().vouchers;
     row.vouchers.assign(vouchers.begin(), vouchers.end());
@@ -421,7 +467,8 @@ ReplicaInfo Store::describe(const Held& held) const {
   const auto& s = held.replica->summary();
   ReplicaInfo out;
   out.dataset = held.replica->dataset();
-  out.generation = {s.generation, Bytes{s.bytes}, s.files, s.entries, s.opaque, s.outward_links, held.observed};
+  out.generation = {s.generation, Bytes{s.bytes},  s.files,       s.entries,
+                    s.opaque,     s.outward_links, held.observed, s.owner};
   out.state = held.replica->state();
   out.bytes_resident = held.replica->bytes_resident();
   out.files_resident = held.replica->files_resident();

@@ -86,6 +86,12 @@ class Store {
   /// The most recently observed complete replica.
   [[nodiscard]] std::shared_ptr<Replica> newest_complete(const DatasetId& dataset) const;
 
+  /// Same, of those that a walk of this principal (key_of()) has shown.
+  [[nodiscard]] std::shared_ptr<Replica> newest_complete_for(const DatasetId& dataset,
+                                                             const std::string& principal) const;
+  /// What is not here yet of the dataset goes to this tier, if there is one of that name with room; "" = to any.
+  void prefer(const DatasetId& dataset, const std::string& tier);
+
   /// Room for a generation that is not here yet (or for the rest of it), in the first tier that has it free, else in
   /// the first that has it after evicting what nobody needs, least recently used first. resource_exhausted says what is
   /// in the way. Blocks while evicting.
@@ -154,6 +160,8 @@ class Store {
                                          const GenerationId& generation) const;
   [[nodiscard]] Status put(const Key& key);
   [[nodiscard]] Status grow(const Key& key, std::uint64_t more);
+  [[nodiscard]] std::string preferred(const DatasetId& dataset) const;
+  [[nodiscard]] std::vector<Tier*> tiers_for(const DatasetId& dataset) const;
   [[nodiscard]] bool try_take(Tier& tier, std::uint64_t need);
   [[nodiscard]] std::uint64_t take_most(Tier& tier, std::uint64_t least, std::uint64_t most);
   [[nodiscard]] Status make_room(Tier& tier, std::uint64_t need);
@@ -176,6 +184,7 @@ class Store {
   mutable std::mutex mutex_;  ///< guards what follows; taken before a replica's own mutex, never held over disk work
   std::map<Key, Held> replicas_;
   std::set<DatasetId> pins_;
+  std::map<DatasetId, std::string> preferred_;
   std::uint64_t trash_count_ = 0;
 };
 

@@ -20,6 +20,7 @@ AttachAnswer planned(const JobViews& job) {
   for (const auto& view : job.views) hoped.push_back({view.dataset, bool(view.mount), view.reason});
   answer.cache_state = cache_state(job, hoped);
   answer.announcement = announcement(job, hoped);
+  answer.refused = job.refused;
   return answer;
 }
 
@@ -96,6 +97,7 @@ Result<AttachAnswer> AttachService::settled(std::uint32_t job_id) const {
     answer.known = true;
     answer.cache_state = job->second.outcome->cache_state;
     answer.announcement = job->second.outcome->announcement;
+    answer.refused = job->second.views.refused;
     has_namespace = answer.has_mounts = job->second.outcome->has_namespace;
     attempt = attempt_of(job->second.views);
   }

@@ -27,6 +27,7 @@ struct AttachAnswer {
   bool has_mounts = false;  ///< prepare: there is something to mount
   std::string cache_state;  ///< final once something was attached, else as planned
   std::string announcement;
+  std::string refused;             ///< the job must not start: why
   UniqueFd ns;                     ///< attach, hold, enter: the job's namespace
   std::vector<PlannedView> views;  ///< attach: all of the job; those that have `mount`: one descriptor each in `mounts`
   std::vector<UniqueFd> mounts;

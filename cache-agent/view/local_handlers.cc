@@ -48,6 +48,7 @@ v1::LocalReply reply_of(const AttachAnswer& answer) {
   reply.set_known(answer.known);
   reply.set_cache_state(answer.cache_state);
   reply.set_announcement(answer.announcement);
+  reply.set_refused(printable(answer.refused));
   reply.set_namespace_held(bool(answer.ns));
   std::size_t room = kLockFileBytes;
   for (const auto& view : answer.views) {
@@ -58,6 +59,8 @@ v1::LocalReply reply_of(const AttachAnswer& answer) {
     wire.set_state(state_of(view.state));
     wire.set_has_mount(bool(view.mount));
     if (view.mount) add_lock_files(view.lock_files, room, wire);
+    wire.set_granted(view.granted);
+    for (const auto& window : view.windows) wire.add_windows(window);
   }
   reply.set_has_mounts(answer.has_mounts || !answer.mounts.empty());
   return reply;

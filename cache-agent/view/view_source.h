@@ -20,6 +20,9 @@ struct PlannedView {
   Bytes size;                                 ///< of the generation, 0 = not known
   Bytes resident{};                           ///< of a partial one: what is here already
   std::string reason;                         ///< when there is nothing to mount: why, one sentence
+  std::string refused{};                      ///< why the job's user does not want it to start; "" = he does
+  std::vector<std::string> windows{};         ///< directories of it that stay the origin's own
+  bool granted = false;                       ///< shared with the user's group: the mount gives what the owner may read
   std::function<Result<UniqueFd>()> mount{};  ///< a new detached read-only mount; empty = the job reads the origin
   std::vector<std::string> lock_files{};      ///< below its path: what readers of databases must be able to lock
 };
@@ -29,6 +32,7 @@ struct JobViews {
   JobKey job;
   Principal as;
   std::vector<PlannedView> views;
+  std::string refused{};                ///< why its user does not want it to start
   std::string reason;                   ///< why the job is where it is, one sentence
   std::chrono::milliseconds waited{0};  ///< how long it was held back for the cache
 };

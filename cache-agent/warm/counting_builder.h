@@ -1,6 +1,7 @@
 #pragma once
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "cache-agent/manifest/manifest.h"
@@ -10,10 +11,12 @@ namespace atlas::agent {
 /// Makes a manifest and says meanwhile how much has been seen. Private to warm/.
 class CountingBuilder final : public EntrySink {
  public:
-  CountingBuilder(std::string root, std::atomic<std::uint64_t>& seen) : builder_(std::move(root)), seen_(seen) {}
+  CountingBuilder(std::string root, bool quiet_directories, std::atomic<std::uint64_t>& seen)
+      : builder_(std::move(root), quiet_directories), seen_(seen) {}
   std::uint32_t add(std::uint32_t parent, WalkedEntry entry) override {
     seen_.fetch_add(1, std::memory_order_relaxed);
     const auto& a = entry.attributes;
+    if (builder_.size() == 0) owner = a.uid;
     if (a.type == EntryType::file && (a.flags & kOpaque) == 0) {
       ++files;
       bytes += a.size;
@@ -25,6 +28,7 @@ class CountingBuilder final : public EntrySink {
     return std::make_shared<const Manifest>(std::move(manifest));
   }
   std::uint64_t files = 0, bytes = 0;
+  std::optional<std::uint32_t> owner;  ///< of the root
 
  private:
   ManifestBuilder builder_;

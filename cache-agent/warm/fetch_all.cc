@@ -2,6 +2,7 @@
 #include <condition_variable>
 
 #include "cache-agent/origin/origin.h"
+#include "cache-agent/warm/chosen.h"
 #include "cache-agent/warm/warm_engine.h"
 #include "cache-agent/warm/warm_up.h"
 #include "common/percent.h"
@@ -94,7 +95,7 @@ Status read_metas(Origin& origin, const std::string& dataset, const Manifest& ma
 }  // namespace
 
 Status WarmEngine::fetch_all(WarmUp& up, const std::shared_ptr<Replica>& replica, const Manifest& manifest,
-                             std::map<FileIndex, FileMeta>& metas) {
+                             const Chosen& chosen, std::map<FileIndex, FileMeta>& metas) {
   const auto window = std::make_shared<Window>(options_.window, up.stop.get_token());
   const std::stop_callback wake(up.stop.get_token(), [window] { window->wake(); });
   const auto found = std::make_shared<Metas>();
@@ -122,7 +123,7 @@ Status WarmEngine::fetch_all(WarmUp& up, const std::shared_ptr<Replica>& replica
       batch.push_back(i);
       if (batch.size() == kMetasPerTask) send_batch();
     }
-    if (entry.blocks == 0) continue;
+    if (entry.blocks == 0 || !chosen.contains(i, entry.attributes)) continue;
     const std::uint64_t size = entry.attributes.size;
     const std::uint64_t unit =
         size <= fetcher_.chunk().count ? std::max<std::uint64_t>(1, size) : fetcher_.chunk().count;

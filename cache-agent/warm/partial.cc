@@ -13,24 +13,18 @@ constexpr std::size_t kLentInTime = 100'000;
 
 }  // namespace
 
-/// What a recent walk of this principal has shown; nullptr when there is none. mutex_ is held.
-std::shared_ptr<const Manifest> WarmEngine::known(const Walker& walker) {
-  const auto it = vouches_.find(walker);
-  if (it == vouches_.end() || it->second.when < clock_.now() - options_.revalidate) return nullptr;
-  return it->second.manifest;
-}
-
 /// Walks, and tells those who wait. `walk` is in walks_.
 WarmEngine::WalkResult WarmEngine::lead(const Walker& walker, const Principal& as, const std::shared_ptr<Walk>& walk,
                                         std::atomic<std::uint64_t>& seen) {
   const auto& dataset = walker.first;
   const auto go = [&]() -> WalkResult {
-    CountingBuilder builder(absolute(dataset), seen);
-    ATLAS_TRY(origins_.at(dataset.origin)->walk(as, dataset.path, builder, walk->stop.get_token()));
+    const Patterns exclude = excluded(dataset);
+    CountingBuilder builder(absolute(dataset), !exclude.empty(), seen);
+    ATLAS_TRY(origins_.at(dataset.origin)->walk(as, dataset.path, exclude, builder, walk->stop.get_token()));
     return builder.build();
   };
   WalkResult result = go();
-  if (result) remember(dataset, as, *result);
+  if (result) remember(dataset, as, *result, walk->began);
   {
     const std::lock_guard lock(mutex_);
     walk->result = result;
@@ -49,9 +43,10 @@ Result<std::shared_ptr<const Manifest>> WarmEngine::walk(WarmUp& up, bool fresh)
     std::shared_ptr<Walk> walk;
     {
       std::unique_lock lock(mutex_);
-      if (const auto manifest = fresh ? nullptr : known(walker)) {
-        up.describe(manifest->summary(), vouches_.at(walker).wall);
-        return manifest;
+      const auto vouch = fresh ? std::nullopt : known(walker, request.asked);
+      if (vouch && vouch->manifest) {
+        up.describe(vouch->manifest->summary(), vouch->wall);
+        return vouch->manifest;
       }
       auto& slot = walks_[walker];
       if (slot) {
@@ -64,6 +59,7 @@ Result<std::shared_ptr<const Manifest>> WarmEngine::walk(WarmUp& up, bool fresh)
       }
       walk = slot = std::make_shared<Walk>();
       walk->led = true;
+      walk->began = clock_.now();
     }
     const std::stop_callback stop(up.stop.get_token(), [&] { walk->stop.request_stop(); });
     ATLAS_ASSIGN(auto manifest, lead(walker, request.as, walk, up.entries_seen));
@@ -109,42 +105,61 @@ Result<std::shared_ptr<Replica>> WarmEngine::open_replica(const DatasetId& datas
   return replica;
 }
 
-Result<std::shared_ptr<const Manifest>> WarmEngine::observe(const DatasetId& dataset, const Principal& as,
-                                                            SteadyTime deadline) {
+Result<WarmEngine::Seen> WarmEngine::observe(const DatasetId& dataset, const Principal& as, SteadyTime deadline,
+                                             const Asked& asked) {
   ATLAS_TRY(check(dataset));
   if (!origins_.contains(dataset.origin))
     return fail(Code::not_found, "origin '" + dataset.origin + "' is not configured on node " + options_.node);
   const Principal who = with_groups(as);
   const Walker walker{dataset, key_of(who)};
+  if (const auto generation = kept(walker, asked)) return Seen{*generation, nullptr};
   std::unique_lock lock(mutex_);
-  if (stopping_) return fail(Code::unavailable, "the agent of node " + options_.node + " is stopping");
-  if (auto manifest = known(walker)) return manifest;
-  auto& slot = walks_[walker];
-  const auto walk = slot ? slot : slot = std::make_shared<Walk>();
-  if (!std::exchange(walk->led, true)) {
-    ++active_;
-    runners_.post([this, walker, who, walk] {
-      std::atomic<std::uint64_t> seen{0};
-      static_cast<void>(lead(walker, who, walk, seen));  // told to those who wait
-      const std::lock_guard over(mutex_);
-      if (--active_ == 0) idle_.notify_all();
-    });
+  for (;;) {
+    if (stopping_) return fail(Code::unavailable, "the agent of node " + options_.node + " is stopping");
+    if (const auto vouch = known(walker, asked)) return Seen{vouch->generation, vouch->manifest};
+    auto& slot = walks_[walker];
+    const auto walk = slot ? slot : slot = std::make_shared<Walk>();
+    if (!std::exchange(walk->led, true)) {
+      walk->began = clock_.now();
+      ++active_;
+      runners_.post([this, walker, who, walk] {
+        std::atomic<std::uint64_t> seen{0};
+        static_cast<void>(lead(walker, who, walk, seen));  // told to those who wait
+        const std::lock_guard over(mutex_);
+        if (--active_ == 0) idle_.notify_all();
+      });
+    }
+    if (!changed_.wait_until(lock, deadline, [&] { return walk->result.has_value(); }))
+      return fail(Code::deadline_exceeded, "its files are still being listed");
+    if (!*walk->result) return fail(walk->result->error());
+    // One that had begun before it was asked for may have missed something: then the next one does not.
+    if (walk->began >= asked.when) return Seen{(**walk->result)->summary().generation, **walk->result};
   }
-  if (!changed_.wait_until(lock, deadline, [&] { return walk->result.has_value(); }))
-    return fail(Code::deadline_exceeded, "its files are still being listed");
-  return *walk->result;
 }
 
 Result<std::shared_ptr<Replica>> WarmEngine::open_partial(const DatasetId& dataset, const Principal& as, Bytes most,
-                                                          SteadyTime deadline) {
-  ATLAS_ASSIGN(const auto manifest, observe(dataset, as, deadline));
+                                                          SteadyTime deadline, const Asked& asked) {
+  ATLAS_ASSIGN(auto seen, observe(dataset, as, deadline, asked));
   const Principal who = with_groups(as);
-  auto replica = store_.find(dataset, manifest->summary().generation);
+  auto replica = store_.find(dataset, seen.generation);
   const bool complete = replica && replica->state() == ReplicaState::complete;
+  if (!complete && !seen.manifest && replica) {
+    if (auto stored = replica->manifest()) seen.manifest = std::move(*stored);
+  }
+  if (!complete && !seen.manifest) {
+    ATLAS_ASSIGN(seen, observe(dataset, as, deadline, {clock_.now()}));
+  }
   if (!complete) {
     replica.reset();  // so that making room sees it as it is
-    ATLAS_ASSIGN(replica, open_replica(dataset, manifest, most));
+    const Bytes limit = policy_of(dataset).cache;
+    if (limit.count != 0 && limit.count < seen.manifest->summary().bytes)
+      most = most.count == 0 ? limit : std::min(most, limit);
+    ATLAS_ASSIGN(replica, open_replica(dataset, seen.manifest, most));
     ATLAS_TRY(replica->prepare());
+    WarmRequest reading;
+    reading.dataset = dataset;
+    reading.settled_only = true;
+    replica->keep_only_before(unsettled_since(reading, replica->generation()));
   }
   ATLAS_TRY(store_.vouch(*replica, who, clock_.wall()));
   if (const auto why = replica->why_not_viewable_for(who); !why.empty()) return fail(Code::failed_precondition, why);

@@ -1,9 +1,11 @@
 #include "cache-agent/warm/warm_engine.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "cache-agent/origin/reader_pool.h"
+#include "cache-agent/warm/chosen.h"
 #include "cache-agent/warm/counting_builder.h"
 #include "cache-agent/warm/warm_up.h"
 #include "common/percent.h"
@@ -14,6 +16,7 @@ namespace {
 /// A dataset that changes while it is cached is looked at again so often; then the warm-up fails.
 constexpr int kAttempts = 3;
 constexpr unsigned kFrontThreads = 4;
+constexpr std::chrono::minutes kLongestWalk{10};
 
 /// What has gone wrong without words (memory, most likely) is the end of one warm-up, not of the agent.
 template <class Work>
@@ -36,6 +39,8 @@ WarmEngine::WarmEngine(const std::vector<Origin*>& origins, Store& store, Fetche
       runners_(options_.runners),
       front_(kFrontThreads) {
   for (Origin* origin : origins) origins_[origin->name()] = origin;
+  if (auto policies = store_.database().policies()) policies_ = std::move(*policies);
+  for (const auto& [dataset, policy] : policies_) store_.prefer(dataset, policy.tier);
 }
 
 WarmEngine::~WarmEngine() {
@@ -88,7 +93,7 @@ void WarmEngine::admit(const WarmRequest& request, const OnProgress& progress, c
 }
 
 WarmEngine::Running WarmEngine::key_of_request(const WarmRequest& request) {
-  return {request.dataset, key_of(request.as), request.cache_limit.count};
+  return {request.dataset, key_of(request.as), request.cache_limit.count, request.only};
 }
 
 void WarmEngine::tick(const std::weak_ptr<WarmUp>& weak) {
@@ -126,7 +131,18 @@ Result<bool> WarmEngine::attempt(const std::shared_ptr<WarmUp>& up, bool fresh_w
     if (complete) return true;
   }
   up->enter(WarmPhase::walking, clock_.now());
-  ATLAS_ASSIGN(const auto manifest, walk(*up, fresh_walk || up->request.revalidate));
+  const auto owner = granted_by(up->request.dataset, up->request.as);
+  if (owner) {
+    ATLAS_ASSIGN(const bool there, granted(*up, *owner));
+    if (there) return true;
+  }
+  auto walked = walk(*up, fresh_walk || up->request.revalidate);
+  if (!walked && owner && walked.error().code == Code::permission_denied)
+    return fail(Code::failed_precondition,
+                show(up->request.dataset) + " is shared with a group of " + show(up->request.as) +
+                    ", but not all that its owner has now is on node " + options_.node + ": the owner can warm it");
+  if (!walked) return fail(walked.error());
+  const auto manifest = std::move(*walked);
   const auto key = std::pair(up->request.dataset, manifest->summary().generation);
   {
     const std::lock_guard lock(mutex_);
@@ -160,47 +176,41 @@ Result<bool> WarmEngine::attempt(const std::shared_ptr<WarmUp>& up, bool fresh_w
 /// closed, or changed, since.
 Result<bool> WarmEngine::already_complete(WarmUp& up) {
   const auto& request = up.request;
-  GenerationId generation;
-  WallTime seen{};
-  {
+  const Walker walker{request.dataset, key_of(request.as)};
+  std::optional<GenerationId> generation = kept(walker, request.asked);
+  WallTime seen = clock_.wall();
+  if (!generation) {
     const std::lock_guard lock(mutex_);
     forget_old_walks();
-    const auto vouch = vouches_.find({request.dataset, key_of(request.as)});
-    if (vouch == vouches_.end()) return false;
-    generation = vouch->second.generation;
-    seen = vouch->second.wall;
+    const auto vouch = known(walker, request.asked);
+    if (!vouch) return false;
+    generation = vouch->generation;
+    seen = vouch->wall;
   }
-  const auto replica = store_.find(request.dataset, generation);
+  const auto replica = store_.find(request.dataset, *generation);
   if (!replica || !replica->mountable_for(request.as)) return false;
   up.describe(replica->summary(), seen);
   store_.touch(*replica);
   return true;
 }
 
-/// mutex_ is held.
-void WarmEngine::forget_old_walks() {
-  const SteadyTime oldest = clock_.now() - options_.revalidate;
-  std::erase_if(vouches_, [&](const auto& item) { return item.second.when < oldest; });
-}
-
-void WarmEngine::remember(const DatasetId& dataset, const Principal& as,
-                          const std::shared_ptr<const Manifest>& manifest) {
-  const std::lock_guard lock(mutex_);
-  const auto expire = [this] {
-    const std::lock_guard timer_lock(mutex_);
-    forget_old_walks();
-  };
-  vouches_[{dataset, key_of(as)}] = {
-      manifest->summary().generation,
-      clock_.now(),
-      clock_.wall(),
-      manifest->summary().opaque != 0,
-      manifest,
-      front_.post_at(clock_.now() + options_.revalidate + std::chrono::milliseconds(1), expire)};
+/// A dataset that is shared with this principal: is all that its owner has now here?
+Result<bool> WarmEngine::granted(WarmUp& up, const Principal& owner) {
+  const auto& request = up.request;
+  const auto seen = observe(request.dataset, owner, clock_.now() + kLongestWalk, request.asked);
+  const auto replica = seen ? store_.find(request.dataset, seen->generation) : nullptr;
+  if (!replica || !replica->mountable_for(owner)) return false;
+  up.describe(replica->summary(), clock_.wall());
+  store_.touch(*replica);
+  return true;
 }
 
 Status WarmEngine::check_limit(const WarmUp& up, const ManifestSummary& summary) {
   const auto& request = up.request;
+  if (const Bytes most = policy_of(request.dataset).cache; most.count != 0 && summary.bytes > most.count)
+    return fail(Code::resource_exhausted, show(request.dataset) + " needs " + format_size(Bytes{summary.bytes}) +
+                                              " of cache, but its settings allow " + format_size(most) +
+                                              " on a node (atlasctl dataset show)");
   if (request.cache_limit.count == 0) return {};
   const std::lock_guard lock(mutex_);
   auto& filled = filled_[request.payer.job_id];
@@ -231,17 +241,26 @@ Status WarmEngine::fill(WarmUp& up, const std::shared_ptr<const Manifest>& manif
     store_.touch(*replica);
     return {};
   }
-  ATLAS_TRY(check_limit(up, summary));
-  replica.reset();  // so that making room sees it as it is
-  ATLAS_ASSIGN(replica, open_replica(request.dataset, manifest, std::nullopt));
+  const Chosen chosen(request.only, *manifest, unsettled_since(request, summary.generation));
+  if (!chosen.picky()) ATLAS_TRY(check_limit(up, summary));
+  const Bytes have = replica ? replica->bytes_resident() : Bytes{};  // of a part that was warmed before
+  replica.reset();                                                   // so that making room sees it as it is
+  const std::optional<Bytes> most = chosen.picky() ? std::optional(have + chosen.bytes()) : std::nullopt;
+  ATLAS_ASSIGN(replica, open_replica(request.dataset, manifest, most));
   up.fill_into(replica);
   up.enter(WarmPhase::fetching, clock_.now());
   std::map<FileIndex, FileMeta> metas;
   Status status = replica->prepare();
   bool ours = true;  // what fails is our disk, not the origin
   if (status) {
-    status = fetch_all(up, replica, *manifest, metas);  // the replica itself reports what it cannot write
+    status = fetch_all(up, replica, *manifest, chosen, metas);  // the replica itself reports what it cannot write
     ours = status.has_value();
+  }
+  if (status && replica->files_resident() != summary.files) {
+    up.skipped = summary.files - replica->files_resident();
+    ATLAS_TRY(store_.vouch(*replica, request.as, clock_.wall()));
+    store_.settle(replica);
+    return {};
   }
   if (status) {
     up.enter(WarmPhase::sealing, clock_.now());
@@ -249,10 +268,37 @@ Status WarmEngine::fill(WarmUp& up, const std::shared_ptr<const Manifest>& manif
   }
   if (status) status = store_.vouch(*replica, request.as, clock_.wall());
   if (status) status = store_.complete(replica);
-  if (status) return {};
+  if (status) {
+    trim(*replica);
+    return {};
+  }
   if (ours) store_.note_failure(replica->tier(), status.error());
   up.fill_into(nullptr);
   return settle(request.dataset, std::move(replica), status);
+}
+
+/// What changed later is left out: it would be copied for each job anew as long as it goes on changing. A dataset that
+/// is seen for the first time is copied whole.
+std::int64_t WarmEngine::unsettled_since(const WarmRequest& request, const GenerationId& generation) const {
+  constexpr auto kNothing = std::numeric_limits<std::int64_t>::max();
+  if (!request.settled_only || options_.settle.count() == 0) return kNothing;
+  const auto older = store_.newest_complete(request.dataset);
+  if (!older || older->generation() == generation) return kNothing;
+  return (clock_.wall() - options_.settle).time_since_epoch().count();
+}
+
+/// Older generations go when the settings of the dataset leave them no room.
+void WarmEngine::trim(const Replica& newest) {
+  const Bytes most = policy_of(newest.dataset()).cache;
+  if (most.count == 0) return;
+  Bytes total;
+  std::vector<GenerationId> others;
+  for (const auto& replica : store_.replicas_of(newest.dataset())) {
+    total += replica->bytes_resident();
+    if (replica.get() != &newest) others.push_back(replica->generation());
+  }
+  for (const auto& other : others)
+    if (total > most) total -= std::min(total, store_.evict(newest.dataset(), other).bytes);  // in use: it stays
 }
 
 /// What a failed warm-up leaves: on a disk that is full or bad nothing, otherwise what the next one goes on from. What
@@ -271,7 +317,7 @@ bool WarmEngine::cancel(const DatasetId& dataset, const Principal& as) {
   const std::string who = key_of(with_groups(as));
   const std::lock_guard lock(mutex_);
   bool any = false;
-  for (auto it = running_.lower_bound({dataset, who, 0});
+  for (auto it = running_.lower_bound({dataset, who, 0, {}});
        it != running_.end() && std::get<0>(it->first) == dataset && std::get<1>(it->first) == who; ++it)
     if (!it->second->stop.stop_requested()) any = it->second->stop.request_stop();
   return any;
@@ -286,15 +332,17 @@ Result<WarmProgress> WarmEngine::survey(const DatasetId& dataset, const Principa
   const Principal who = with_groups(as);
   WarmUp up({dataset, who, {}, {}, false}, options_.node);
   WarmProgress out;
-  CountingBuilder builder(absolute(dataset), up.entries_seen);
+  const Patterns exclude = excluded(dataset);
+  CountingBuilder builder(absolute(dataset), !exclude.empty(), up.entries_seen);
+  const auto began = clock_.now();
   TimerHandle timer;
   if (limit.count() > 0)
     timer = front_.post_at(clock_.now() + limit, [stop = up.stop]() mutable { stop.request_stop(); });
-  const Status walked = origin->second->walk(who, dataset.path, builder, up.stop.get_token());
+  const Status walked = origin->second->walk(who, dataset.path, exclude, builder, up.stop.get_token());
   if (!walked && walked.error().code != Code::cancelled) return fail(walked.error());
   if (walked) {
     ATLAS_ASSIGN(const auto manifest, builder.build());
-    remember(dataset, who, manifest);
+    remember(dataset, who, manifest, began);
     up.describe(manifest->summary(), clock_.wall());
     out = up.snapshot(clock_.now());
     if (const auto replica = store_.find(dataset, manifest->summary().generation)) {
@@ -313,6 +361,7 @@ Result<WarmProgress> WarmEngine::survey(const DatasetId& dataset, const Principa
     out.generation.entries = up.entries_seen;
     out.message = "an estimate: the walk was not finished within " + format_duration(limit);
   }
+  out.generation.owner = builder.owner;
   out.phase = WarmPhase::complete;
   return out;
 }
@@ -320,7 +369,7 @@ Result<WarmProgress> WarmEngine::survey(const DatasetId& dataset, const Principa
 bool WarmEngine::expects(const DatasetId& dataset, const GenerationId& generation) const {
   const std::lock_guard lock(mutex_);
   if (filling_.contains({dataset, generation})) return true;
-  for (auto it = running_.lower_bound({dataset, "", 0}); it != running_.end() && std::get<0>(it->first) == dataset;
+  for (auto it = running_.lower_bound({dataset, "", 0, {}}); it != running_.end() && std::get<0>(it->first) == dataset;
        ++it) {
     const auto found = it->second->generation();
     if (found.empty() || found == generation) return true;

@@ -16,11 +16,28 @@
 #include "cache-agent/fetch/fetcher.h"
 #include "cache-agent/origin/origin.h"
 #include "cache-agent/store/store.h"
+#include "common/dataset_policy.h"
 #include "common/identity.h"
+#include "common/patterns.h"
 #include "common/result.h"
 #include "common/units.h"
 
 namespace atlas::agent {
+
+/// A part of a dataset; nothing said = all of it.
+struct Selection {
+  std::vector<std::string> patterns;  ///< files that match one, or lie below a directory that does
+  std::set<std::string> files;        ///< paths below the root
+  bool metadata_only = false;         ///< names and attributes, no data
+  [[nodiscard]] bool all() const { return patterns.empty() && files.empty() && !metadata_only; }
+  auto operator<=>(const Selection&) const = default;
+};
+
+/// When a job asked for a dataset, and what will do.
+struct Asked {
+  SteadyTime when{};  ///< a walk that began before may miss the user's own changes
+  bool keep = false;  ///< an older version that is complete is good enough
+};
 
 /// A warm-up as it is asked for.
 struct WarmRequest {
@@ -29,18 +46,26 @@ struct WarmRequest {
   JobKey payer;
   Bytes cache_limit;        ///< bytes the payer may fill here, all datasets together; 0 = as needed
   bool revalidate = false;  ///< walk even if a recent walk vouches for the generation
+  Asked asked{};
+  bool settled_only = false;  ///< leave out what changed within WarmOptions::settle, if an older generation is here
+  Selection only{};
 };
 
 struct WarmOptions {
   std::string node;
-  std::chrono::milliseconds revalidate{60'000};   ///< how long a walk vouches for what it saw
-  std::chrono::milliseconds tick{400};            ///< between progress messages
-  std::chrono::milliseconds access_limit{2'000};  ///< the most a check of the root may take
-  unsigned runners = 32;                          ///< warm-ups under way; further ones wait their turn
-  unsigned window = 96;                           ///< fetches asked for ahead, so that the origin's pool never runs dry
+  std::chrono::milliseconds revalidate{60'000};  ///< how long a walk vouches for what it saw
+  /// Of a tree whose walk takes longer, a walk vouches for jobs that were submitted after it began, too.
+  std::chrono::milliseconds brief_walk{2'000};
+  std::chrono::milliseconds settle{0};                        ///< what changed more recently may go on changing
+  std::map<std::string, std::vector<std::string>> exclude{};  ///< patterns by origin
+  std::chrono::milliseconds tick{400};                        ///< between progress messages
+  std::chrono::milliseconds access_limit{2'000};              ///< the most a check of the root may take
+  unsigned runners = 32;                                      ///< warm-ups under way; further ones wait their turn
+  unsigned window = 96;  ///< fetches asked for ahead, so that the origin's pool never runs dry
 };
 
 class WarmUp;
+class Chosen;
 
 /// Makes complete replicas: walks the origin, asks the fetcher for all that is missing, seals. A scheduler, not a
 /// copier. One walk per dataset and principal, one fill per generation: whoever comes later joins. Thread-safe.
@@ -64,18 +89,28 @@ class WarmEngine {
   /// Compares all that is here of the dataset with its checksums, then warms it as warm() does, so that what differed
   /// comes again. Every call does it anew. Errors as for warm(); never blocks.
   void verify(WarmRequest request, OnProgress progress, OnDone done);
-  /// What the dataset is now, as this principal sees it: from a walk of his own that still vouches (WarmOptions), one
-  /// under way, or one that begins now and goes on when `deadline` has passed. deadline_exceeded when the walk takes
-  /// longer; other errors as for warm(). Blocks.
-  [[nodiscard]] Result<std::shared_ptr<const Manifest>> observe(const DatasetId& dataset, const Principal& as,
-                                                                SteadyTime deadline);
+  /// The newest settings of a dataset, as the controller has told them; kept over a restart. Blocks when they are news.
+  void learn(const DatasetId& dataset, const DatasetPolicy& policy);
+  [[nodiscard]] DatasetPolicy policy_of(const DatasetId& dataset) const;
+  /// Whose walk a principal may rely on, because the dataset is shared with one of his groups; nothing if it is not.
+  [[nodiscard]] std::optional<Principal> granted_by(const DatasetId& dataset, const Principal& as) const;
+
+  struct Seen {
+    GenerationId generation;
+    std::shared_ptr<const Manifest> manifest;  ///< null when it is not in memory
+  };
+  /// What the dataset is for a job of this principal: what a walk of his own has shown that still vouches (the
+  /// dataset's settings, WarmOptions, `asked`), one under way shows, or one that begins now and goes on when `deadline`
+  /// has passed. deadline_exceeded when the walk takes longer; other errors as for warm(). Blocks.
+  [[nodiscard]] Result<Seen> observe(const DatasetId& dataset, const Principal& as, SteadyTime deadline,
+                                     const Asked& asked = {});
   /// A replica for a job to read before it is complete, of what a walk by this principal shows: of a recent one or one
   /// under way, else of one that begins now and goes on when `deadline` has passed. Of the data at most `most` is kept
   /// (0 = as much as there is room for). deadline_exceeded when the walk takes longer; failed_precondition when the
   /// principal may not be shown it; resource_exhausted when next to nothing could be kept; otherwise as for warm().
   /// Blocks.
   [[nodiscard]] Result<std::shared_ptr<Replica>> open_partial(const DatasetId& dataset, const Principal& as, Bytes most,
-                                                              SteadyTime deadline);
+                                                              SteadyTime deadline, const Asked& asked = {});
   /// True if one was running for this dataset and principal.
   bool cancel(const DatasetId& dataset, const Principal& as);
   /// Walks without copying for `limit` at most; then the answer is what was seen so far, and its generation has no id.
@@ -92,9 +127,8 @@ class WarmEngine {
   friend class WarmUp;
   struct Vouch {
     GenerationId generation;
-    SteadyTime when;
+    SteadyTime began, ended;
     WallTime wall;
-    bool opaque = false;
     std::shared_ptr<const Manifest> manifest;
     TimerHandle expiry;  ///< a manifest of a million files is not kept for longer than it vouches
   };
@@ -103,6 +137,7 @@ class WarmEngine {
   /// A walk under way, and those who wait for it. Guarded by mutex_.
   struct Walk {
     std::stop_source stop;
+    SteadyTime began{};
     bool led = false;
     std::optional<WalkResult> result;
   };
@@ -115,22 +150,30 @@ class WarmEngine {
   /// One attempt; false = it follows another warm-up and will be run again when that one ends.
   [[nodiscard]] Result<bool> attempt(const std::shared_ptr<WarmUp>& up, bool fresh_walk);
   [[nodiscard]] Result<bool> already_complete(WarmUp& up);
+  [[nodiscard]] Result<bool> granted(WarmUp& up, const Principal& owner);
   [[nodiscard]] Result<std::shared_ptr<const Manifest>> walk(WarmUp& up, bool fresh);
   [[nodiscard]] WalkResult lead(const Walker& walker, const Principal& as, const std::shared_ptr<Walk>& walk,
                                 std::atomic<std::uint64_t>& seen);
-  [[nodiscard]] std::shared_ptr<const Manifest> known(const Walker& walker);
+  [[nodiscard]] bool vouches(const Vouch& vouch, const DatasetPolicy& policy, const Asked& asked) const;
+  [[nodiscard]] std::optional<Vouch> known(const Walker& walker, const Asked& asked) const;
+  [[nodiscard]] std::optional<GenerationId> kept(const Walker& walker, const Asked& asked) const;
+  [[nodiscard]] DatasetPolicy policy_in_lock(const DatasetId& dataset) const;
+  [[nodiscard]] Patterns excluded(const DatasetId& dataset) const;
   /// `most`: nothing = all of it, or an error.
   [[nodiscard]] Result<std::shared_ptr<Replica>> open_replica(const DatasetId& dataset,
                                                               const std::shared_ptr<const Manifest>& manifest,
                                                               std::optional<Bytes> most);
   [[nodiscard]] Status fill(WarmUp& up, const std::shared_ptr<const Manifest>& manifest);
   [[nodiscard]] Status fetch_all(WarmUp& up, const std::shared_ptr<Replica>& replica, const Manifest& manifest,
-                                 std::map<FileIndex, FileMeta>& metas);
+                                 const Chosen& chosen, std::map<FileIndex, FileMeta>& metas);
   [[nodiscard]] Status settle(const DatasetId& dataset, std::shared_ptr<Replica> replica, const Status& status);
   [[nodiscard]] Status check_limit(const WarmUp& up, const ManifestSummary& summary);
+  [[nodiscard]] std::int64_t unsettled_since(const WarmRequest& request, const GenerationId& generation) const;
+  void trim(const Replica& newest);
   [[nodiscard]] std::string absolute(const DatasetId& dataset) const;
   void forget_old_walks();
-  void remember(const DatasetId& dataset, const Principal& as, const std::shared_ptr<const Manifest>& manifest);
+  void remember(const DatasetId& dataset, const Principal& as, const std::shared_ptr<const Manifest>& manifest,
+                SteadyTime began);
 
   std::map<std::string, Origin*> origins_;
   Store& store_;
@@ -145,11 +188,12 @@ class WarmEngine {
   std::set<std::pair<DatasetId, GenerationId>> opening_;
   bool stopping_ = false;
   unsigned active_ = 0;  ///< warm-ups that have not told their listeners the end
-  using Running = std::tuple<DatasetId, std::string, std::uint64_t>;  ///< dataset, who, --cache
+  using Running = std::tuple<DatasetId, std::string, std::uint64_t, Selection>;  ///< dataset, who, --cache, what of it
   [[nodiscard]] static Running key_of_request(const WarmRequest& request);
   std::map<Running, std::shared_ptr<WarmUp>> running_;
   std::map<std::pair<DatasetId, GenerationId>, std::shared_ptr<WarmUp>> filling_;
   std::map<Walker, Vouch> vouches_;
+  std::map<DatasetId, DatasetPolicy> policies_;
   std::map<std::uint32_t, std::map<DatasetId, std::uint64_t>> filled_;  ///< bytes by job
 
   ThreadExecutor runners_;  ///< each warm-up holds a thread while it walks, fetches or seals

@@ -42,7 +42,8 @@ void WarmUp::fill_into(std::shared_ptr<Replica> replica) {
 
 void WarmUp::describe(const ManifestSummary& s, WallTime observed) {
   const std::lock_guard lock(mutex_);
-  progress_.generation = {s.generation, Bytes{s.bytes}, s.files, s.entries, s.opaque, s.outward_links, observed};
+  progress_.generation = {s.generation, Bytes{s.bytes},  s.files,  s.entries,
+                          s.opaque,     s.outward_links, observed, s.owner};
   progress_.bytes_total = Bytes{s.bytes};
   progress_.files_total = s.files;
 }
@@ -84,13 +85,14 @@ WarmProgress WarmUp::snapshot(SteadyTime now) {
       out.origin_bytes = Bytes{moved->load(std::memory_order_relaxed)};
       out.peer_bytes = Bytes{from_peers->load(std::memory_order_relaxed)};
       out.failures = failures.load(std::memory_order_relaxed);
+      out.skipped = skipped.load(std::memory_order_relaxed);
       if (replica_) {
         out.bytes_done = replica_->bytes_resident();
         out.files_done = replica_->files_resident();
       }
       if (out.phase == WarmPhase::walking) out.files_done = entries_seen.load(std::memory_order_relaxed);
       if (out.phase == WarmPhase::fetching) measure(out, now);
-      if (out.phase == WarmPhase::complete) {
+      if (out.phase == WarmPhase::complete && out.skipped == 0) {
         out.bytes_done = out.bytes_total;
         out.files_done = out.files_total;
         out.eta = std::chrono::milliseconds(0);

@@ -25,7 +25,7 @@ class WarmUp {
   const std::shared_ptr<std::atomic<std::uint64_t>> moved = std::make_shared<std::atomic<std::uint64_t>>(0);
   /// Bytes read from other nodes for it.
   const std::shared_ptr<std::atomic<std::uint64_t>> from_peers = std::make_shared<std::atomic<std::uint64_t>>(0);
-  std::atomic<std::uint64_t> entries_seen{0}, failures{0};
+  std::atomic<std::uint64_t> entries_seen{0}, failures{0}, skipped{0};
   TimerHandle ticking;  ///< guarded by the engine's mutex
 
   /// False when it is over already.

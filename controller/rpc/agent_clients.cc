@@ -1,5 +1,7 @@
 #include "controller/rpc/agent_clients.h"
 
+#include <algorithm>
+
 #include "atlas/v1/agent.grpc.pb.h"
 #include "common/percent.h"
 #include "proto/client.h"
@@ -15,6 +17,11 @@ constexpr milliseconds kQuick = 5s;
 constexpr milliseconds kEvict = 10min;  ///< half a million files, on a disk that discards as it deletes
 
 }  // namespace
+
+std::int64_t age_of(WallTime asked) {
+  const auto age = std::chrono::system_clock::now() - asked;
+  return std::max<std::int64_t>(0, std::chrono::floor<milliseconds>(age).count());
+}
 
 struct AgentClients::Peer {
   std::string name;
@@ -41,11 +48,36 @@ void AgentClients::warm(const std::string& address, WarmOrder order, std::functi
   request.set_cache_limit(order.cache_limit.count);
   request.set_revalidate(order.revalidate);
   request.set_verify(order.verify);
+  request.set_policy(encode(order.policy));
+  request.set_age(age_of(order.asked));
+  request.set_settled_only(order.settled_only);
+  request.set_keep(order.keep);
+  for (const auto& pattern : order.only.patterns) request.mutable_only()->add_patterns(pattern);
+  for (const auto& file : order.only.files) request.mutable_only()->add_files(file);
+  if (order.only.metadata_only) request.mutable_only()->set_metadata_only(true);
   const auto to = peer(address);
   stream_async<Async, v1::WarmRequest, v1::Progress>(
       auth_, to->stub->async(), &Async::Warm, "Agent.Warm", std::move(request), to->name,
       [progress = std::move(progress)](const v1::Progress& message) { progress(from_wire(message)); },
       [to, done = std::move(done)](Status status) { done(std::move(status)); });
+}
+
+void AgentClients::survey(const std::string& address, const DatasetId& dataset, const Principal& as,
+                          const DatasetPolicy& policy, std::chrono::milliseconds limit,
+                          std::function<void(Result<WarmProgress>)> done) {
+  v1::SurveyRequest request;
+  *request.mutable_dataset() = to_wire(dataset);
+  *request.mutable_as() = to_wire(as);
+  request.set_policy(encode(policy));
+  request.set_limit(limit.count());
+  const auto to = peer(address);
+  const auto last = std::make_shared<WarmProgress>();
+  stream_async<Async, v1::SurveyRequest, v1::Progress>(
+      auth_, to->stub->async(), &Async::Survey, "Agent.Survey", std::move(request), to->name,
+      [last](const v1::Progress& message) { *last = from_wire(message); },
+      [to, last, done = std::move(done)](const Status& status) {
+        done(status ? Result<WarmProgress>(*last) : fail(status.error()));
+      });
 }
 
 void AgentClients::cancel_warm(const std::string& address, const DatasetId& dataset, const Principal& as) {
@@ -64,11 +96,14 @@ void AgentClients::plan(const std::string& address, PlanOrder order,
   v1::PlanRequest request;
   *request.mutable_job() = to_wire(order.job);
   *request.mutable_as() = to_wire(order.as);
-  for (const auto& [dataset, generation] : order.datasets) {
+  for (const auto& item : order.datasets) {
     auto* planned = request.add_datasets();
-    *planned->mutable_dataset() = to_wire(dataset);
-    if (!generation.empty()) planned->set_generation(generation.bytes());
+    *planned->mutable_dataset() = to_wire(item.dataset);
+    if (!item.generation.empty()) planned->set_generation(item.generation.bytes());
+    planned->set_policy(encode(item.policy));
+    planned->set_age(age_of(item.asked));
   }
+  request.set_on_change(to_wire(order.on_change));
   request.set_reason(printable(order.reason));
   request.set_waited(order.waited.count());
   request.set_cache_limit(order.cache_limit.count);
@@ -104,10 +139,11 @@ void AgentClients::release(const std::string& address, const JobKey& job,
       });
 }
 
-void AgentClients::evict(const std::string& address, const DatasetId& dataset,
+void AgentClients::evict(const std::string& address, const DatasetId& dataset, const GenerationId& generation,
                          std::function<void(Result<EvictOutcome>)> done) {
   v1::EvictRequest request;
   *request.mutable_dataset() = to_wire(dataset);
+  if (!generation.empty()) request.set_generation(generation.bytes());
   const auto to = peer(address);
   call_async<Async, v1::EvictRequest, v1::EvictReply>(
       auth_, to->stub->async(), &Async::Evict, "Agent.Evict", std::move(request), kEvict, to->name,

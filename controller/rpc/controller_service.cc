@@ -1,6 +1,8 @@
 #include "controller/rpc/controller_service.h"
 
 #include "common/percent.h"
+#include "controller/rpc/agent_clients.h"
+#include "controller/rpc/dataset_settings.h"
 #include "controller/rpc/operations.h"
 #include "controller/rpc/queries.h"
 #include "controller/rpc/report_stream.h"
@@ -39,6 +41,19 @@ grpc::ServerUnaryReactor* ControllerService::on_strand(grpc::CallbackServerConte
                      });
 }
 
+template <class Request, class Reply>
+grpc::ServerUnaryReactor* ControllerService::later(grpc::CallbackServerContext* ctx, std::string_view name,
+                                                   const Request* request, Reply* reply,
+                                                   void (*work)(const ControllerParts&, const Person&, const Request&,
+                                                                Respond<Reply>)) {
+  return serve_unary(auth_, ctx, name, request, reply,
+                     [this, work](Caller caller, const Request& in, Respond<Reply> respond) {
+                       parts_.strand.post([this, work, who = person(caller), in, respond] {
+                         guarded(respond, [&] { work(parts_, who, in, respond); });
+                       });
+                     });
+}
+
 grpc::ServerBidiReactor<v1::AgentReport, v1::ControllerNote>* ControllerService::Report(
     grpc::CallbackServerContext* ctx) {
   return serve_report(auth_, parts_, ctx);
@@ -60,10 +75,13 @@ grpc::ServerUnaryReactor* ControllerService::JobPlan(grpc::CallbackServerContext
                                  if (*order) {
                                    *out.mutable_job() = to_wire((*order)->job);
                                    *out.mutable_as() = to_wire((*order)->as);
-                                   for (const auto& [dataset, generation] : (*order)->datasets) {
-                                     *out.add_datasets() = to_wire(dataset);
-                                     out.add_generations(generation.empty() ? "" : generation.bytes());
+                                   for (const auto& item : (*order)->datasets) {
+                                     *out.add_datasets() = to_wire(item.dataset);
+                                     out.add_generations(item.generation.empty() ? "" : item.generation.bytes());
+                                     out.add_policies(encode(item.policy));
+                                     out.add_ages(age_of(item.asked));
                                    }
+                                   out.set_on_change(to_wire((*order)->on_change));
                                    out.set_reason(printable((*order)->reason));
                                    out.set_waited((*order)->waited.count());
                                    out.set_cache_limit((*order)->cache_limit.count);
@@ -163,8 +181,19 @@ grpc::ServerUnaryReactor* ControllerService::ListDatasets(grpc::CallbackServerCo
 grpc::ServerUnaryReactor* ControllerService::CreateDataset(grpc::CallbackServerContext* ctx,
                                                            const v1::CreateDatasetRequest* request,
                                                            v1::CreateDatasetReply* reply) {
-  return on_strand(ctx, "Controller.CreateDataset", request, reply,
-                   [this](const Person& who, const auto& in) { return create_dataset(parts_, who, in); });
+  return later(ctx, "Controller.CreateDataset", request, reply, create_dataset);
+}
+
+grpc::ServerUnaryReactor* ControllerService::SetDataset(grpc::CallbackServerContext* ctx,
+                                                        const v1::SetDatasetRequest* request,
+                                                        v1::SetDatasetReply* reply) {
+  return later(ctx, "Controller.SetDataset", request, reply, set_dataset);
+}
+
+grpc::ServerUnaryReactor* ControllerService::ShareDataset(grpc::CallbackServerContext* ctx,
+                                                          const v1::ShareDatasetRequest* request,
+                                                          v1::ShareDatasetReply* reply) {
+  return later(ctx, "Controller.ShareDataset", request, reply, share_dataset);
 }
 
 grpc::ServerUnaryReactor* ControllerService::DeleteDataset(grpc::CallbackServerContext* ctx,
@@ -205,23 +234,13 @@ grpc::ServerUnaryReactor* ControllerService::DrainNode(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* ControllerService::PinDataset(grpc::CallbackServerContext* ctx,
                                                         const v1::PinDatasetRequest* request,
                                                         v1::PinDatasetReply* reply) {
-  return serve_unary(auth_, ctx, "Controller.PinDataset", request, reply,
-                     [this](Caller caller, const v1::PinDatasetRequest& in, Respond<v1::PinDatasetReply> respond) {
-                       parts_.strand.post([this, who = person(caller), in, respond] {
-                         guarded(respond, [&] { pin_dataset(parts_, who, in, respond); });
-                       });
-                     });
+  return later(ctx, "Controller.PinDataset", request, reply, pin_dataset);
 }
 
 grpc::ServerUnaryReactor* ControllerService::EvictDataset(grpc::CallbackServerContext* ctx,
                                                           const v1::EvictDatasetRequest* request,
                                                           v1::EvictDatasetReply* reply) {
-  return serve_unary(auth_, ctx, "Controller.EvictDataset", request, reply,
-                     [this](Caller caller, const v1::EvictDatasetRequest& in, Respond<v1::EvictDatasetReply> respond) {
-                       parts_.strand.post([this, who = person(caller), in, respond] {
-                         guarded(respond, [&] { evict_dataset(parts_, who, in, respond); });
-                       });
-                     });
+  return later(ctx, "Controller.EvictDataset", request, reply, evict_dataset);
 }
 
 grpc::ServerUnaryReactor* ControllerService::Doctor(grpc::CallbackServerContext* ctx, const v1::DoctorRequest* request,

@@ -2,6 +2,7 @@
 #include "atlas/v1/controller.grpc.pb.h"
 #include "controller/rpc/parts.h"
 #include "proto/auth.h"
+#include "proto/server.h"
 
 namespace atlas {
 
@@ -27,6 +28,10 @@ class ControllerService final : public v1::Controller::CallbackService {
                                          v1::ListDatasetsReply* reply) override;
   grpc::ServerUnaryReactor* CreateDataset(grpc::CallbackServerContext* ctx, const v1::CreateDatasetRequest* request,
                                           v1::CreateDatasetReply* reply) override;
+  grpc::ServerUnaryReactor* SetDataset(grpc::CallbackServerContext* ctx, const v1::SetDatasetRequest* request,
+                                       v1::SetDatasetReply* reply) override;
+  grpc::ServerUnaryReactor* ShareDataset(grpc::CallbackServerContext* ctx, const v1::ShareDatasetRequest* request,
+                                         v1::ShareDatasetReply* reply) override;
   grpc::ServerUnaryReactor* DeleteDataset(grpc::CallbackServerContext* ctx, const v1::DeleteDatasetRequest* request,
                                           v1::DeleteDatasetReply* reply) override;
   grpc::ServerWriteReactor<v1::Progress>* WarmDataset(grpc::CallbackServerContext* ctx,
@@ -46,12 +51,19 @@ class ControllerService final : public v1::Controller::CallbackService {
 
  private:
   [[nodiscard]] Person person(Caller caller) const {
-    return {caller, parts_.users.name_of(caller.uid), parts_.users.is_operator(caller.uid)};
+    return {caller, parts_.users.name_of(caller.uid), parts_.users.is_operator(caller.uid),
+            parts_.users.groups_of(caller.uid)};
   }
   /// A call whose answer is made on the strand from (person, request).
   template <class Request, class Reply, class Answer>
   grpc::ServerUnaryReactor* on_strand(grpc::CallbackServerContext* ctx, std::string_view name, const Request* request,
                                       Reply* reply, Answer answer);
+
+  /// Same, of what answers later by itself.
+  template <class Request, class Reply>
+  grpc::ServerUnaryReactor* later(grpc::CallbackServerContext* ctx, std::string_view name, const Request* request,
+                                  Reply* reply,
+                                  void (*work)(const ControllerParts&, const Person&, const Request&, Respond<Reply>));
 
   const Authenticator& auth_;
   const ControllerParts parts_;

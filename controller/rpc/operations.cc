@@ -1,6 +1,9 @@
 #include "controller/rpc/operations.h"
 
+#include <algorithm>
+
 #include "common/hostlist.h"
+#include "common/patterns.h"
 #include "common/percent.h"
 #include "controller/rpc/queries.h"
 #include "proto/convert.h"
@@ -36,16 +39,6 @@ bool holds_any(const AgentInfo& agent, const DatasetId& dataset) {
 }
 
 }  // namespace
-
-Result<v1::CreateDatasetReply> create_dataset(const ControllerParts& parts, const Person& person,
-                                              const v1::CreateDatasetRequest& request) {
-  ATLAS_ASSIGN(const auto dataset,
-               parts.datasets.create(request.name(), request.path(), person.name, person.is_operator));
-  parts.log.info("dataset " + request.name() + " made by " + person.name);
-  v1::CreateDatasetReply out;
-  *out.mutable_dataset() = dataset_row(parts, dataset);
-  return out;
-}
 
 Result<v1::DeleteDatasetReply> delete_dataset(const ControllerParts& parts, const Person& person,
                                               const v1::DeleteDatasetRequest& request) {
@@ -136,7 +129,7 @@ void evict_dataset(const ControllerParts& parts, const Person& person, const v1:
       continue;
     }
     ++gather->open;
-    parts.agents.evict(agent->address, *dataset,
+    parts.agents.evict(agent->address, *dataset, {},
                        [&strand = parts.strand, node = agent->node, gather, one_done](const Result<EvictOutcome>& out) {
                          strand.post([node, gather, one_done, out] {
                            if (out) {
@@ -179,6 +172,7 @@ Result<std::vector<std::string>> warm_targets(const ControllerParts& parts, cons
   Staging::Question question;
   question.request.datasets = {request.dataset()};
   question.request.warm = WarmMode::wait;
+  question.nodes = std::max<std::uint32_t>(1, parts.datasets.policy_of(dataset).replicas);
   ATLAS_ASSIGN(const auto decision, parts.staging.explain(question));
   if (decision.nodes.empty()) return fail(Code::resource_exhausted, decision.reason);
   return decision.nodes;
@@ -197,9 +191,16 @@ void warm_dataset(const ControllerParts& parts, const Person& person, const v1::
     Status result;
   };
   const auto gather = std::make_shared<Gather>(Gather{nodes->size(), {}});
-  const WarmOrder order{*dataset, {person.caller.uid, person.caller.gid, {}}, {}, {}, true, request.verify()};
+  for (const auto& pattern : request.patterns())
+    if (auto ok = check_pattern(pattern); !ok) return stream->finish(ok);
+  WarmOrder order{*dataset, {person.caller.uid, person.caller.gid, {}}, {}, {}, true, request.verify()};
+  order.policy = parts.datasets.policy_of(*dataset);
+  order.asked = parts.clock.wall();
+  order.only = {{request.patterns().begin(), request.patterns().end()},
+                {request.files().begin(), request.files().end()},
+                request.metadata_only()};
   for (const auto& node : *nodes) {
-    if (request.verify()) {  // nobody else's business: neither joined nor taken up again
+    if (request.verify() || !order.only.all()) {  // nobody else's business: neither joined nor taken up again
       parts.agents.warm(
           parts.registry.find(node)->address, order,
           [stream, node](WarmProgress progress) {

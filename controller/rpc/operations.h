@@ -6,8 +6,6 @@
 // What people change. On the strand; answers that need agents come later.
 namespace atlas {
 
-[[nodiscard]] Result<v1::CreateDatasetReply> create_dataset(const ControllerParts& parts, const Person& person,
-                                                            const v1::CreateDatasetRequest& request);
 [[nodiscard]] Result<v1::DeleteDatasetReply> delete_dataset(const ControllerParts& parts, const Person& person,
                                                             const v1::DeleteDatasetRequest& request);
 [[nodiscard]] Result<v1::DrainNodeReply> drain_node(const ControllerParts& parts, const Person& person,

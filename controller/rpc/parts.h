@@ -27,9 +27,10 @@ struct Person {
   Caller caller;
   std::string name;
   bool is_operator = false;
+  std::vector<gid_t> groups{};
 };
 
-/// A user may know of a dataset that has a site-wide name or one of his own, and of what he has read with success:
+/// A user may know of a dataset that has a site-wide name or is shared with him, and of what he has read with success:
 /// first version; that an origin's path is readable for him is found out on the nodes only.
 [[nodiscard]] bool may_see(const ControllerParts& parts, const Person& person, const DatasetId& dataset);
 

@@ -71,6 +71,8 @@ std::set<DatasetId> all_datasets(const ControllerParts& parts) {
 
 bool may_see(const ControllerParts& parts, const Person& person, const DatasetId& dataset) {
   if (person.is_operator || parts.registry.has_read(dataset, person.caller.uid)) return true;
+  for (const auto& share : parts.datasets.shares_of(dataset))
+    if (std::find(person.groups.begin(), person.groups.end(), share.grant.group) != person.groups.end()) return true;
   // A site's name is an operator's word that the dataset may be known. A personal one proves nothing: anybody may give
   // it.
   for (const auto& [name, entry] : parts.datasets.names())
@@ -176,6 +178,16 @@ v1::Dataset dataset_row(const ControllerParts& parts, const DatasetId& dataset) 
   out.set_path(printable(parts.datasets.path_of(dataset)));
   out.set_owner(printable(parts.datasets.owner_of(dataset)));
   out.set_pinned(parts.datasets.pinned(dataset));
+  auto policy = parts.datasets.policy_of(dataset);
+  policy.grants.clear();
+  out.set_policy(encode(policy));
+  for (const auto& share : parts.datasets.shares_of(dataset)) {
+    auto* row = out.add_shares();
+    row->set_group(share.group);
+    row->set_owner(share.owner);
+    row->set_by(share.by);
+    row->set_since(share.since.time_since_epoch().count());
+  }
   const auto newest = parts.registry.newest(dataset);
   if (newest) *out.mutable_generation() = to_wire(*newest);
   // Distinct bytes: which parts a partial replica holds is known on its node only, so the fullest replica speaks.

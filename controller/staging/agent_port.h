@@ -5,7 +5,9 @@
 #include <utility>
 #include <vector>
 
+#include "common/dataset_policy.h"
 #include "common/identity.h"
+#include "common/request.h"
 #include "common/result.h"
 
 namespace atlas {
@@ -17,15 +19,31 @@ struct WarmOrder {
   Bytes cache_limit;  ///< 0 = as needed
   bool revalidate = false;
   bool verify = false;  ///< first compare what is there with its checksums
+  DatasetPolicy policy{};
+  WallTime asked{};           ///< when it was asked for: an older walk may miss the user's own changes
+  bool settled_only = false;  ///< leave out what changed a moment ago, if an older generation is there
+  bool keep = false;          ///< an older version that is complete and that this user was shown will do
+  struct Part {
+    std::vector<std::string> patterns, files;
+    bool metadata_only = false;
+    [[nodiscard]] bool all() const { return patterns.empty() && files.empty() && !metadata_only; }
+  } only{};
 };
 
 struct PlanOrder {
   JobKey job;
   Principal as;
-  std::vector<std::pair<DatasetId, GenerationId>> datasets;  ///< generation none = the newest complete one
+  struct Item {
+    DatasetId dataset;
+    GenerationId generation;  ///< none = the newest complete one
+    DatasetPolicy policy{};
+    WallTime asked{};  ///< as in WarmOrder
+  };
+  std::vector<Item> datasets;
   std::string reason;
   std::chrono::milliseconds waited{0};
   Bytes cache_limit{};  ///< bytes the job may fill there, all datasets together; 0 = as needed
+  OnChange on_change = OnChange::refresh;
 };
 
 struct ReleasedDataset {
@@ -54,12 +72,17 @@ class AgentPort {
   /// `done` is ok when the stream ended well; the last progress then has phase complete.
   virtual void warm(const std::string& address, WarmOrder order, std::function<void(WarmProgress)> progress,
                     std::function<void(Status)> done) = 0;
+  /// Walks for `limit` at most; `done` gets what was seen, with its generation if the walk was finished.
+  virtual void survey(const std::string& address, const DatasetId& dataset, const Principal& as,
+                      const DatasetPolicy& policy, std::chrono::milliseconds limit,
+                      std::function<void(Result<WarmProgress>)> done) = 0;
   virtual void cancel_warm(const std::string& address, const DatasetId& dataset, const Principal& as) = 0;
   virtual void plan(const std::string& address, PlanOrder order,
                     std::function<void(Result<std::vector<ReplicaInfo>>)> done) = 0;
   virtual void release(const std::string& address, const JobKey& job,
                        std::function<void(Result<ReleaseOutcome>)> done) = 0;
-  virtual void evict(const std::string& address, const DatasetId& dataset,
+  /// One generation, or (none) all.
+  virtual void evict(const std::string& address, const DatasetId& dataset, const GenerationId& generation,
                      std::function<void(Result<EvictOutcome>)> done) = 0;
   virtual void pin(const std::string& address, const DatasetId& dataset, bool pinned,
                    std::function<void(Result<std::uint32_t>)> done) = 0;

@@ -1,5 +1,7 @@
 #include "controller/staging/datasets.h"
 
+#include <algorithm>
+
 #include "common/percent.h"
 #include "common/request.h"
 
@@ -13,6 +15,9 @@ Status Datasets::load() {
   for (const auto& name : names) names_[name.name] = name;
   ATLAS_ASSIGN(const auto pins, catalog_.pins());
   pins_ = {pins.begin(), pins.end()};
+  ATLAS_ASSIGN(settings_, catalog_.settings());
+  ATLAS_ASSIGN(const auto shares, catalog_.shares());
+  for (const auto& [dataset, share] : shares) shares_[dataset].push_back(share);
   return {};
 }
 
@@ -114,6 +119,44 @@ Status Datasets::remove(const std::string& name, const std::string& by, bool is_
   ATLAS_TRY(may_own(name, by, is_operator));
   ATLAS_TRY(catalog_.delete_name(name));
   names_.erase(at);
+  return {};
+}
+
+DatasetPolicy Datasets::policy_of(const DatasetId& dataset) const {
+  const auto settled = settings_.find(dataset);
+  DatasetPolicy policy = settled == settings_.end() ? DatasetPolicy{} : settled->second.policy;
+  if (const auto shares = shares_.find(dataset); shares != shares_.end())
+    for (const auto& share : shares->second) policy.grants.push_back(share.grant);
+  return policy;
+}
+
+Status Datasets::settle(const DatasetId& dataset, const DatasetSettings& settings) {
+  ATLAS_TRY(catalog_.put_settings(dataset, settings, clock_.wall()));
+  settings_[dataset] = settings;
+  return {};
+}
+
+std::vector<DatasetShare> Datasets::shares_of(const DatasetId& dataset) const {
+  const auto found = shares_.find(dataset);
+  return found == shares_.end() ? std::vector<DatasetShare>() : found->second;
+}
+
+Status Datasets::share(const DatasetId& dataset, const DatasetShare& share) {
+  ATLAS_TRY(catalog_.put_share(dataset, share));
+  auto& all = shares_[dataset];
+  std::erase_if(all, [&](const auto& other) { return other.grant.group == share.grant.group; });
+  all.push_back(share);
+  return {};
+}
+
+Status Datasets::unshare(const DatasetId& dataset, const std::string& group, const std::string& by) {
+  auto& all = shares_[dataset];
+  const auto found = std::find_if(all.begin(), all.end(), [&](const auto& share) { return share.group == group; });
+  if (found == all.end())
+    return fail(Code::not_found,
+                label_of(dataset) + " is not shared with group '" + printable(group) + "': see atlasctl dataset show");
+  ATLAS_TRY(catalog_.drop_share(dataset, *found, by, clock_.wall()));
+  all.erase(found);
   return {};
 }
 

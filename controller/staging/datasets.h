@@ -35,6 +35,16 @@ class Datasets {
                                          bool is_operator);
   [[nodiscard]] Status remove(const std::string& name, const std::string& by, bool is_operator);
 
+  /// What the nodes are told of it: its settings, and who shares it.
+  [[nodiscard]] DatasetPolicy policy_of(const DatasetId& dataset) const;
+  [[nodiscard]] const std::map<DatasetId, DatasetSettings>& settings() const { return settings_; }
+  /// Replaces them.
+  [[nodiscard]] Status settle(const DatasetId& dataset, const DatasetSettings& settings);
+  [[nodiscard]] std::vector<DatasetShare> shares_of(const DatasetId& dataset) const;
+  [[nodiscard]] Status share(const DatasetId& dataset, const DatasetShare& share);
+  /// not_found when it is not shared with the group.
+  [[nodiscard]] Status unshare(const DatasetId& dataset, const std::string& group, const std::string& by);
+
   [[nodiscard]] Status set_pinned(const DatasetId& dataset, bool pinned, const std::string& by);
   [[nodiscard]] bool pinned(const DatasetId& dataset) const { return pins_.contains(dataset); }
   [[nodiscard]] const std::set<DatasetId>& pins() const { return pins_; }
@@ -48,6 +58,8 @@ class Datasets {
   std::vector<OriginConfig> origins_;
   std::map<std::string, DatasetName, std::less<>> names_;
   std::set<DatasetId> pins_;
+  std::map<DatasetId, DatasetSettings> settings_;
+  std::map<DatasetId, std::vector<DatasetShare>> shares_;
 };
 
 }  // namespace atlas

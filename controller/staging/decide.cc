@@ -43,6 +43,7 @@ void Staging::advance(StagedJob& job) {
     recheck_pin(job);
     return releaser_.bring(job);
   }
+  note_what_it_is(job);
   if (!job.startable(now)) {
     job.kept = true;
     if (job.wait.count() > 0) releaser_.hold_back(job, now + job.wait, job.wait / 2);
@@ -115,9 +116,8 @@ void Staging::begin_warm(StagedJob& job, const std::vector<std::string>& nodes, 
   for (const auto& node : nodes) {
     for (std::size_t i = 0; i < job.datasets.size(); ++i) {
       const std::size_t part = job.parts.size();
-      const WarmOrder order{job.datasets[i], job.principal(), job.row.key, job.request.cache.value_or(Bytes{}), false};
       const auto ticket = warmups_.want(
-          node, order,
+          node, warm_order(job, i),
           {[this, key = job.row.key](const WarmProgress& progress) { part_progress(key, progress); },
            [this, key = job.row.key, part](const Result<Generation>& result) { part_done(key, part, result); }});
       job.parts.push_back({node, i, ticket, false});
@@ -155,7 +155,8 @@ void Staging::part_done(const JobKey& key, std::size_t part, const Result<Genera
   if (result) {
     mine.done = true;
     job->row.generations.resize(job->datasets.size());
-    job->row.generations[mine.dataset] = result->id;
+    auto& planned = job->row.generations[mine.dataset];
+    if (job->request.on_change != OnChange::fail || planned.empty()) planned = result->id;
     if (std::all_of(job->parts.begin(), job->parts.end(), [](const auto& p) { return p.done; })) warmed(*job);
     return;
   }
@@ -166,7 +167,7 @@ void Staging::part_done(const JobKey& key, std::size_t part, const Result<Genera
   if (final_everywhere(error.code)) job->hopeless = true;
   drop_parts(*job, false);
   job->row.nodes.clear();
-  job->row.generations.clear();
+  if (job->request.on_change != OnChange::fail) job->row.generations.clear();
   if (job->hopeless || brief) return start_cold(*job, job->failed[node]);
   parts_.log.warn("job " + std::to_string(key.job_id) + ": warm-up on " + node + " failed: " + error.message);
   if (cluster_) act_on(*job, decide(*job));
@@ -293,9 +294,10 @@ void Staging::recheck_pin(StagedJob& job) {
 void Staging::prefetch(StagedJob& job, const std::vector<std::string>& nodes) {
   for (const auto& node : nodes) {
     job.filled.insert(node);
-    for (const auto& dataset : job.datasets) {
-      const auto key = std::tuple(node, dataset, job.row.uid);
-      const WarmOrder order{dataset, job.principal(), job.row.key, job.request.cache.value_or(Bytes{}), false};
+    for (std::size_t i = 0; i < job.datasets.size(); ++i) {
+      const auto key = std::tuple(node, job.datasets[i], job.row.uid);
+      auto order = warm_order(job, i);
+      order.settled_only = true;  // nobody waits for it: what changes just now is not worth a copy
       static_cast<void>(warmups_.want(node, order, {{}, [this, key](const Result<Generation>& result) {
                                                       if (!result) fill_failed_[key] = parts_.clock.now();
                                                     }}));

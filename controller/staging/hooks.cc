@@ -115,7 +115,7 @@ void Staging::pre_run(const JobRecord& record, const std::function<void(Result<H
       continue;
     }
     ++*open;
-    leases_.plan(node, job->plan_order(), true,
+    leases_.plan(node, plan_order(*job), true,
                  [node, cold, finish_one](const Result<std::vector<ReplicaInfo>>& replicas) {
                    bool complete = replicas && !replicas->empty();
                    for (std::size_t i = 0; complete && i < replicas->size(); ++i)
@@ -131,7 +131,7 @@ void Staging::job_plan(std::uint32_t job_id, const std::string& node,
                        std::function<void(Result<std::optional<PlanOrder>>)> done) {
   const auto reply = [this, node](StagedJob* job) -> Result<std::optional<PlanOrder>> {
     if (job == nullptr || job->ending) return std::optional<PlanOrder>();
-    auto order = job->plan_order();
+    auto order = plan_order(*job);
     if (job->hopeless) order.datasets.clear();
     leases_.note_known(node, order);
     return std::optional(std::move(order));

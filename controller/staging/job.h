@@ -23,6 +23,9 @@ struct StagedJob {
   std::chrono::milliseconds wait{0};  ///< the most it waits, from when it could have started
   bool kept = false;                  ///< it could not have started when it was last seen
   WallTime could_start{};             ///< when it could, after that
+  WallTime got_nodes{};               ///< when it began to run
+  bool looking = false;               ///< what its datasets are at submit is being found out
+  SteadyTime looked{};                ///< when that failed last
 
   // What Slurm's record shall say, once decided.
   bool released = false;           ///< it need not be held back by begin_time any more
@@ -73,11 +76,20 @@ struct StagedJob {
     return std::max({own, row.first_seen, could_start}) + wait;
   }
   [[nodiscard]] bool may_wait(WallTime now) const { return wait.count() > 0 && now < deadline(); }
-  [[nodiscard]] PlanOrder plan_order() const {
-    PlanOrder order{row.key, principal(), {}, row.reason, row.waited, request.cache.value_or(Bytes{})};
-    for (std::size_t i = 0; i < datasets.size(); ++i)
-      order.datasets.emplace_back(datasets[i], i < row.generations.size() ? row.generations[i] : GenerationId{});
-    return order;
+  /// A walk that began before this may miss what its user has changed; under "always", and for a job that shall fail on
+  /// a change, what anybody has.
+  [[nodiscard]] WallTime asked(const DatasetPolicy& policy) const {
+    // Tasks of an array are seen one after the other, long after they were submitted: one walk does for all.
+    WallTime submitted = row.first_seen;
+    if (row.key.restarts == 0) submitted = std::min<WallTime>(submitted, row.key.submitted + std::chrono::seconds(1));
+    const WallTime eligible = std::max(submitted, could_start);
+    const bool at_start = policy.revalidate == Revalidate::always || request.on_change == OnChange::fail;
+    return at_start ? std::max(eligible, got_nodes) : eligible;
+  }
+  /// Is it on record what each dataset was at submit? For --on-change=fail.
+  [[nodiscard]] bool knows_what_it_was() const {
+    return row.generations.size() == datasets.size() &&
+           std::none_of(row.generations.begin(), row.generations.end(), [](const auto& g) { return g.empty(); });
   }
 };
 

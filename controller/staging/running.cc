@@ -19,6 +19,7 @@ void Staging::runs(StagedJob& job, const JobRecord& record) {
     drop_parts(job, false);
     if (job.row.phase == JobPhase::waiting && job.wait.count() > 0)
       job.row.waited = std::chrono::duration_cast<std::chrono::milliseconds>(parts_.clock.wall() - job.row.first_seen);
+    if (job.row.phase != JobPhase::running) job.got_nodes = parts_.clock.wall();
     job.row.phase = JobPhase::running;
     job.row.nodes = nodes;
     job.row.array = false;
@@ -38,7 +39,7 @@ void Staging::runs(StagedJob& job, const JobRecord& record) {
 void Staging::plan_on(StagedJob& job, const std::vector<std::string>& nodes, bool hard) {
   if (job.hopeless || job.datasets.empty()) return;
   for (const auto& node : nodes)
-    if (parts_.registry.find(node) != nullptr) leases_.plan(node, job.plan_order(), hard);
+    if (parts_.registry.find(node) != nullptr) leases_.plan(node, plan_order(job), hard);
 }
 
 /// The cache fills while the job runs, on the nodes that do not hold the data yet.
@@ -58,14 +59,19 @@ void Staging::fill(StagedJob& job) {
   }
 }
 
-/// A job that starts long after its data was looked at: the walk that its attach needs begins now, on its nodes.
+/// The walk that a job's attach needs, if none will do that was made before, begins now, on its nodes.
 void Staging::look_again(StagedJob& job) {
   if (job.hopeless) return;
   const auto oldest = parts_.clock.wall() - parts_.config.warm.revalidate / 2;
-  const bool fresh = std::all_of(job.datasets.begin(), job.datasets.end(), [&](const DatasetId& id) {
+  bool fresh = true;
+  for (const auto& id : job.datasets) {
     const auto newest = parts_.registry.newest(id);
-    return newest && newest->observed > oldest;
-  });
+    const auto policy = parts_.datasets.policy_of(id);
+    if (policy.revalidate == Revalidate::never || job.request.on_change == OnChange::keep) continue;
+    const auto since = policy.revalidate == Revalidate::ttl ? parts_.clock.wall() - policy.revalidate_after / 2
+                                                            : std::max(oldest, job.asked(policy));
+    fresh = fresh && newest && newest->observed > since;
+  }
   if (!fresh) prefetch(job, job.row.nodes);
 }
 

@@ -26,7 +26,8 @@ Staging::Staging(const Parts& parts)
               [warn = parts.log.warn](const Error& error) { warn(error.message); }),
       releaser_(
           slurm_, parts.catalog, parts.clock, [this](const JobKey& key) { return find(key); },
-          [warn = parts.log.warn](const Error& error) { warn(error.message); }) {}
+          [warn = parts.log.warn](const Error& error) { warn(error.message); }),
+      upkeep_(parts.strand, parts.agents, parts.registry, parts.datasets, warmups_, parts.clock, parts.log.info) {}
 
 Status Staging::load() {
   ATLAS_TRY(leases_.load());
@@ -138,6 +139,7 @@ void Staging::loaded(const Result<SlurmCalls::Queue>& queue) {
   release_leftovers();
   leases_.reconcile();
   finish_endings();
+  upkeep_.look();
 }
 
 void Staging::see(const JobRecord& record, WallTime taken) {
@@ -228,6 +230,8 @@ StagedJob* Staging::adopt(const JobRecord& record) {
     }
     job->datasets.push_back(std::move(*dataset));
   }
+  if (const auto whole = jobs_.find(record.array_job_id); record.array_task_id && whole != jobs_.end())
+    job->could_start = whole->second->could_start;
   auto* out = job.get();
   jobs_[record.id] = std::move(job);
   save(*out);

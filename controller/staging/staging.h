@@ -16,6 +16,7 @@
 #include "controller/staging/releaser.h"
 #include "controller/staging/slurm_calls.h"
 #include "controller/staging/snapshot.h"
+#include "controller/staging/upkeep.h"
 #include "controller/staging/users.h"
 #include "controller/staging/warmups.h"
 #include "controller/staging/watchers.h"
@@ -135,6 +136,11 @@ class Staging {
   void prefetch(StagedJob& job, const std::vector<std::string>& nodes);
   [[nodiscard]] bool free_now(const StagedJob& job, const std::vector<std::string>& nodes) const;
 
+  // fresh.cc
+  [[nodiscard]] PlanOrder plan_order(const StagedJob& job) const;
+  [[nodiscard]] WarmOrder warm_order(const StagedJob& job, std::size_t dataset) const;
+  void note_what_it_is(StagedJob& job);
+
   // running.cc
   void runs(StagedJob& job, const JobRecord& record);
   void plan_on(StagedJob& job, const std::vector<std::string>& nodes, bool hard);
@@ -154,6 +160,7 @@ class Staging {
   WarmUps warmups_;
   Leases leases_;
   Releaser releaser_;
+  Upkeep upkeep_;
   Watchers watchers_;
   Jobs jobs_;
   std::optional<Cluster> cluster_;

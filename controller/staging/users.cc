@@ -1,5 +1,6 @@
 #include "controller/staging/users.h"
 
+#include <grp.h>
 #include <pwd.h>
 #include <unistd.h>
 
@@ -31,20 +32,36 @@ Users::Users(const Config& config) : operators_{0, ::getuid()} {
   }
 }
 
-std::string Users::name_of(uid_t uid) {
+Users::Entry Users::look_up(uid_t uid) {
   const auto now = std::chrono::steady_clock::now();
   {
     const std::lock_guard lock(mutex_);
-    if (const auto at = names_.find(uid); at != names_.end() && at->second.until > now) return at->second.name;
+    if (const auto at = known_.find(uid); at != known_.end() && at->second.until > now) return at->second;
   }
   std::vector<char> buffer(16384);
   passwd entry{};
   passwd* found = nullptr;
   getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found);
-  std::string name = found == nullptr ? "uid " + std::to_string(uid) : found->pw_name;
+  Entry fresh{"uid " + std::to_string(uid), {}, now + kRemembered};
+  if (found != nullptr) {
+    fresh.name = found->pw_name;
+    int count = 64;
+    do {
+      fresh.groups.resize(static_cast<std::size_t>(count));
+    } while (getgrouplist(found->pw_name, found->pw_gid, fresh.groups.data(), &count) < 0 && count <= 65536);
+    fresh.groups.resize(static_cast<std::size_t>(count));
+  }
   const std::lock_guard lock(mutex_);
-  names_[uid] = {name, now + kRemembered};
-  return name;
+  known_[uid] = fresh;
+  return fresh;
+}
+
+std::string Users::name_of(uid_t uid) {
+  return look_up(uid).name;
+}
+
+std::vector<gid_t> Users::groups_of(uid_t uid) {
+  return look_up(uid).groups;
 }
 
 }  // namespace atlas

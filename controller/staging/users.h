@@ -21,6 +21,8 @@ class Users {
 
   /// The account's name; "uid 1234" when there is none.
   [[nodiscard]] std::string name_of(uid_t uid);
+  /// All groups of an account; none when there is no such account.
+  [[nodiscard]] std::vector<gid_t> groups_of(uid_t uid);
   [[nodiscard]] bool is_operator(uid_t uid) const { return operators_.contains(uid); }
   /// Names in site.operators that are no accounts here.
   [[nodiscard]] const std::vector<std::string>& unknown_operators() const { return unknown_; }
@@ -31,9 +33,11 @@ class Users {
   std::mutex mutex_;  ///< guards what follows
   struct Entry {
     std::string name;
+    std::vector<gid_t> groups;
     std::chrono::steady_clock::time_point until;
   };
-  std::map<uid_t, Entry> names_;
+  std::map<uid_t, Entry> known_;
+  [[nodiscard]] Entry look_up(uid_t uid);
 };
 
 }  // namespace atlas

@@ -1,5 +1,6 @@
 #include "controller/staging/warmups.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace atlas {
@@ -18,7 +19,7 @@ WarmUps::Ticket WarmUps::want(const std::string& node, const WarmOrder& order, W
   const Key key{node, order.dataset, order.as.uid, order.cache_limit.count};
   const Ticket ticket = next_ticket_++;
   const auto [at, added] = running_.try_emplace(key);
-  at->second.waiters.emplace(ticket, std::move(waiter));
+  at->second.waiters.emplace(ticket, Waiting{std::move(waiter), order});
   tickets_.emplace(ticket, key);
   if (added) {
     at->second.order = order;
@@ -77,8 +78,8 @@ void WarmUps::on_progress(const Key& key, std::uint64_t call, const WarmProgress
   registry_.note_generation(std::get<1>(key), progress.generation);
   const auto waiters = at->second.waiters;  // a waiter may come or go while it is told
   const auto last = at->second.last;
-  for (const auto& [ticket, waiter] : waiters)
-    if (waiter.progress && tickets_.contains(ticket)) waiter.progress(last);
+  for (const auto& [ticket, waiting] : waiters)
+    if (waiting.waiter.progress && tickets_.contains(ticket)) waiting.waiter.progress(last);
 }
 
 void WarmUps::on_done(const Key& key, std::uint64_t call, const Status& status) {
@@ -97,15 +98,43 @@ void WarmUps::on_done(const Key& key, std::uint64_t call, const Status& status) 
   if (running.last.phase != WarmPhase::complete)
     return finish(key, fail(Code::aborted, running.last.message.empty() ? "the warm-up ended before it was complete"
                                                                         : running.last.message));
-  registry_.note_complete(std::get<0>(key), std::get<1>(key), running.last.generation);
+  if (running.last.skipped == 0) registry_.note_complete(std::get<0>(key), std::get<1>(key), running.last.generation);
   registry_.note_reader(std::get<1>(key), std::get<2>(key));
   finish(key, running.last.generation);
 }
 
+/// Who joined after its walk had begun may want something newer, or all of it: the agent is asked once more for him.
 void WarmUps::finish(const Key& key, const Result<Generation>& result) {
   auto node = running_.extract(key);
-  for (auto& [ticket, waiter] : node.mapped().waiters)
-    if (tickets_.erase(ticket) > 0) waiter.done(result);
+  const auto served = node.mapped().order;
+  for (auto& [ticket, waiting] : node.mapped().waiters) {
+    if (!tickets_.contains(ticket)) continue;
+    const auto& order = waiting.order;
+    const bool again = result && (order.asked > served.asked || (order.revalidate && !served.revalidate) ||
+                                  (!order.settled_only && served.settled_only) || (!order.keep && served.keep));
+    if (!again) {
+      tickets_.erase(ticket);
+      waiting.waiter.done(result);
+      continue;
+    }
+    const auto [at, added] = running_.try_emplace(key);
+    at->second.waiters.emplace(ticket, waiting);
+    auto& next = at->second.order;
+    const WallTime newest = added ? order.asked : std::max(next.asked, order.asked);
+    const bool settled = order.settled_only && (added || next.settled_only);
+    const bool keep = order.keep && (added || next.keep);
+    const bool revalidate = order.revalidate || (!added && next.revalidate);
+    next = order;
+    next.asked = newest;
+    next.settled_only = settled;
+    next.keep = keep;
+    next.revalidate = revalidate;
+    if (!added) continue;
+    at->second.since = clock_.now();
+    at->second.last.dataset = order.dataset;
+    at->second.last.node = std::get<0>(key);
+    strand_.post([this, key] { start(key); });
+  }
 }
 
 bool WarmUps::warming(const std::string& node, const DatasetId& dataset) const {

@@ -50,10 +50,14 @@ class WarmUps {
  private:
   /// Node, dataset, user, and --cache: who allows less must not fail who allows more.
   using Key = std::tuple<std::string, DatasetId, std::uint32_t, std::uint64_t>;
-  struct Running {
+  struct Waiting {
+    Waiter waiter;
     WarmOrder order;
+  };
+  struct Running {
+    WarmOrder order;  ///< as the agent was asked last
     WarmProgress last;
-    std::map<Ticket, Waiter> waiters;
+    std::map<Ticket, Waiting> waiters;
     SteadyTime since{};
     int retries = 0;  ///< since bytes_most has grown
     Bytes bytes_most;

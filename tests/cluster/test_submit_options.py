@@ -56,9 +56,10 @@ def request_of(cluster: Cluster, done: Done) -> str:
 @pytest.mark.parametrize("command", ["sbatch", "srun", "salloc"])
 def test_the_options_are_in_the_help(cluster: Cluster, command: str) -> None:
     text = cluster.run(command, "--help").out
-    for option in ("--atlas-dataset=PATH|NAME", "--atlas-cache=SIZE", "--atlas-warm", "--atlas-locality=SHARE[@TIME]"):
+    for option in ("--atlas-dataset=PATH|NAME", "--atlas-cache=SIZE", "--atlas-warm", "--atlas-locality=SHARE[@TIME]",
+                   "--atlas-on-change=refresh|keep|fail"):
         assert option in text
-    assert "io-limit" not in text and "on-change" not in text, "not offered before they work"
+    assert "io-limit" not in text, "not offered before it works"
 
 
 @pytest.mark.parametrize("command", ["sbatch", "srun", "salloc"])
@@ -69,6 +70,7 @@ def test_the_options_are_in_the_help(cluster: Cluster, command: str) -> None:
     ("--atlas-cache=", "--atlas-cache: "),
     ("--atlas-locality=1.5", "is not a share from 0 to 1"),
     ("--atlas-locality=0.9@x", "--atlas-locality: "),
+    ("--atlas-on-change=maybe", "is none of 'refresh' (the default), 'keep' and 'fail'"),
     ("--atlas-warm=maybe", "neither 'wait' (the default) nor 'overlap'"),
     ("--atlas-dataset=", "--atlas-dataset: "),
     ("--atlas-dataset=data/speech", "relative paths are not accepted"),

@@ -5,6 +5,8 @@ if(NOT TARGET atlas_node_parts)
 endif()
 atlas_test(agent_warm_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/warm_test.cc DEPS atlas_node_parts)
 atlas_test(agent_generations_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/generations_test.cc DEPS atlas_node_parts)
+atlas_test(agent_policy_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/policy_test.cc
+  DEPS atlas_node_parts atlas_agent_jobs)
 atlas_test(agent_store_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/store_test.cc DEPS atlas_node_parts)
 add_executable(call-agent ${CMAKE_SOURCE_DIR}/tests/support/call_agent.cc)
 target_link_libraries(call-agent PRIVATE atlas_rpc atlas_services atlas_options)

@@ -6,8 +6,7 @@
 
 #include "cache-agent/store/replica_state.h"
 #include "cache-agent/store/scrubber.h"
-#include "tests/support/node_parts.h"
-#include "tests/support/origin_tree.h"
+#include "tests/support/origin_on_node.h"
 
 namespace atlas::agent {
 namespace {
@@ -16,19 +15,8 @@ using ::testing::IsEmpty;
 
 constexpr std::size_t kSize = 30'000;
 
-class Generations : public OriginTree {
+class Generations : public OriginOnNode {
  protected:
-  void SetUp() override {
-    if (geteuid() != 0) GTEST_SKIP() << "needs root: it reads files as other users";
-    std::filesystem::create_directory(origin());
-    std::filesystem::permissions(origin(), std::filesystem::perms(0755));
-  }
-  [[nodiscard]] NodeParts::Options options(Bytes quota = kGiB) const {
-    NodeParts::Options o;
-    o.origin = origin();
-    o.tiers = {{"nvme", temp_.path("tier"), quota}};
-    return o;
-  }
   void many_files() const {
     directory("ds", kAlice, 0755);
     directory("ds/sub", kAlice, 0755);

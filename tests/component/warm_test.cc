@@ -9,8 +9,7 @@
 
 #include <fstream>
 
-#include "tests/support/node_parts.h"
-#include "tests/support/origin_tree.h"
+#include "tests/support/origin_on_node.h"
 
 namespace atlas::agent {
 namespace {
@@ -19,25 +18,7 @@ using ::testing::Contains;
 using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 
-class Warm : public OriginTree {
- protected:
-  void SetUp() override {
-    if (geteuid() != 0) GTEST_SKIP() << "needs root: it reads files as other users";
-    std::filesystem::create_directory(origin());
-    std::filesystem::permissions(origin(), std::filesystem::perms(0755));
-  }
-  [[nodiscard]] NodeParts::Options options(Bytes quota = kGiB) const {
-    NodeParts::Options o;
-    o.origin = origin();
-    o.tiers = {{"nvme", temp_.path("tier"), quota}};
-    return o;
-  }
-  static std::vector<std::string> through(const Replica& replica, const Principal* as) {
-    const auto mounts = replica.mounts(1, {});
-    EXPECT_TRUE(mounts) << mounts.error().message;
-    return look("/proc/self/fd/" + std::to_string(mounts->front().get()), as);
-  }
-};
+using Warm = OriginOnNode;
 
 TEST_F(Warm, WhatAJobSeesEqualsTheOrigin) {
   nasty_tree();

@@ -46,6 +46,8 @@ NodeParts::NodeParts(const Options& options) : origin("o", options.origin, optio
   WarmOptions warm_options;
   warm_options.node = "n1";
   warm_options.revalidate = options.revalidate;
+  warm_options.brief_walk = options.brief_walk;
+  warm_options.settle = options.settle;
   warm_options.tick = std::chrono::milliseconds(50);
   engine = std::make_unique<WarmEngine>(std::vector<Origin*>{&origin}, *store, *fetcher, clock, warm_options);
 }

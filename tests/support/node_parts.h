@@ -38,6 +38,8 @@ struct NodeParts {
     std::string boot = "boot-1";
     unsigned operations = 48;
     std::chrono::milliseconds revalidate{60'000};
+    std::chrono::milliseconds brief_walk{2'000};
+    std::chrono::milliseconds settle{0};
     Bytes chunk{32 * kMiB.count};
     Governor* governor = nullptr;  ///< nullptr = unlimited
   };

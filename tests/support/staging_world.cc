@@ -5,7 +5,7 @@ namespace atlas::test {
 StagingWorld::StagingWorld(int nodes) {
   std::string name = (std::filesystem::temp_directory_path() / "atlas-staging-XXXXXX").string();
   directory = ::mkdtemp(name.data());
-  config.origins = {{"lustre", "/lustre", "user", 48}};
+  config.origins = {{"lustre", "/lustre", "user", 48, {}}};
   generation.id.digest[0] = 1;
   generation.bytes = Bytes{10 * kGiB.count};
   generation.files = 7;

@@ -157,8 +157,17 @@ class FakeAgents final : public AgentPort {
     if (known) outcome.datasets = own == outcomes_on.end() ? outcomes : own->second;
     done(outcome);
   }
-  void evict(const std::string&, const DatasetId&, std::function<void(Result<EvictOutcome>)> done) override {
-    done(EvictOutcome{});
+  void survey(const std::string&, const DatasetId& dataset, const Principal&, const DatasetPolicy&,
+              std::chrono::milliseconds, std::function<void(Result<WarmProgress>)> done) override {
+    ++surveys;
+    WarmProgress seen;
+    if (const auto at = origin.find(dataset); at != origin.end()) seen.generation = at->second;
+    done(seen);
+  }
+  void evict(const std::string& address, const DatasetId&, const GenerationId& generation,
+             std::function<void(Result<EvictOutcome>)> done) override {
+    evicted.emplace_back(address, generation);
+    done(EvictOutcome{Bytes{1}, 1, {}});
   }
   void pin(const std::string&, const DatasetId&, bool, std::function<void(Result<std::uint32_t>)> done) override {
     done(1U);
@@ -196,6 +205,9 @@ class FakeAgents final : public AgentPort {
   }
 
   std::vector<std::unique_ptr<Warm>> warms;
+  std::map<DatasetId, Generation> origin;  ///< what a survey finds
+  unsigned surveys = 0;
+  std::vector<std::pair<std::string, GenerationId>> evicted;
   std::map<std::pair<std::string, DatasetId>, Generation> instant;  ///< answered COMPLETE at once
   std::vector<std::pair<std::string, DatasetId>> cancelled;
   std::map<std::pair<std::string, std::uint32_t>, PlanOrder> plans;

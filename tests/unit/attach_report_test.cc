@@ -6,7 +6,7 @@ namespace atlas {
 namespace {
 
 TEST(AttachReport, ComesBackAsItWas) {
-  const AttachReport report{true, false, true, "/data/a=complete:/b=origin", "atlas: a line"};
+  const AttachReport report{true, false, true, "/data/a=complete:/b=origin", "atlas: a line", "it changed"};
   const auto back = decode_attach_report(encode(report));
   ASSERT_TRUE(back);
   EXPECT_TRUE(back->known);
@@ -14,12 +14,13 @@ TEST(AttachReport, ComesBackAsItWas) {
   EXPECT_TRUE(back->directory_ok);
   EXPECT_EQ(back->cache_state, report.cache_state);
   EXPECT_EQ(back->announcement, report.announcement);
+  EXPECT_EQ(back->refused, report.refused);
 }
 
 TEST(AttachReport, RefusesWhatItWouldNotHaveWritten) {
   const std::string good = encode(AttachReport{});
   for (const std::string& bad : {std::string(), good.substr(0, good.size() - 1), good + std::string(1, '\0'),
-                                 "x" + good, std::string("atlas-attach-112x\0\0", 19)})
+                                 "x" + good, std::string("atlas-attach-212x\0\0\0", 20)})
     EXPECT_FALSE(decode_attach_report(bad));
 }
 

@@ -52,7 +52,7 @@ class CatalogTest : public ::testing::Test {
 
   void open() {
     catalog_.reset();
-    auto opened = Catalog::open(file(), {{"lustre", "/lustre", "user", 48}});
+    auto opened = Catalog::open(file(), {{"lustre", "/lustre", "user", 48, {}}});
     ASSERT_TRUE(opened) << opened.error().message;
     catalog_ = std::move(*opened);
   }
@@ -158,6 +158,7 @@ TEST_F(CatalogTest, ACatalogueOfTheFirstSchemaKeepsItsReceipts) {
   {
     auto db = SqliteDb::open(file());
     ASSERT_TRUE(db->execute(
+        "DROP TABLE settings; DROP TABLE shares; DROP TABLE share_log; "
         "ALTER TABLE receipts DROP COLUMN peers; ALTER TABLE receipts DROP COLUMN hit; PRAGMA user_version = 1"));
   }
   open();

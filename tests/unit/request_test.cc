@@ -11,6 +11,7 @@ Request full() {
   r.cache = Bytes{200ULL << 30};
   r.warm = WarmMode::wait;
   r.locality = Locality{0.9, std::chrono::seconds(600)};
+  r.on_change = OnChange::fail;
   return r;
 }
 
@@ -25,9 +26,10 @@ TEST(RequestCodec, ComesBackAsItWas) {
 }
 
 TEST(RequestCodec, RefusesForgedText) {
-  for (const char* bad : {"", "v1", "v2,d=/a", "v1,d=", "v1,w=wait", "v1,d=/a,w=wait,w=wait", "v1,d=/a,c=1,c=2",
-                          "v1,d=/a,x=1", "v1,d=/a/../b", "v1,d=rel/path", "v1,d=%2Fa%00", "v1,d=/a;rm", "v1,d=/a,l=2@5",
-                          "v1,d=/a,l=0.5", "v1,d=/a,", "v1,d=/a,c=-1", "v1,d=/a,w="})
+  for (const char* bad :
+       {"", "v1", "v2,d=/a", "v1,d=", "v1,w=wait", "v1,d=/a,w=wait,w=wait", "v1,d=/a,c=1,c=2", "v1,d=/a,x=1",
+        "v1,d=/a/../b", "v1,d=rel/path", "v1,d=%2Fa%00", "v1,d=/a;rm", "v1,d=/a,l=2@5", "v1,d=/a,l=0.5",
+        "v1,d=/a,o=maybe", "v1,d=/a,o=keep,o=keep", "v1,d=/a,", "v1,d=/a,c=-1", "v1,d=/a,w="})
     EXPECT_FALSE(decode_request(bad)) << bad;
 }
 

@@ -341,7 +341,7 @@ TEST_F(StagingTest, AnAgentIsToldWhatAStartingJobAskedForEvenWithoutHooks) {
   EXPECT_EQ(order->job.job_id, 10U);
   EXPECT_EQ(order->as.uid, 1001U);
   ASSERT_EQ(order->datasets.size(), 1U);
-  EXPECT_EQ(order->datasets[0].first, world.speech);
+  EXPECT_EQ(order->datasets[0].dataset, world.speech);
 
   world.slurm.jobs[11].id = 11;
   bool answered = false;

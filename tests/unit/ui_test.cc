@@ -195,7 +195,7 @@ TEST(Json, NonUtf8PathsComeWithTheirExactBytes) {
 
 TEST(Paths, AreShownBelowTheOriginsRoot) {
   Config config;
-  config.origins.push_back({.name = "lustre", .root = "/lustre"});
+  config.origins.push_back({.name = "lustre", .root = "/lustre", .exclude = {}});
   EXPECT_EQ(path_of(config, {"lustre", "speech"}), "/lustre/speech");
   EXPECT_EQ(path_of(config, {"lustre", ""}), "/lustre");
   EXPECT_EQ(path_of(config, {"other", "x"}), "other:x");

@@ -170,7 +170,8 @@ Extent ViewCore::blocks_of(const Extent& want) const {
 
 void ViewCore::fetch(const std::shared_ptr<Miss>& miss) {
   const Extent blocks = blocks_of(miss->want);
-  if (!parts.replica->has_room(blocks.length)) return read_through(miss);
+  if (!parts.replica->has_room(blocks.length) || !parts.replica->keeps(manifest->at(miss->want.file).attributes))
+    return read_through(miss);
   miss->parked->hold(0, parts.fetcher->fetch(
                             {parts.replica, blocks, parts.as, parts.payer, agent::Urgency::fault, moved_},
                             [self = shared_from_this(), miss](const Status& status) { self->fetched(miss, status); }));
@@ -220,7 +221,9 @@ void ViewCore::read_ahead(FileIndex file, std::uint64_t offset, std::uint64_t le
   for (const auto& piece : read_ahead_.on_read(file, offset, length, size)) {
     const Extent blocks = blocks_of({file, Bytes{piece.offset}, Bytes{piece.length}});
     // What would not be kept would be read twice.
-    if (!parts.replica->has_room(blocks.length) || parts.replica->resident(*manifest, blocks)) continue;
+    if (!parts.replica->has_room(blocks.length) || !parts.replica->keeps(manifest->at(file).attributes) ||
+        parts.replica->resident(*manifest, blocks))
+      continue;
     if (ahead_.fetch_add(blocks.length.count) > kMostAhead) {
       ahead_.fetch_sub(blocks.length.count);
       continue;

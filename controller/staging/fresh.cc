@@ -1,0 +1,71 @@
+// What a job is to be shown: how new, of which settings.
+#include "controller/staging/staging.h"
+
+namespace atlas {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::chrono::milliseconds kLongestLook = 10min;
+constexpr auto kLookAgainAfter = 10s;
+
+}  // namespace
+
+PlanOrder Staging::plan_order(const StagedJob& job) const {
+  PlanOrder order{job.row.key,          job.principal(), {},
+                  job.row.reason,       job.row.waited,  job.request.cache.value_or(Bytes{}),
+                  job.request.on_change};
+  for (std::size_t i = 0; i < job.datasets.size(); ++i) {
+    auto policy = parts_.datasets.policy_of(job.datasets[i]);
+    const auto asked = job.asked(policy);
+    order.datasets.push_back({job.datasets[i], i < job.row.generations.size() ? job.row.generations[i] : GenerationId{},
+                              std::move(policy), asked});
+  }
+  return order;
+}
+
+WarmOrder Staging::warm_order(const StagedJob& job, std::size_t dataset) const {
+  WarmOrder order{job.datasets[dataset], job.principal(), job.row.key, job.request.cache.value_or(Bytes{})};
+  order.policy = parts_.datasets.policy_of(order.dataset);
+  order.asked = job.asked(order.policy);
+  order.keep = job.request.on_change == OnChange::keep;
+  return order;
+}
+
+/// --on-change=fail: what the datasets are now is what the job must find when it starts. On record before anything else
+/// is done about the job; if no node can be asked, the job's own warm-up says it later.
+void Staging::note_what_it_is(StagedJob& job) {
+  const auto now = parts_.clock.now();
+  if (job.request.on_change != OnChange::fail || job.looking || job.hopeless || job.knows_what_it_was() ||
+      (job.looked != SteadyTime{} && now - job.looked < kLookAgainAfter))
+    return;
+  const AgentInfo* agent = nullptr;
+  for (const auto& [name, info] : parts_.registry.agents())
+    if (info.in_service() && agent == nullptr) agent = &info;
+  if (agent == nullptr) return;
+  job.looking = true;
+  job.row.generations.resize(job.datasets.size());
+  for (std::size_t i = 0; i < job.datasets.size(); ++i) {
+    if (!job.row.generations[i].empty()) continue;
+    parts_.agents.survey(agent->address, job.datasets[i], job.principal(), parts_.datasets.policy_of(job.datasets[i]),
+                         kLongestLook, [this, key = job.row.key, i](const Result<WarmProgress>& seen) {
+                           parts_.strand.post([this, key, i, seen] {
+                             auto* same = find(key);
+                             if (same == nullptr) return;
+                             same->looking = false;
+                             if (seen && !seen->generation.id.empty() && same->row.generations[i].empty()) {
+                               same->row.generations[i] = seen->generation.id;
+                               parts_.registry.note_generation(same->datasets[i], seen->generation);
+                               return touch(*same);
+                             }
+                             same->looked = parts_.clock.now();
+                             if (!seen)
+                               parts_.log.warn("job " + std::to_string(key.job_id) + ": what " +
+                                               parts_.datasets.label_of(same->datasets[i]) +
+                                               " was at its submit is not known: " + seen.error().message);
+                           });
+                         });
+  }
+}
+
+}  // namespace atlas
