@@ -97,8 +97,14 @@ void Staging::poll() {
   });
 }
 
+/// Nodes that slurmctld, just started, has not heard of: they will be there in a moment.
+bool Staging::nodes_to_come() const {
+  return cluster_ && std::any_of(cluster_->nodes.begin(), cluster_->nodes.end(),
+                                 [](const auto& node) { return node.second->state.starts_with("unknown"); });
+}
+
 void Staging::schedule_poll() {
-  poll_is_slow_ = !anything_staged();
+  poll_is_slow_ = !anything_staged() && !nodes_to_come();
   const auto interval = parts_.config.controller.poll * (poll_is_slow_ ? kSlowPolls : 1);
   parts_.strand.post_after(interval, [this, generation = poll_generation_] {
     if (generation == poll_generation_) poll();

@@ -107,6 +107,7 @@ class Staging {
   void release_strangers();
   void release_leftovers();
   [[nodiscard]] bool anything_staged() const;
+  [[nodiscard]] bool nodes_to_come() const;
   [[nodiscard]] StagedJob* find(const JobKey& key);
   [[nodiscard]] StagedJob* adopt(const JobRecord& record);
   [[nodiscard]] std::optional<Request> request_of(const JobRecord& record, std::string& trouble) const;

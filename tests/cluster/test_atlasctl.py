@@ -22,6 +22,7 @@ def speech(cluster: Cluster) -> Path:
     for i in range(FILES):
         (directory / f"{i}.wav").write_bytes(os.urandom(SIZE))
     wait_for(lambda: nodes(cluster) == {"n001": "up", "n002": "up", "n003": "up"}, 30, "all agents report")
+    wait_for(lambda: {n["slurm_state"] for n in ask(cluster, "node", "list")} == {"idle"}, 30, "the controller has seen Slurm's nodes")
     return directory
 
 
