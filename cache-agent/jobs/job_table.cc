@@ -144,9 +144,11 @@ Status JobTable::observe(const NodeJobRow& job, NodeJobDatasetRow& wanted, Stead
     return fail(Code::deadline_exceeded,
                 "its origin did not list its files in time: nobody knows whether what is here is what it has now");
   if (!seen) return fail(seen.error());
-  if (job.on_change == OnChange::fail && !wanted.generation.empty() && wanted.generation != seen->generation)
+  if (job.on_change == OnChange::fail && !wanted.generation.empty() && wanted.generation != seen->generation) {
     out.refused =
         "it has changed at the origin since the job was submitted, and --on-change=fail says not to start then";
+    return {};  // the generation of its submission stays on record: its later steps are refused, too
+  }
   wanted.generation = seen->generation;
   note_lock_files(*seen, store_.find(wanted.dataset, wanted.generation), out);
   if (const auto replica = store_.find(wanted.dataset, wanted.generation))
@@ -210,7 +212,9 @@ bool JobTable::show_granted(const NodeJobRow& job, NodeJobDatasetRow& wanted, St
       wanted.mounted && !wanted.generation.empty() ? store_.find(wanted.dataset, wanted.generation) : nullptr;
   if (!replica) {
     const auto now = clock_->now();
-    const auto seen = engine_->observe(wanted.dataset, *owner, now + (deadline - now) / 2, asked_of(job, wanted));
+    // What the owner has closed meanwhile nobody goes on reading by asking for an older version.
+    const Asked asked{asked_of(job, wanted).when, false};
+    const auto seen = engine_->observe(wanted.dataset, *owner, now + (deadline - now) / 2, asked);
     replica = seen ? store_.find(wanted.dataset, seen->generation) : nullptr;
     if (seen) note_lock_files(*seen, replica, out);
   }

@@ -30,7 +30,9 @@ void find_owner(const ControllerParts& parts, const Person& person, const Datase
   if (agent == nullptr)
     return done(
         fail(Code::unavailable, "no node's cache agent is connected: nobody can be asked whose the dataset is"));
-  parts.agents.survey(agent->address, dataset, {person.caller.uid, person.caller.gid, {}}, {}, kLook,
+  // With the settings as they are: the node takes over what it is told.
+  parts.agents.survey(agent->address, dataset, {person.caller.uid, person.caller.gid, {}},
+                      parts.datasets.policy_of(dataset), kLook,
                       [&strand = parts.strand, done](const Result<WarmProgress>& seen) {
                         strand.post([done, seen] {
                           if (!seen) return done(fail(seen.error()));

@@ -236,8 +236,10 @@ StagedJob* Staging::adopt(const JobRecord& record) {
     }
     job->datasets.push_back(std::move(*dataset));
   }
-  if (const auto whole = jobs_.find(record.array_job_id); record.array_task_id && whole != jobs_.end())
+  if (const auto whole = jobs_.find(record.array_job_id); record.array_task_id && whole != jobs_.end()) {
     job->could_start = whole->second->could_start;
+    if (job->request.on_change == OnChange::fail) row.generations = whole->second->row.generations;
+  }
   auto* out = job.get();
   jobs_[record.id] = std::move(job);
   save(*out);

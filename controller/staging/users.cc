@@ -19,6 +19,19 @@ std::optional<uid_t> uid_of(const std::string& name) {
   return found == nullptr ? std::nullopt : std::optional(found->pw_uid);
 }
 
+struct Account {
+  std::string name;
+  gid_t gid;
+};
+
+std::optional<Account> account_of(uid_t uid) {
+  std::vector<char> buffer(16384);
+  passwd entry{};
+  passwd* found = nullptr;
+  getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found);
+  return found == nullptr ? std::nullopt : std::optional(Account{found->pw_name, found->pw_gid});
+}
+
 }  // namespace
 
 Users::Users(const Config& config) : operators_{0, ::getuid()} {
@@ -32,36 +45,36 @@ Users::Users(const Config& config) : operators_{0, ::getuid()} {
   }
 }
 
-Users::Entry Users::look_up(uid_t uid) {
+std::string Users::name_of(uid_t uid) {
   const auto now = std::chrono::steady_clock::now();
   {
     const std::lock_guard lock(mutex_);
-    if (const auto at = known_.find(uid); at != known_.end() && at->second.until > now) return at->second;
+    if (const auto at = names_.find(uid); at != names_.end() && at->second.until > now) return at->second.value;
   }
-  std::vector<char> buffer(16384);
-  passwd entry{};
-  passwd* found = nullptr;
-  getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found);
-  Entry fresh{"uid " + std::to_string(uid), {}, now + kRemembered};
-  if (found != nullptr) {
-    fresh.name = found->pw_name;
-    int count = 64;
-    do {
-      fresh.groups.resize(static_cast<std::size_t>(count));
-    } while (getgrouplist(found->pw_name, found->pw_gid, fresh.groups.data(), &count) < 0 && count <= 65536);
-    fresh.groups.resize(static_cast<std::size_t>(count));
-  }
+  const auto account = account_of(uid);
+  std::string name = account ? account->name : "uid " + std::to_string(uid);
   const std::lock_guard lock(mutex_);
-  known_[uid] = fresh;
-  return fresh;
-}
-
-std::string Users::name_of(uid_t uid) {
-  return look_up(uid).name;
+  names_[uid] = {name, now + kRemembered};
+  return name;
 }
 
 std::vector<gid_t> Users::groups_of(uid_t uid) {
-  return look_up(uid).groups;
+  const auto now = std::chrono::steady_clock::now();
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto at = groups_.find(uid); at != groups_.end() && at->second.until > now) return at->second.value;
+  }
+  std::vector<gid_t> groups;
+  if (const auto account = account_of(uid)) {
+    int count = 64;
+    do {
+      groups.resize(static_cast<std::size_t>(count));
+    } while (getgrouplist(account->name.c_str(), account->gid, groups.data(), &count) < 0 && count <= 65536);
+    groups.resize(static_cast<std::size_t>(count));
+  }
+  const std::lock_guard lock(mutex_);
+  groups_[uid] = {groups, now + kRemembered};
+  return groups;
 }
 
 }  // namespace atlas

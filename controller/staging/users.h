@@ -31,13 +31,13 @@ class Users {
   std::set<uid_t> operators_;
   std::vector<std::string> unknown_;
   std::mutex mutex_;  ///< guards what follows
-  struct Entry {
-    std::string name;
-    std::vector<gid_t> groups;
+  template <class Value>
+  struct Known {
+    Value value;
     std::chrono::steady_clock::time_point until;
   };
-  std::map<uid_t, Entry> known_;
-  [[nodiscard]] Entry look_up(uid_t uid);
+  std::map<uid_t, Known<std::string>> names_;
+  std::map<uid_t, Known<std::vector<gid_t>>> groups_;
 };
 
 }  // namespace atlas

@@ -252,8 +252,10 @@ class Shared : public Policy {
     table_->look_first(*node_->engine, node_->clock);
   }
   static Principal member(std::uint32_t uid) { return {uid, uid, {uid, kTeam}}; }
-  view::PlannedView view_for(const Principal& as, const std::string& settings, std::uint32_t job = 7) {
+  view::PlannedView view_for(const Principal& as, const std::string& settings, std::uint32_t job = 7,
+                             OnChange on_change = OnChange::refresh) {
     JobOrder order{{"test", job, 0, {}}, as, {{kDataset, {}, policy(settings), node_->clock.now()}}, "", {}};
+    order.on_change = on_change;
     EXPECT_TRUE(table_->plan(order));
     auto views = table_->views_of(job, as, node_->clock.now() + 20s);
     EXPECT_TRUE(views) << views.error().message;
@@ -303,6 +305,12 @@ TEST_F(Shared, WhatTheOwnerHasNowMustBeHereCompletely) {
   EXPECT_TRUE(view_for(member(kBob), grant(), 8).mount);
 }
 
+TEST_F(Shared, NobodyKeepsReadingWhatTheOwnerHasRemovedByAskingForAnOlderVersion) {
+  std::filesystem::remove(origin("ds/a"));
+  EXPECT_FALSE(view_for(member(kBob), grant(), 7, OnChange::keep).mount);
+  EXPECT_TRUE(view_for(user(kAlice), grant(), 8, OnChange::keep).mount) << "the owner may keep his own";
+}
+
 TEST_F(Shared, AMembersWarmUpFindsTheOwnersReplicaAndMakesNone) {
   node_->engine->learn(kDataset, policy(grant()));
   const auto before = node_->origin.counters().bytes;
@@ -345,6 +353,7 @@ TEST_F(OnChangeFail, AJobIsRefusedWhenItsDataIsNotWhatItWasAtSubmit) {
   ASSERT_TRUE(changed);
   EXPECT_THAT(changed->refused, HasSubstr("has changed at the origin since the job was submitted"));
   EXPECT_FALSE(changed->views.at(0).mount);
+  EXPECT_NE(table_->views_of(9, user(kAlice), node_->clock.now() + 20s)->refused, "") << "its later steps, too";
 }
 
 }  // namespace

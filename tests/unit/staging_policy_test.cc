@@ -85,6 +85,24 @@ TEST_F(StagingPolicy, AJobThatFailsOnAChangeIsHeldToWhatWasThereWhenItWasSubmitt
   EXPECT_EQ(plan.datasets.at(0).generation, world.generation.id) << "not what the warm-up has found";
 }
 
+TEST_F(StagingPolicy, TheTasksOfAnArrayAreHeldToWhatThereWasAtItsSubmission) {
+  world.agents.origin[world.speech] = world.generation;
+  world.submit_array(10, "v1,w=wait,o=fail,d=/lustre/speech", 30min);
+  world.pass(6s);
+  ASSERT_FALSE(world.agents.open().empty());
+  const auto node = world.agents.open()[0]->node;
+  FakeAgents::finish(*world.agents.open()[0], next());
+  world.pass(1s);
+  auto& task = world.slurm.jobs[11] = world.slurm.jobs[10];
+  task.id = 11;
+  task.array_task_id = 0;
+  task.array_waiting = false;
+  task.state = JobState::running;
+  task.nodes = node;
+  world.pass(10s);
+  EXPECT_EQ(world.agents.plans.at({node, 11}).datasets.at(0).generation, world.generation.id);
+}
+
 TEST_F(StagingPolicy, AJobThatKeepsAsksForNoNewerVersion) {
   world.submit(10, "v1,w=wait,o=keep,d=/lustre/speech");
   world.data_in(10);
