@@ -13,6 +13,8 @@ namespace {
 constexpr unsigned kWriters = 4;
 constexpr std::chrono::seconds kFlushPeriod{5};
 constexpr unsigned kWorkers = 8;
+/// A survey lists a whole tree, or hangs with it: none of the workers that plan and release jobs shall wait for it.
+constexpr unsigned kSurveyors = 4;
 /// Reading for other nodes: from a local disk, mostly from memory.
 constexpr unsigned kPeerReaders = 4;
 
@@ -113,6 +115,7 @@ void Agent::make_parts(const Config& config, const Options& options) {
   jobs_->read_through(*partial_views_);
   node_ = std::make_unique<LocalNode>(*store_, *warm_, *fetcher_, *jobs_, *partial_views_);
   workers_ = std::make_unique<ThreadExecutor>(kWorkers);
+  surveyors_ = std::make_unique<ThreadExecutor>(kSurveyors);
   reporter_ = std::make_unique<Reporter>(
       *auth_, make_channel(controller), peer,
       Reporter::Identity{options.node, options.host + ":" + std::to_string(options.port)}, *node_);
@@ -136,7 +139,7 @@ Status Agent::serve(const Config& config, const Options& options) {
   for (const auto& attempt : views_->held())
     if (!jobs_->knows(attempt.job_id)) views_->release(attempt.job_id);
 
-  service_ = std::make_unique<AgentService>(*auth_, *node_, *workers_, peer_service_.get());
+  service_ = std::make_unique<AgentService>(*auth_, *node_, *workers_, *surveyors_, peer_service_.get());
   grpc::ServerBuilder builder;
   const std::string address = config.agent.listen + ":" + std::to_string(options.port);
   int bound = 0;
@@ -172,6 +175,7 @@ Agent::~Agent() {
   flusher_.reset();
   // What still calls goes before what is called.
   workers_.reset();
+  surveyors_.reset();
   peer_readers_.reset();
   views_.reset();
   // Without a holder their jobs get errors now, and do not wait for a process that is gone.

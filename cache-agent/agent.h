@@ -69,7 +69,7 @@ class Agent {
   std::unique_ptr<view::PartialViews> partial_views_;
   std::unique_ptr<JobTable> jobs_;
   std::unique_ptr<LocalNode> node_;
-  std::unique_ptr<ThreadExecutor> workers_;
+  std::unique_ptr<ThreadExecutor> workers_, surveyors_;
   std::unique_ptr<view::ViewServer> views_;
   std::unique_ptr<Reporter> reporter_;
   std::unique_ptr<AgentService> service_;

@@ -96,7 +96,7 @@ grpc::ServerWriteReactor<v1::Progress>* AgentService::Survey(grpc::CallbackServe
       auth_, ctx, "Agent.Survey", request,
       [this](Caller caller, const v1::SurveyRequest& in, std::shared_ptr<ServerStream<v1::Progress>> stream) {
         if (auto ok = allow(caller); !ok) return stream->finish(ok);
-        workers_.post([this, in, stream] {
+        surveyors_.post([this, in, stream] {
           auto result = node_.survey(from_wire(in.dataset()), from_wire(in.as()), policy_of(in.policy()),
                                      std::chrono::milliseconds(in.limit()));
           if (!result) return stream->finish(fail(std::move(result).error()));

@@ -10,12 +10,12 @@
 namespace atlas::agent {
 
 /// The Agent service: checks that root or SlurmUser calls, translates, and hands over to the Node. Blocking work goes
-/// to `workers`. What other nodes may read comes from `peers`; without it they are told that this node does not serve
-/// them. What it is given outlives the server it is registered with.
+/// to `workers`; surveys, which may take minutes, to `surveyors`. What other nodes may read comes from `peers`; without
+/// it they are told that this node does not serve them. What it is given outlives the server it is registered with.
 class AgentService final : public v1::Agent::CallbackService {
  public:
-  AgentService(const Authenticator& auth, Node& node, Executor& workers, PeerService* peers = nullptr)
-      : auth_(auth), node_(node), workers_(workers), peers_(peers) {}
+  AgentService(const Authenticator& auth, Node& node, Executor& workers, Executor& surveyors, PeerService* peers)
+      : auth_(auth), node_(node), workers_(workers), surveyors_(surveyors), peers_(peers) {}
 
   grpc::ServerWriteReactor<v1::Progress>* Warm(grpc::CallbackServerContext* ctx,
                                                const v1::WarmRequest* request) override;
@@ -40,6 +40,7 @@ class AgentService final : public v1::Agent::CallbackService {
   const Authenticator& auth_;
   Node& node_;
   Executor& workers_;
+  Executor& surveyors_;
   PeerService* peers_;
 };
 
