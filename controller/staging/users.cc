@@ -32,6 +32,23 @@ std::optional<Account> account_of(uid_t uid) {
   return found == nullptr ? std::nullopt : std::optional(Account{found->pw_name, found->pw_gid});
 }
 
+std::string name_in_directory(uid_t uid) {
+  const auto account = account_of(uid);
+  return account ? account->name : "uid " + std::to_string(uid);
+}
+
+std::vector<gid_t> groups_in_directory(uid_t uid) {
+  std::vector<gid_t> groups;
+  if (const auto account = account_of(uid)) {
+    int count = 64;
+    do {
+      groups.resize(static_cast<std::size_t>(count));
+    } while (getgrouplist(account->name.c_str(), account->gid, groups.data(), &count) < 0 && count <= 65536);
+    groups.resize(static_cast<std::size_t>(count));
+  }
+  return groups;
+}
+
 }  // namespace
 
 Users::Users(const Config& config) : operators_{0, ::getuid()} {
@@ -45,36 +62,26 @@ Users::Users(const Config& config) : operators_{0, ::getuid()} {
   }
 }
 
-std::string Users::name_of(uid_t uid) {
+/// May ask a directory service, without the lock.
+template <class Value>
+Value Users::remembered(std::map<uid_t, Known<Value>>& known, uid_t uid, Value (*look_up)(uid_t)) {
   const auto now = std::chrono::steady_clock::now();
   {
     const std::lock_guard lock(mutex_);
-    if (const auto at = names_.find(uid); at != names_.end() && at->second.until > now) return at->second.value;
+    if (const auto at = known.find(uid); at != known.end() && at->second.until > now) return at->second.value;
   }
-  const auto account = account_of(uid);
-  std::string name = account ? account->name : "uid " + std::to_string(uid);
+  Value value = look_up(uid);
   const std::lock_guard lock(mutex_);
-  names_[uid] = {name, now + kRemembered};
-  return name;
+  known[uid] = {value, now + kRemembered};
+  return value;
+}
+
+std::string Users::name_of(uid_t uid) {
+  return remembered(names_, uid, name_in_directory);
 }
 
 std::vector<gid_t> Users::groups_of(uid_t uid) {
-  const auto now = std::chrono::steady_clock::now();
-  {
-    const std::lock_guard lock(mutex_);
-    if (const auto at = groups_.find(uid); at != groups_.end() && at->second.until > now) return at->second.value;
-  }
-  std::vector<gid_t> groups;
-  if (const auto account = account_of(uid)) {
-    int count = 64;
-    do {
-      groups.resize(static_cast<std::size_t>(count));
-    } while (getgrouplist(account->name.c_str(), account->gid, groups.data(), &count) < 0 && count <= 65536);
-    groups.resize(static_cast<std::size_t>(count));
-  }
-  const std::lock_guard lock(mutex_);
-  groups_[uid] = {groups, now + kRemembered};
-  return groups;
+  return remembered(groups_, uid, groups_in_directory);
 }
 
 }  // namespace atlas

@@ -38,6 +38,8 @@ class Users {
   };
   std::map<uid_t, Known<std::string>> names_;
   std::map<uid_t, Known<std::vector<gid_t>>> groups_;
+  template <class Value>
+  [[nodiscard]] Value remembered(std::map<uid_t, Known<Value>>& known, uid_t uid, Value (*look_up)(uid_t));
 };
 
 }  // namespace atlas

@@ -71,8 +71,11 @@ def reading_job(cluster: Cluster, name: str) -> int:
     return job
 
 
-def ends(cluster: Cluster, job: int) -> None:
+def cancel(cluster: Cluster, job: int) -> None:
     """Nothing of the job is left before Slurm gives the node up, neither for Slurm nor in the kernel."""
+    cluster.run("scancel", "--signal=KILL", str(job)).check()
+    cluster.run("scancel", str(job))
+    cluster.wait_state(job, "CANCELLED", timeout=60)
     wait_for(lambda: cluster.kept_views(NODE) == [], UNKILLABLE, "the holder ends what nobody answers")
     wait_for(lambda: not [line for line in cluster.processes("python3") if "POSIX_FADV_RANDOM" in line], 5, "its process is gone")
     wait_for(lambda: cluster.run("squeue", "-h", "-j", str(job)).out.strip() == "", 60, "the job is gone")
@@ -82,10 +85,7 @@ def test_scancel_while_the_agent_is_stopped(cluster: Cluster) -> None:
     try:
         job = reading_job(cluster, "stopped")
         cluster.signal(AGENT, signal.SIGSTOP)
-        cluster.run("scancel", "--signal=KILL", str(job)).check()
-        cluster.run("scancel", str(job))
-        cluster.wait_state(job, "CANCELLED", timeout=60)
-        ends(cluster, job)
+        cancel(cluster, job)
     finally:
         cluster.origin_ctl("resume")
         cluster.signal(AGENT, signal.SIGCONT)
@@ -97,10 +97,7 @@ def test_scancel_while_the_agent_is_dead_and_held_by_a_hung_origin(cluster: Clus
     try:
         job = reading_job(cluster, "undead")
         cluster.signal(AGENT, signal.SIGKILL)
-        cluster.run("scancel", "--signal=KILL", str(job)).check()
-        cluster.run("scancel", str(job))
-        cluster.wait_state(job, "CANCELLED", timeout=60)
-        ends(cluster, job)
+        cancel(cluster, job)
         assert cluster.running(AGENT), "it could have been reaped: this test proves nothing"
     finally:
         cluster.origin_ctl("resume")

@@ -11,10 +11,10 @@
 #include <atomic>
 #include <thread>
 
-#include "cache-agent/view/fuse/partial_views.h"
 #include "tests/support/node_parts.h"
 #include "tests/support/origin_tree.h"
 #include "tests/support/slow_origin_process.h"
+#include "tests/support/view_job.h"
 
 namespace atlas::agent {
 namespace {
@@ -40,61 +40,14 @@ class FuseView : public OriginTree {
     o.tiers = {{"nvme", temp_.path("tier"), kGiB}};
     return o;
   }
-  struct Job {
-    std::shared_ptr<Replica> replica;
-    std::unique_ptr<view::PartialView> view;
-    UniqueFd mount;
-    [[nodiscard]] std::string path(const std::string& below = "") const {
-      return "/proc/self/fd/" + std::to_string(mount.get()) + (below.empty() ? "" : "/" + below);
-    }
-  };
+  using Job = ViewJobs::Job;
   /// A job of Alice's with a view of "ds" of which `most` bytes may be kept.
   Job start(NodeParts& node, Bytes most = {}, std::chrono::milliseconds deadline = 30s, std::uint32_t job = 7) {
-    Job out;
-    auto replica = node.engine->open_partial({"o", "ds"}, user(kAlice), most, node.clock.now() + 20s);
-    EXPECT_TRUE(replica) << replica.error().message;
-    if (!replica) return out;
-    out.replica = *replica;
-    view::PartialViewParts parts;
-    parts.replica = *replica;
-    parts.fetcher = node.fetcher.get();
-    parts.origin = &node.origin;
-    parts.timers = &timers_;
-    parts.clock = &node.clock;
-    parts.as = normalize(user(kAlice));
-    parts.payer = {"test", job, 0, {}};
-    parts.deadline = deadline;
-    parts.warn = [this](const std::string& line) {
-      const std::lock_guard lock(mutex_);
-      warned_.push_back(line);
-    };
-    auto view = view::PartialView::open(std::move(parts));
-    EXPECT_TRUE(view) << view.error().message;
-    out.view = std::move(*view);
-    auto mount = out.view->mount();
-    EXPECT_TRUE(mount) << mount.error().message;
-    if (mount) out.mount = std::move(*mount);
-    return out;
+    return jobs_.start(node, most, deadline, job);
   }
-  static std::string content(const std::string& path) {
-    const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!fd) return "open: " + std::string(strerror(errno));
-    std::string out, piece(128 * 1024, '\0');
-    for (;;) {
-      const ssize_t got = read(fd.get(), piece.data(), piece.size());
-      if (got < 0) return "read: " + std::string(strerror(errno));
-      if (got == 0) return out;
-      out.append(piece, 0, static_cast<std::size_t>(got));
-    }
-  }
-  [[nodiscard]] std::vector<std::string> warned() {
-    const std::lock_guard lock(mutex_);
-    return warned_;
-  }
+  [[nodiscard]] std::vector<std::string> warned() { return jobs_.warned(); }
 
-  ThreadExecutor timers_{1};
-  std::mutex mutex_;  ///< guards warned_
-  std::vector<std::string> warned_;
+  ViewJobs jobs_{kAlice};
 };
 
 TEST_F(FuseView, WhatAJobSeesEqualsTheOriginBeforeAndAfterItIsResident) {

@@ -96,8 +96,8 @@ TEST_F(OddFiles, SpecialFilesAreShownAndNeverOpened) {
   std::filesystem::create_symlink("../ds", origin("ds/around"));
   OpenWatch watch(origin("ds"));
   NodeParts node(options());
-  ViewJobs jobs(node, kAlice);
-  const auto job = jobs.start();
+  ViewJobs jobs(kAlice);
+  const auto job = jobs.start(node);
   EXPECT_EQ(content(job.path("plain")), "plain");
   const auto partial = look(job.path(), nullptr);
   const auto done = node.warm("ds", user(kAlice));
@@ -124,8 +124,8 @@ TEST_F(OddFiles, AHundredThousandEntriesInOneDirectoryAreListedCompletelyAndInOr
   for (int i = 0; i < kEntries; ++i)
     ASSERT_EQ(mknodat(at.get(), ("entry " + std::to_string(i)).c_str(), S_IFREG | 0644, 0), 0) << strerror(errno);
   NodeParts node(options());
-  ViewJobs jobs(node, kAlice);
-  auto job = jobs.start();
+  ViewJobs jobs(kAlice);
+  auto job = jobs.start(node);
   const auto first = listing(job.path("many"));
   auto expected = listing(origin("ds/many"));
   std::sort(expected.begin(), expected.end());
@@ -208,9 +208,9 @@ TEST_F(OddFiles, AFileThatIsTruncatedWhileItIsReadGivesAnErrorAndNeverGarbage) {
   file("ds/other", "untouched");
   SlowOrigin slow(origin(), temp_.path("mnt"), {});
   NodeParts node(options("mnt"));
-  ViewJobs jobs(node, kAlice);
+  ViewJobs jobs(kAlice);
   {
-    const auto job = jobs.start();
+    const auto job = jobs.start(node);
     const UniqueFd fd(open(job.path("shrinking").c_str(), O_RDONLY | O_CLOEXEC));
     ASSERT_TRUE(fd);
     ASSERT_EQ(posix_fadvise(fd.get(), 0, 0, POSIX_FADV_RANDOM), 0);
@@ -253,9 +253,9 @@ TEST_F(OddFiles, AnOriginThatFailsAReadFailsThatReadAndIsAskedAgain) {
   file("ds/whole", random_bytes(kMega, 2));
   SlowOrigin slow(origin(), temp_.path("mnt"), {});
   NodeParts node(options("mnt"));
-  ViewJobs jobs(node, kAlice);
+  ViewJobs jobs(kAlice);
   {
-    const auto job = jobs.start();
+    const auto job = jobs.start(node);
     slow.tell({"fail", "*ds/broken", "--errno", "EIO", "read"});
     EXPECT_EQ(content(job.path("broken")), "read: Input/output error");
     EXPECT_EQ(content(job.path("whole")), random_bytes(kMega, 2));

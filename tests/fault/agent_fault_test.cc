@@ -41,12 +41,7 @@ class AgentFault : public ::testing::Test {
     return o;
   }
   [[nodiscard]] std::string difference_to_origin(const NodeParts& node) const {
-    const auto replica = node.store->newest_complete({"o", "ds"});
-    if (!replica) return "not complete";
-    const auto mounts = replica->mounts(1, {});
-    if (!mounts) return mounts.error().message;
-    return difference(look("/proc/self/fd/" + std::to_string(mounts->front().get()), nullptr),
-                      look(temp_.path("origin/ds"), nullptr));
+    return difference_to(temp_.path("origin/ds"), node);
   }
 
   TempDir temp_;

@@ -48,12 +48,7 @@ class DiskFault : public OriginTree {
       EXPECT_TRUE(content(job.path(std::to_string(i))) == bytes(i)) << when << ", " << name(i);
   }
   [[nodiscard]] std::string difference_to_origin(const NodeParts& node) const {
-    const auto replica = node.store->newest_complete({"o", "ds"});
-    if (!replica) return "not complete";
-    const auto mounts = replica->mounts(1, {});
-    if (!mounts) return mounts.error().message;
-    return difference(look("/proc/self/fd/" + std::to_string(mounts->front().get()), nullptr),
-                      look(origin("ds"), nullptr));
+    return difference_to(origin("ds"), node);
   }
 };
 
@@ -66,21 +61,34 @@ struct Disk {
   LoopDisk loop;
 };
 
+/// A node with a warm-up of "ds" that stands still after so many files.
+struct StalledNode {
+  StalledNode(NodeParts::Options options, unsigned files) : governor(files), node(with(std::move(options), governor)) {
+    running = node.start({{"o", "ds"}, user(kAlice), {}, {}, false});
+    governor.wait_until_stalled();
+  }
+  Result<WarmProgress> finish() {
+    governor.release_all();
+    return running.get();
+  }
+  static NodeParts::Options with(NodeParts::Options options, Governor& governor) {
+    options.governor = &governor;
+    return options;
+  }
+  StallGovernor governor;
+  NodeParts node;
+  std::future<Result<WarmProgress>> running;
+};
+
 TEST_F(DiskFault, ADiskThatFillsUpDuringAWarmUpEndsItAndTheSpaceIsGivenBack) {
   const LoopDisk disk(temp_.path("image"), 64 * kMega, temp_.path("tier"));
-  StallGovernor governor(5);
-  auto o = options();
-  o.governor = &governor;
-  NodeParts node(o);
-  auto running = node.start({{"o", "ds"}, user(kAlice), {}, {}, false});
-  governor.wait_until_stalled();
+  StalledNode stalled(options(), 5);
+  NodeParts& node = stalled.node;
   fill_disk();
-  governor.release_all();
-  const auto failed = running.get();
+  const auto failed = stalled.finish();
   ASSERT_FALSE(failed);
   EXPECT_EQ(failed.error().code, Code::resource_exhausted) << failed.error().message;
   EXPECT_EQ(node.store->tiers()[0].state, "ok") << "full is not broken";
-  ViewJobs jobs(node, kAlice);
   std::filesystem::remove(temp_.path("tier/other"));
   const auto done = node.warm("ds", user(kAlice));
   ASSERT_TRUE(done) << done.error().message;
@@ -90,8 +98,8 @@ TEST_F(DiskFault, ADiskThatFillsUpDuringAWarmUpEndsItAndTheSpaceIsGivenBack) {
 TEST_F(DiskFault, ADiskThatFillsUpWhileAJobReadsThroughFailsNoRead) {
   const LoopDisk disk(temp_.path("image"), 64 * kMega, temp_.path("tier"));
   NodeParts node(options());
-  ViewJobs jobs(node, kAlice);
-  auto job = jobs.start();
+  ViewJobs jobs(kAlice);
+  auto job = jobs.start(node);
   for (int i = 0; i < 8; ++i) EXPECT_TRUE(content(job.path(std::to_string(i))) == bytes(i));
   const auto kept = job.replica->files_resident();
   EXPECT_GT(kept, 0U);
@@ -111,8 +119,8 @@ TEST_F(DiskFault, ADiskThatFillsUpWhileAJobReadsThroughFailsNoRead) {
 TEST_F(DiskFault, BytesThatTheDiskCannotGiveBackComeFromTheOrigin) {
   const Disk disk(temp_, 96 * kMega);
   NodeParts node(options());
-  ViewJobs jobs(node, kAlice);
-  auto job = jobs.start();
+  ViewJobs jobs(kAlice);
+  auto job = jobs.start(node);
   expect_all(job, "cold");
   ASSERT_EQ(job.replica->files_resident(), unsigned(kFiles));
   ASSERT_TRUE(disk.loop.sync());
@@ -129,15 +137,10 @@ TEST_F(DiskFault, BytesThatTheDiskCannotGiveBackComeFromTheOrigin) {
 
 TEST_F(DiskFault, WhatTheDiskDidNotTakeIsNeverComplete) {
   const Disk disk(temp_, 96 * kMega);
-  StallGovernor governor(5);
-  auto o = options();
-  o.governor = &governor;
-  NodeParts node(o);
-  auto running = node.start({{"o", "ds"}, user(kAlice), {}, {}, false});
-  governor.wait_until_stalled();
+  StalledNode stalled(options(), 5);
+  const NodeParts& node = stalled.node;
   disk.sectors.tell({"fail", "*image", "--errno", "EIO", "write"});
-  governor.release_all();
-  const auto failed = running.get();
+  const auto failed = stalled.finish();
   ASSERT_FALSE(failed) << "its bytes are nowhere but in memory";
   EXPECT_FALSE(node.store->newest_complete({"o", "ds"}));
   EXPECT_EQ(node.store->tiers()[0].state, "suspect") << failed.error().message;
@@ -147,8 +150,8 @@ TEST_F(DiskFault, WhatTheDiskDidNotTakeIsNeverComplete) {
 TEST_F(DiskFault, WritesThatTheDiskLosesWhileAJobReadsThroughGiveNoWrongByte) {
   const Disk disk(temp_, 96 * kMega);
   NodeParts node(options());
-  ViewJobs jobs(node, kAlice);
-  auto job = jobs.start();
+  ViewJobs jobs(kAlice);
+  auto job = jobs.start(node);
   EXPECT_TRUE(content(job.path("0")) == bytes(0));
   ASSERT_TRUE(disk.loop.sync());
   disk.sectors.tell({"fail", "*image", "--errno", "EIO", "write"});
@@ -163,17 +166,12 @@ TEST_F(DiskFault, WritesThatTheDiskLosesWhileAJobReadsThroughGiveNoWrongByte) {
 TEST_F(DiskFault, WhatAnotherHasHeardOfALossIsNotKeptFromAWarmUp) {
   const Disk disk(temp_, 96 * kMega);
   {
-    StallGovernor governor(12);
-    auto o = options();
-    o.governor = &governor;
-    NodeParts node(o);
-    auto running = node.start({{"o", "ds"}, user(kAlice), {}, {}, false});
-    governor.wait_until_stalled();
+    StalledNode stalled(options(), 12);
+    const NodeParts& node = stalled.node;
     disk.sectors.tell({"fail", "*image", "--errno", "EIO", "write"});
     ASSERT_FALSE(disk.loop.sync()) << "twelve files are lost, and the kernel has told somebody";
     disk.sectors.tell({"heal"});
-    governor.release_all();
-    const auto done = running.get();
+    const auto done = stalled.finish();
     disk.loop.forget();
     ASSERT_FALSE(done) << "complete, but the disk has other bytes: " << difference_to_origin(node);
     EXPECT_THAT(done.error().message, HasSubstr("has lost what was written to it"));
@@ -192,8 +190,8 @@ TEST_F(DiskFault, OnlyWhatMayNotBeOnTheDiskIsComparedWhenItIsRead) {
     auto o = options();
     o.revalidate = 0ms;
     NodeParts node(o);
-    ViewJobs jobs(node, kAlice);
-    auto job = jobs.start();
+    ViewJobs jobs(kAlice);
+    auto job = jobs.start(node);
     const auto manifest = job.replica->manifest();
     ASSERT_TRUE(manifest);
     const Extent first{*(*manifest)->find("0"), Bytes{0}, Bytes{kMega}};
@@ -201,7 +199,7 @@ TEST_F(DiskFault, OnlyWhatMayNotBeOnTheDiskIsComparedWhenItIsRead) {
     ASSERT_TRUE(node.store->flush("nvme"));
     EXPECT_TRUE(job.replica->proven(**manifest, first));
     file("ds/0", bytes(0));  // a new generation, which this job does not see
-    auto second = jobs.start();
+    auto second = jobs.start(node);
     ASSERT_NE(second.replica, job.replica);
     expect_all(second, "the other generation");
     EXPECT_TRUE(job.replica->proven(**manifest, first));
@@ -223,8 +221,8 @@ TEST_F(DiskFault, OnlyWhatMayNotBeOnTheDiskIsComparedWhenItIsRead) {
 TEST_F(DiskFault, ADiskThatHangsHoldsUpNoClosingAndGoesOnAfterwards) {
   const Disk disk(temp_, 96 * kMega);
   NodeParts node(options());
-  ViewJobs jobs(node, kAlice);
-  auto job = jobs.start();
+  ViewJobs jobs(kAlice);
+  auto job = jobs.start(node);
   expect_all(job, "cold");
   ASSERT_TRUE(disk.loop.sync());
   disk.loop.forget();
@@ -236,13 +234,13 @@ TEST_F(DiskFault, ADiskThatHangsHoldsUpNoClosingAndGoesOnAfterwards) {
     read = content(job.path("3"));
     over = true;
   });
-  while (disk.sectors.tell({"stats"}).find("\"hanging\":0") != std::string::npos) std::this_thread::yield();
+  while (disk.sectors.hanging() == 0) std::this_thread::yield();
   EXPECT_FALSE(over);
   job.view->close();  // what the job's end does: nobody is left waiting for the disk
   reader.join();
   EXPECT_THAT(read, HasSubstr("read: "));
   disk.sectors.tell({"resume"});
-  auto second = jobs.start();
+  auto second = jobs.start(node);
   expect_all(second, "when it answers again");
 }
 

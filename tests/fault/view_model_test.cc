@@ -9,15 +9,14 @@
 #include <array>
 #include <atomic>
 #include <cstdlib>
-#include <deque>
 #include <random>
 #include <shared_mutex>
 #include <thread>
 
 #include "cache-agent/store/replica_state.h"
-#include "cache-agent/view/fuse/partial_views.h"
 #include "tests/support/node_parts.h"
 #include "tests/support/origin_tree.h"
+#include "tests/support/view_job.h"
 
 namespace atlas::agent {
 namespace {
@@ -33,11 +32,9 @@ std::uint64_t from_environment(const char* name, std::uint64_t fallback) {
   return text == nullptr ? fallback : std::strtoull(text, nullptr, 10);
 }
 
-/// A view of a job, and the version that each file had when it was opened.
+/// A job, and the version that each file had when its view was opened.
 struct ModelView {
-  std::shared_ptr<Replica> replica;
-  std::unique_ptr<view::PartialView> view;
-  UniqueFd mount;
+  ViewJobs::Job job;
   std::array<std::uint32_t, kFiles> versions{};
 };
 
@@ -84,33 +81,13 @@ class ViewModel : public OriginTree {
   void open_view(std::size_t slot) {
     auto& view = views_[slot];
     view.reset();
-    auto fresh = std::make_unique<ModelView>();
-    auto replica = node_->engine->open_partial({"o", "ds"}, user(kAlice), {}, node_->clock.now() + 20s);
+    const auto replica = jobs_.open(*node_);
     if (!replica && replica.error().code == Code::resource_exhausted) return;  // the job would read the origin
     ASSERT_TRUE(replica) << replica.error().message;
-    fresh->replica = *replica;
-    fresh->versions = versions_now();
-    view::PartialViewParts parts;
-    parts.replica = *replica;
-    parts.fetcher = node_->fetcher.get();
-    parts.origin = &node_->origin;
-    parts.timers = &timers_;
-    parts.clock = &node_->clock;
-    parts.as = normalize(user(kAlice));
-    parts.payer = {"model", static_cast<std::uint32_t>(slot + 1), 0, {}};
-    parts.deadline = 30s;
-    parts.warn = [this](const std::string& line) {
-      const std::lock_guard lock(found_mutex_);
-      warned_.push_back(line);
-      if (warned_.size() > 20) warned_.pop_front();
-    };
-    auto opened = view::PartialView::open(std::move(parts));
-    ASSERT_TRUE(opened) << opened.error().message;
-    fresh->view = std::move(*opened);
-    auto mount = fresh->view->mount();
-    ASSERT_TRUE(mount) << mount.error().message;
-    fresh->mount = std::move(*mount);
-    view = std::move(fresh);
+    const auto versions = versions_now();
+    auto job = jobs_.show(*node_, *replica, 30s, static_cast<std::uint32_t>(slot + 1));
+    ASSERT_TRUE(job.mount);
+    view = std::make_unique<ModelView>(ModelView{std::move(job), versions});
   }
   std::array<std::uint32_t, kFiles> versions_now() const {
     std::array<std::uint32_t, kFiles> out{};
@@ -128,7 +105,8 @@ class ViewModel : public OriginTree {
     const std::uint64_t size = sizes_[file];
     // Every second read passes by the kernel's page cache, and so reaches the agent.
     const bool direct = random() % 2 == 0;
-    const UniqueFd fd(openat(view->mount.get(), name(file).c_str(), O_RDONLY | O_CLOEXEC | (direct ? O_DIRECT : 0)));
+    const UniqueFd fd(
+        openat(view->job.mount.get(), name(file).c_str(), O_RDONLY | O_CLOEXEC | (direct ? O_DIRECT : 0)));
     if (!fd) {  // its ACL is not here
       ++errors_;
       if (version == versions_[file])
@@ -172,7 +150,7 @@ class ViewModel : public OriginTree {
     const auto& view = views_[below(kViews)];
     if (!view) return;
     const std::size_t file = below(kFiles);
-    const std::string path = view->replica->internals().path + "/tree/" + name(file);
+    const std::string path = view->job.replica->internals().path + "/tree/" + name(file);
     const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
     if (!fd || sizes_[file] == 0) return;
     const auto at = static_cast<off_t>(below(sizes_[file]));
@@ -182,8 +160,8 @@ class ViewModel : public OriginTree {
     ASSERT_EQ(pwrite(fd.get(), &byte, 1, at), 1);
     std::set<std::string> looked_at;  // equal files are one inode in several generations
     for (const auto& each : views_) {
-      if (!each || !looked_at.insert(each->replica->generation().bytes()).second) continue;
-      const auto verified = node_->store->verify(each->replica);
+      if (!each || !looked_at.insert(each->job.replica->generation().bytes()).second) continue;
+      const auto verified = node_->store->verify(each->job.replica);
       ASSERT_TRUE(verified) << verified.error().message;
       rotten_ += verified->bad;
     }
@@ -213,15 +191,14 @@ class ViewModel : public OriginTree {
   std::mt19937_64 random_;
   std::array<std::size_t, kFiles> sizes_{};
   std::array<std::atomic<std::uint32_t>, kFiles> versions_{};  ///< of the origin
-  ThreadExecutor timers_{1};
+  ViewJobs jobs_{kAlice};
   std::unique_ptr<NodeParts> node_;
   std::array<std::unique_ptr<ModelView>, kViews> views_;
   std::shared_mutex quiet_;  ///< held shared while a reader reads; guards node_ and views_
   std::atomic<std::uint64_t> steps_{0}, errors_{0};
   std::atomic<bool> wrong_{false}, wanted_{false};
-  std::mutex found_mutex_;  ///< guards found_ and warned_
+  std::mutex found_mutex_;  ///< guards found_
   std::vector<std::string> found_;
-  std::deque<std::string> warned_;  ///< the last lines of the agent
   std::uint64_t changes_ = 0, rotten_ = 0, restarts_ = 0;
   unsigned boots_ = 0;
 };
@@ -255,7 +232,7 @@ TEST_F(ViewModel, EveryReadGivesWhatTheViewBeganWithOrAnErrorForWhatHasChanged) 
   readers.clear();
   for (const auto& what : found_) ADD_FAILURE() << what << " (ATLAS_MODEL_SEED=" << seed_ << ")";
   if (wrong_)
-    for (const auto& line : warned_) std::printf("agent: %s\n", line.c_str());
+    for (const auto& line : jobs_.warned()) std::printf("agent: %s\n", line.c_str());
   std::printf("%llu changes, %llu errors for changed files, %llu rotten blocks found, %llu restarts\n",
               static_cast<unsigned long long>(changes_), static_cast<unsigned long long>(errors_.load()),
               static_cast<unsigned long long>(rotten_), static_cast<unsigned long long>(restarts_));

@@ -169,6 +169,14 @@ struct Looker {
 
 }  // namespace
 
+std::string difference_to(const std::string& origin, const NodeParts& node) {
+  const auto replica = node.store->newest_complete({"o", "ds"});
+  if (!replica) return "not complete";
+  const auto mounts = replica->mounts(1, {});
+  if (!mounts) return mounts.error().message;
+  return difference(look("/proc/self/fd/" + std::to_string(mounts->front().get()), nullptr), look(origin, nullptr));
+}
+
 void as_user(const Principal& as, const std::function<void()>& what) {
   std::thread([&] {
     ASSERT_TRUE(drop_reader_capabilities());

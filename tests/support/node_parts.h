@@ -69,6 +69,9 @@ struct NodeParts {
 /// What differs between two looks, the first few lines of it; "" = nothing.
 [[nodiscard]] std::string difference(const std::vector<std::string>& got, const std::vector<std::string>& want);
 
+/// What root sees differ between the newest complete replica of "ds" and a directory; "" = nothing.
+[[nodiscard]] std::string difference_to(const std::string& origin, const NodeParts& node);
+
 /// Runs something on a thread with that principal's rights.
 void as_user(const Principal& as, const std::function<void()>& what);
 

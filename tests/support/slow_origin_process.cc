@@ -8,6 +8,7 @@
 
 #include <csignal>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 #include "common/unique_fd.h"
@@ -52,6 +53,10 @@ std::string SlowOrigin::tell(const std::vector<std::string>& words) const {
   const auto answer = slow_origin::ask(socket_, words);
   if (!answer) throw std::runtime_error(answer.error().message);
   return *answer;
+}
+
+std::uint64_t SlowOrigin::hanging() const {
+  return nlohmann::json::parse(tell({"stats"})).at("hanging").get<std::uint64_t>();
 }
 
 }  // namespace atlas

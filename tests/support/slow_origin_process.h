@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,8 @@ class SlowOrigin {
   SlowOrigin& operator=(const SlowOrigin&) = delete;
   /// "fail", "hang", "resume", ...: see atlas-slow-origin ctl --help. Throws when it refuses.
   std::string tell(const std::vector<std::string>& words) const;
+  /// How many operations hang right now.
+  [[nodiscard]] std::uint64_t hanging() const;
 
  private:
   std::string mountpoint_, socket_;

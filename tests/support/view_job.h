@@ -13,7 +13,7 @@
 
 namespace atlas::agent {
 
-/// Jobs of one user that read "ds" through partial views. Outlives its jobs, and the node outlives it.
+/// Jobs of one user that read "ds" through partial views. Outlives its jobs.
 class ViewJobs {
  public:
   struct Job {
@@ -30,23 +30,31 @@ class ViewJobs {
       mount = std::move(*fresh);
     }
   };
-  ViewJobs(NodeParts& node, std::uint32_t uid) : node_(node), uid_(uid) {}
+  explicit ViewJobs(std::uint32_t uid) : uid_(uid) {}
 
-  Job start(std::chrono::milliseconds deadline = std::chrono::seconds(30)) {
-    Job out;
-    auto replica =
-        node_.engine->open_partial({"o", "ds"}, user(uid_), {}, node_.clock.now() + std::chrono::seconds(20));
+  /// A view of what the origin has now, of which `most` bytes may be kept (0 = all of it).
+  Job start(NodeParts& node, Bytes most = {}, std::chrono::milliseconds deadline = std::chrono::seconds(30),
+            std::uint32_t job = 7) {
+    const auto replica = open(node, most);
     EXPECT_TRUE(replica) << replica.error().message;
-    if (!replica) return out;
-    out.replica = *replica;
+    return replica ? show(node, *replica, deadline, job) : Job{};
+  }
+  /// The two halves of it.
+  Result<std::shared_ptr<Replica>> open(NodeParts& node, Bytes most = {}) const {
+    return node.engine->open_partial({"o", "ds"}, user(uid_), most, node.clock.now() + std::chrono::seconds(20));
+  }
+  Job show(NodeParts& node, const std::shared_ptr<Replica>& replica, std::chrono::milliseconds deadline,
+           std::uint32_t job) {
+    Job out;
+    out.replica = replica;
     view::PartialViewParts parts;
-    parts.replica = *replica;
-    parts.fetcher = node_.fetcher.get();
-    parts.origin = &node_.origin;
+    parts.replica = replica;
+    parts.fetcher = node.fetcher.get();
+    parts.origin = &node.origin;
     parts.timers = &timers_;
-    parts.clock = &node_.clock;
+    parts.clock = &node.clock;
     parts.as = normalize(user(uid_));
-    parts.payer = {"test", 7, 0, {}};
+    parts.payer = {"test", job, 0, {}};
     parts.deadline = deadline;
     parts.warn = [this](const std::string& line) {
       const std::lock_guard lock(mutex_);
@@ -65,7 +73,6 @@ class ViewJobs {
   }
 
  private:
-  NodeParts& node_;
   const std::uint32_t uid_;
   ThreadExecutor timers_{1};
   std::mutex mutex_;  ///< guards warned_
