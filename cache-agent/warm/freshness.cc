@@ -12,8 +12,11 @@ void WarmEngine::learn(const DatasetId& dataset, const DatasetPolicy& policy) {
     const auto known = policies_.find(dataset);
     if (known == policies_.end() ? policy == DatasetPolicy{} : known->second == policy) return;
     // What a walk left out, or did not, is another tree now.
-    if (policy_in_lock(dataset).exclude != policy.exclude)
+    if (policy_in_lock(dataset).exclude != policy.exclude) {
       std::erase_if(vouches_, [&](const auto& item) { return item.first.first == dataset; });
+      for (const auto& [walker, walk] : walks_)
+        if (walker.first == dataset) walk->stop.request_stop();  // whoever waits for it begins another
+    }
     policies_[dataset] = policy;
   }
   store_.prefer(dataset, policy.tier);
@@ -45,8 +48,16 @@ std::optional<Principal> WarmEngine::granted_by(const DatasetId& dataset, const 
   return std::nullopt;
 }
 
+/// Does the tree take long to list, then or now? The storage may be slow, or hang. mutex_ is held.
+bool WarmEngine::takes_long(const Walker& walker, const Vouch& vouch) const {
+  const auto now = walks_.find(walker);
+  return vouch.ended - vouch.began > options_.brief_walk ||
+         (now != walks_.end() && clock_.now() - now->second->began >= options_.brief_walk);
+}
+
 /// mutex_ is held.
-bool WarmEngine::vouches(const Vouch& vouch, const DatasetPolicy& policy, const Asked& asked) const {
+bool WarmEngine::vouches(const Walker& walker, const Vouch& vouch, const Asked& asked) const {
+  const auto policy = policy_in_lock(walker.first);
   const auto age = clock_.now() - vouch.began;
   const bool asked_before = vouch.began >= asked.when;
   switch (policy.revalidate) {
@@ -56,14 +67,14 @@ bool WarmEngine::vouches(const Vouch& vouch, const DatasetPolicy& policy, const 
       return age <= options_.revalidate && asked_before;
     case Revalidate::never:  // of what is not complete; see kept()
     default:
-      return age <= options_.revalidate && (asked_before || vouch.ended - vouch.began > options_.brief_walk);
+      return age <= options_.revalidate && (asked_before || takes_long(walker, vouch));
   }
 }
 
 /// What a walk of this principal has shown, if it will do; mutex_ is held.
 std::optional<WarmEngine::Vouch> WarmEngine::known(const Walker& walker, const Asked& asked) const {
   const auto it = vouches_.find(walker);
-  if (it == vouches_.end() || !vouches(it->second, policy_in_lock(walker.first), asked)) return std::nullopt;
+  if (it == vouches_.end() || !vouches(walker, it->second, asked)) return std::nullopt;
   if (it->second.ended < clock_.now() - options_.revalidate) {
     // An old version is good for who reads a copy of it. What has to be read from the origin may be another by now.
     const auto replica = store_.find(walker.first, it->second.generation);
@@ -86,18 +97,17 @@ void WarmEngine::forget_old_walks() {
     if (vouch.ended < oldest) vouch.manifest.reset();
   std::erase_if(vouches_, [&](const auto& item) {
     const auto& [walker, vouch] = item;
-    return vouch.ended < oldest && !vouches(vouch, policy_in_lock(walker.first), {vouch.began});
+    return vouch.ended < oldest && !vouches(walker, vouch, {vouch.began});
   });
 }
 
-void WarmEngine::remember(const DatasetId& dataset, const Principal& as,
-                          const std::shared_ptr<const Manifest>& manifest, SteadyTime began) {
-  const std::lock_guard lock(mutex_);
+/// mutex_ is held.
+void WarmEngine::remember(const Walker& walker, const std::shared_ptr<const Manifest>& manifest, SteadyTime began) {
   const auto expire = [this] {
     const std::lock_guard timer_lock(mutex_);
     forget_old_walks();
   };
-  vouches_[{dataset, key_of(as)}] = {
+  vouches_[walker] = {
       manifest->summary().generation,
       began,
       clock_.now(),

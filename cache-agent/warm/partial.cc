@@ -2,6 +2,7 @@
 #include "cache-agent/origin/reader_pool.h"
 #include "cache-agent/store/sharing.h"
 #include "cache-agent/warm/counting_builder.h"
+#include "cache-agent/warm/guarded.h"
 #include "cache-agent/warm/warm_engine.h"
 #include "cache-agent/warm/warm_up.h"
 
@@ -13,58 +14,73 @@ constexpr std::size_t kLentInTime = 100'000;
 
 }  // namespace
 
+/// The walk that is under way, else one that begins now, on a thread of its own: it may hang with the origin. mutex_ is
+/// held.
+std::shared_ptr<WarmEngine::Walk> WarmEngine::join_walk(const Walker& walker, const Principal& as) {
+  auto& slot = walks_[walker];
+  if (slot) return slot;
+  slot = std::make_shared<Walk>();
+  slot->began = clock_.now();
+  ++active_;
+  walkers_.post([this, walker, as, walk = slot] { lead(walker, as, walk); });
+  return slot;
+}
+
 /// Walks, and tells those who wait. `walk` is in walks_.
-WarmEngine::WalkResult WarmEngine::lead(const Walker& walker, const Principal& as, const std::shared_ptr<Walk>& walk,
-                                        std::atomic<std::uint64_t>& seen) {
+void WarmEngine::lead(const Walker& walker, const Principal& as, const std::shared_ptr<Walk>& walk) {
   const auto& dataset = walker.first;
   const auto go = [&]() -> WalkResult {
     const Patterns exclude = excluded(dataset);
-    CountingBuilder builder(absolute(dataset), !exclude.empty(), seen);
+    CountingBuilder builder(absolute(dataset), !exclude.empty(), walk->seen);
     ATLAS_TRY(origins_.at(dataset.origin)->walk(as, dataset.path, exclude, builder, walk->stop.get_token()));
     return builder.build();
   };
-  WalkResult result = go();
-  if (result) remember(dataset, as, *result, walk->began);
-  {
-    const std::lock_guard lock(mutex_);
-    walk->result = result;
-    walks_.erase(walker);
-  }
+  WalkResult result = guarded(go);
+  const std::lock_guard lock(mutex_);
+  if (walk->stop.stop_requested())
+    result = fail(Code::cancelled, "the listing of its files was called off");
+  else if (result)
+    remember(walker, *result, walk->began);
+  walk->result = std::move(result);
+  walks_.erase(walker);
   changed_.notify_all();
-  return result;
+  if (--active_ == 0) idle_.notify_all();
 }
 
-/// Joins a walk that is under way, unless it has to be one that begins now.
+/// Waits for the walk to end; at the latest until `deadline`, and until it has turned out not to be brief: then an older
+/// one may do. mutex_ is held by `lock`. True when it has ended.
+bool WarmEngine::await(std::unique_lock<std::mutex>& lock, const Walk& walk, const std::stop_token& stop,
+                       SteadyTime deadline) {
+  const SteadyTime brief_until = walk.began + options_.brief_walk;
+  if (clock_.now() < brief_until) deadline = std::min(deadline, brief_until);
+  return changed_.wait_until(lock, stop, deadline, [&] { return walk.result.has_value(); });
+}
+
+/// What a walk shows that is under way or begins now; one that begins now, if it has to be fresh.
 Result<std::shared_ptr<const Manifest>> WarmEngine::walk(WarmUp& up, bool fresh) {
   const auto& request = up.request;
   const Walker walker{request.dataset, key_of(request.as)};
-  up.entries_seen = 0;
+  const SteadyTime wanted = fresh ? clock_.now() : request.asked.when;
+  std::unique_lock lock(mutex_);
   for (;;) {
-    std::shared_ptr<Walk> walk;
-    {
-      std::unique_lock lock(mutex_);
-      const auto vouch = fresh ? std::nullopt : known(walker, request.asked);
-      if (vouch && vouch->manifest) {
-        up.describe(vouch->manifest->summary(), vouch->wall);
-        return vouch->manifest;
-      }
-      auto& slot = walks_[walker];
-      if (slot) {
-        walk = slot;
-        changed_.wait(lock, up.stop.get_token(), [&] { return walk->result.has_value(); });
-        if (up.stop.stop_requested()) return fail(Code::cancelled, "the warm-up was cancelled");
-        if (!fresh && !*walk->result && walk->result->error().code != Code::cancelled)
-          return fail(walk->result->error());
-        continue;
-      }
-      walk = slot = std::make_shared<Walk>();
-      walk->led = true;
-      walk->began = clock_.now();
+    if (up.stop.stop_requested()) return fail(Code::cancelled, "the warm-up was cancelled");
+    const auto vouch = fresh ? std::nullopt : known(walker, request.asked);
+    if (vouch && vouch->manifest) {
+      up.describe(vouch->manifest->summary(), vouch->wall);
+      return vouch->manifest;
     }
-    const std::stop_callback stop(up.stop.get_token(), [&] { walk->stop.request_stop(); });
-    ATLAS_ASSIGN(auto manifest, lead(walker, request.as, walk, up.entries_seen));
-    up.describe(manifest->summary(), clock_.wall());
-    return manifest;
+    const auto walk = join_walk(walker, request.as);
+    up.count(std::shared_ptr<std::atomic<std::uint64_t>>(walk, &walk->seen));
+    ++walk->waiting;
+    const bool ended = await(lock, *walk, up.stop.get_token(), SteadyTime::max());
+    // Nobody else waits for what a cancelled warm-up wanted to know.
+    if (--walk->waiting == 0 && up.stop.stop_requested()) walk->stop.request_stop();
+    if (!ended || walk->began < wanted) continue;  // it may have missed something: then the next one does not
+    if (*walk->result) {
+      up.describe((**walk->result)->summary(), clock_.wall());
+      return **walk->result;
+    }
+    if (walk->result->error().code != Code::cancelled) return fail(walk->result->error());
   }
 }
 
@@ -117,23 +133,16 @@ Result<WarmEngine::Seen> WarmEngine::observe(const DatasetId& dataset, const Pri
   for (;;) {
     if (stopping_) return fail(Code::unavailable, "the agent of node " + options_.node + " is stopping");
     if (const auto vouch = known(walker, asked)) return Seen{vouch->generation, vouch->manifest};
-    auto& slot = walks_[walker];
-    const auto walk = slot ? slot : slot = std::make_shared<Walk>();
-    if (!std::exchange(walk->led, true)) {
-      walk->began = clock_.now();
-      ++active_;
-      runners_.post([this, walker, who, walk] {
-        std::atomic<std::uint64_t> seen{0};
-        static_cast<void>(lead(walker, who, walk, seen));  // told to those who wait
-        const std::lock_guard over(mutex_);
-        if (--active_ == 0) idle_.notify_all();
-      });
-    }
-    if (!changed_.wait_until(lock, deadline, [&] { return walk->result.has_value(); }))
-      return fail(Code::deadline_exceeded, "its files are still being listed");
-    if (!*walk->result) return fail(walk->result->error());
+    if (clock_.now() >= deadline) return fail(Code::deadline_exceeded, "its files are still being listed");
+    const auto walk = join_walk(walker, who);
+    ++walk->waiting;
+    const bool ended = await(lock, *walk, {}, deadline);
+    --walk->waiting;
+    if (!ended) continue;
+    if (!*walk->result && walk->result->error().code != Code::cancelled) return fail(walk->result->error());
     // One that had begun before it was asked for may have missed something: then the next one does not.
-    if (walk->began >= asked.when) return Seen{(**walk->result)->summary().generation, **walk->result};
+    if (*walk->result && walk->began >= asked.when)
+      return Seen{(**walk->result)->summary().generation, **walk->result};
   }
 }
 

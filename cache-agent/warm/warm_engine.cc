@@ -7,6 +7,7 @@
 #include "cache-agent/origin/reader_pool.h"
 #include "cache-agent/warm/chosen.h"
 #include "cache-agent/warm/counting_builder.h"
+#include "cache-agent/warm/guarded.h"
 #include "cache-agent/warm/warm_up.h"
 #include "common/percent.h"
 
@@ -18,16 +19,6 @@ constexpr int kAttempts = 3;
 constexpr unsigned kFrontThreads = 4;
 constexpr std::chrono::minutes kLongestWalk{10};
 
-/// What has gone wrong without words (memory, most likely) is the end of one warm-up, not of the agent.
-template <class Work>
-Result<bool> guarded(const Work& work) {
-  try {
-    return work();
-  } catch (const std::exception& error) {
-    return fail(Code::internal, std::string("the warm-up broke off: ") + error.what());
-  }
-}
-
 }  // namespace
 
 WarmEngine::WarmEngine(const std::vector<Origin*>& origins, Store& store, Fetcher& fetcher, const Clock& clock,
@@ -36,6 +27,7 @@ WarmEngine::WarmEngine(const std::vector<Origin*>& origins, Store& store, Fetche
       fetcher_(fetcher),
       clock_(clock),
       options_(std::move(options)),
+      walkers_(options_.runners),
       runners_(options_.runners),
       front_(kFrontThreads) {
   for (Origin* origin : origins) origins_[origin->name()] = origin;
@@ -332,8 +324,11 @@ Result<WarmProgress> WarmEngine::survey(const DatasetId& dataset, const Principa
   const Principal who = with_groups(as);
   WarmUp up({dataset, who, {}, {}, false}, options_.node);
   WarmProgress out;
+  const auto settings = policy_of(dataset);
   const Patterns exclude = excluded(dataset);
-  CountingBuilder builder(absolute(dataset), !exclude.empty(), up.entries_seen);
+  const auto seen = std::make_shared<std::atomic<std::uint64_t>>(0);
+  up.count(seen);
+  CountingBuilder builder(absolute(dataset), !exclude.empty(), *seen);
   const auto began = clock_.now();
   TimerHandle timer;
   if (limit.count() > 0)
@@ -342,7 +337,10 @@ Result<WarmProgress> WarmEngine::survey(const DatasetId& dataset, const Principa
   if (!walked && walked.error().code != Code::cancelled) return fail(walked.error());
   if (walked) {
     ATLAS_ASSIGN(const auto manifest, builder.build());
-    remember(dataset, who, manifest, began);
+    {
+      const std::lock_guard lock(mutex_);
+      if (policy_in_lock(dataset).exclude == settings.exclude) remember({dataset, key_of(who)}, manifest, began);
+    }
     up.describe(manifest->summary(), clock_.wall());
     out = up.snapshot(clock_.now());
     if (const auto replica = store_.find(dataset, manifest->summary().generation)) {
@@ -358,7 +356,7 @@ Result<WarmProgress> WarmEngine::survey(const DatasetId& dataset, const Principa
     out.bytes_total = Bytes{builder.bytes};
     out.generation.bytes = out.bytes_total;
     out.generation.files = builder.files;
-    out.generation.entries = up.entries_seen;
+    out.generation.entries = *seen;
     out.message = "an estimate: the walk was not finished within " + format_duration(limit);
   }
   out.generation.owner = builder.owner;

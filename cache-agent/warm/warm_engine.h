@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <functional>
@@ -54,7 +55,8 @@ struct WarmRequest {
 struct WarmOptions {
   std::string node;
   std::chrono::milliseconds revalidate{60'000};  ///< how long a walk vouches for what it saw
-  /// Of a tree whose walk takes longer, a walk vouches for jobs that were submitted after it began, too.
+  /// Of a tree whose walk takes longer, or is under way for longer, a walk vouches for jobs that were submitted after
+  /// it began, too.
   std::chrono::milliseconds brief_walk{2'000};
   std::chrono::milliseconds settle{0};                        ///< what changed more recently may go on changing
   std::map<std::string, std::vector<std::string>> exclude{};  ///< patterns by origin
@@ -134,11 +136,12 @@ class WarmEngine {
   };
   using Walker = std::pair<DatasetId, std::string>;  ///< who walked what
   using WalkResult = Result<std::shared_ptr<const Manifest>>;
-  /// A walk under way, and those who wait for it. Guarded by mutex_.
+  /// A walk under way, and those who wait for it. Guarded by mutex_, but for what says otherwise itself.
   struct Walk {
     std::stop_source stop;
     SteadyTime began{};
-    bool led = false;
+    std::atomic<std::uint64_t> seen{0};  ///< entries
+    unsigned waiting = 0;
     std::optional<WalkResult> result;
   };
 
@@ -152,9 +155,12 @@ class WarmEngine {
   [[nodiscard]] Result<bool> already_complete(WarmUp& up);
   [[nodiscard]] Result<bool> granted(WarmUp& up, const Principal& owner);
   [[nodiscard]] Result<std::shared_ptr<const Manifest>> walk(WarmUp& up, bool fresh);
-  [[nodiscard]] WalkResult lead(const Walker& walker, const Principal& as, const std::shared_ptr<Walk>& walk,
-                                std::atomic<std::uint64_t>& seen);
-  [[nodiscard]] bool vouches(const Vouch& vouch, const DatasetPolicy& policy, const Asked& asked) const;
+  [[nodiscard]] std::shared_ptr<Walk> join_walk(const Walker& walker, const Principal& as);
+  void lead(const Walker& walker, const Principal& as, const std::shared_ptr<Walk>& walk);
+  [[nodiscard]] bool await(std::unique_lock<std::mutex>& lock, const Walk& walk, const std::stop_token& stop,
+                           SteadyTime deadline);
+  [[nodiscard]] bool vouches(const Walker& walker, const Vouch& vouch, const Asked& asked) const;
+  [[nodiscard]] bool takes_long(const Walker& walker, const Vouch& vouch) const;
   [[nodiscard]] std::optional<Vouch> known(const Walker& walker, const Asked& asked) const;
   [[nodiscard]] std::optional<GenerationId> kept(const Walker& walker, const Asked& asked) const;
   [[nodiscard]] DatasetPolicy policy_in_lock(const DatasetId& dataset) const;
@@ -172,8 +178,7 @@ class WarmEngine {
   void trim(const Replica& newest);
   [[nodiscard]] std::string absolute(const DatasetId& dataset) const;
   void forget_old_walks();
-  void remember(const DatasetId& dataset, const Principal& as, const std::shared_ptr<const Manifest>& manifest,
-                SteadyTime began);
+  void remember(const Walker& walker, const std::shared_ptr<const Manifest>& manifest, SteadyTime began);
 
   std::map<std::string, Origin*> origins_;
   Store& store_;
@@ -196,7 +201,8 @@ class WarmEngine {
   std::map<DatasetId, DatasetPolicy> policies_;
   std::map<std::uint32_t, std::map<DatasetId, std::uint64_t>> filled_;  ///< bytes by job
 
-  ThreadExecutor runners_;  ///< each warm-up holds a thread while it walks, fetches or seals
+  ThreadExecutor walkers_;  ///< each holds a thread while it walks, and longer when the origin hangs
+  ThreadExecutor runners_;  ///< each warm-up holds a thread while it waits for a walk, fetches or seals
   ThreadExecutor front_;    ///< what must not wait behind them: joining, quick answers, ticks
 };
 

@@ -34,6 +34,11 @@ void WarmUp::enter(WarmPhase phase, SteadyTime now) {
   tell(now);
 }
 
+void WarmUp::count(std::shared_ptr<const std::atomic<std::uint64_t>> entries) {
+  const std::lock_guard lock(mutex_);
+  entries_ = std::move(entries);
+}
+
 void WarmUp::fill_into(std::shared_ptr<Replica> replica) {
   const std::lock_guard lock(mutex_);
   replica_ = std::move(replica);
@@ -90,7 +95,7 @@ WarmProgress WarmUp::snapshot(SteadyTime now) {
         out.bytes_done = replica_->bytes_resident();
         out.files_done = replica_->files_resident();
       }
-      if (out.phase == WarmPhase::walking) out.files_done = entries_seen.load(std::memory_order_relaxed);
+      if (out.phase == WarmPhase::walking && entries_) out.files_done = entries_->load(std::memory_order_relaxed);
       if (out.phase == WarmPhase::fetching) measure(out, now);
       if (out.phase == WarmPhase::complete && out.skipped == 0) {
         out.bytes_done = out.bytes_total;

@@ -25,12 +25,14 @@ class WarmUp {
   const std::shared_ptr<std::atomic<std::uint64_t>> moved = std::make_shared<std::atomic<std::uint64_t>>(0);
   /// Bytes read from other nodes for it.
   const std::shared_ptr<std::atomic<std::uint64_t>> from_peers = std::make_shared<std::atomic<std::uint64_t>>(0);
-  std::atomic<std::uint64_t> entries_seen{0}, failures{0}, skipped{0};
+  std::atomic<std::uint64_t> failures{0}, skipped{0};
   TimerHandle ticking;  ///< guarded by the engine's mutex
 
   /// False when it is over already.
   bool listen(WarmEngine::OnProgress progress, WarmEngine::OnDone done, SteadyTime now);
   void enter(WarmPhase phase, SteadyTime now);
+  /// Where the walk that it waits for counts what it has seen.
+  void count(std::shared_ptr<const std::atomic<std::uint64_t>> entries);
   void fill_into(std::shared_ptr<Replica> replica);
   void describe(const ManifestSummary& summary, WallTime observed);
   /// What the walk has found; none as long as it goes on.
@@ -57,6 +59,7 @@ class WarmUp {
 
   std::mutex mutex_;  ///< guards what follows
   WarmProgress progress_;
+  std::shared_ptr<const std::atomic<std::uint64_t>> entries_;
   std::shared_ptr<Replica> replica_;
   std::weak_ptr<WarmUp> leader_;
   std::deque<Sample> samples_;  ///< of the last seconds

@@ -143,8 +143,7 @@ def test_an_origin_that_hangs_during_attach_does_not_hold_the_job(cluster: Clust
     root = fresh(cluster, "hung")
     first = submit_warm(cluster, root)
     node = cluster.wait_done(first)["NodeList"]
-    # Without --warm: one that waits for its data waits (up to warm.max_wait) for the origin to say whether it is still the same.
-    job = cluster.submit(f'{STATE}; echo ran', "--hold", "-w", node, f"--atlas-dataset={root}")
+    job = cluster.submit(f'{STATE}; echo ran', "--hold", "-w", node, *warm(root))
     cluster.origin_ctl("hang")
     try:
         cluster.run("scontrol", "release", str(job)).check()

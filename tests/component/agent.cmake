@@ -5,8 +5,11 @@ if(NOT TARGET atlas_node_parts)
 endif()
 atlas_test(agent_warm_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/warm_test.cc DEPS atlas_node_parts)
 atlas_test(agent_generations_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/generations_test.cc DEPS atlas_node_parts)
-atlas_test(agent_policy_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/policy_test.cc
-  DEPS atlas_node_parts atlas_agent_jobs)
+atlas_test(agent_policy_test LABEL component
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/policy_test.cc ${CMAKE_SOURCE_DIR}/tests/support/slow_origin_process.cc
+  DEPS atlas_node_parts atlas_agent_jobs atlas_slow_origin)
+target_compile_definitions(agent_policy_test PRIVATE ATLAS_SLOW_ORIGIN="${CMAKE_BINARY_DIR}/bin/atlas-slow-origin")
+add_dependencies(agent_policy_test atlas-slow-origin)
 atlas_test(agent_store_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/store_test.cc DEPS atlas_node_parts)
 add_executable(call-agent ${CMAKE_SOURCE_DIR}/tests/support/call_agent.cc)
 target_link_libraries(call-agent PRIVATE atlas_rpc atlas_services atlas_options)

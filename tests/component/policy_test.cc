@@ -7,6 +7,7 @@
 
 #include "cache-agent/jobs/job_table.h"
 #include "tests/support/origin_on_node.h"
+#include "tests/support/slow_origin_process.h"
 
 namespace atlas::agent {
 namespace {
@@ -73,6 +74,49 @@ TEST_F(Policy, ATreeThatTakesLongToWalkIsNotWalkedForEachJob) {
   EXPECT_EQ(seen_by(node, kAlice), old->generation.id);
   node.engine->learn(kDataset, policy("r=always"));
   EXPECT_NE(seen_by(node, kAlice), old->generation.id);
+}
+
+TEST_F(Policy, WhatIsCompleteIsShownAsOfTheLastMinuteWhenTheOriginHangs) {
+  std::filesystem::create_directory(temp_.path("mnt"));
+  SlowOrigin slow(origin(), temp_.path("mnt"), {});
+  auto o = options();
+  o.origin = temp_.path("mnt");
+  o.brief_walk = 200ms;
+  NodeParts node(o);
+  const auto old = node.warm("ds", user(kAlice));
+  ASSERT_TRUE(old) << old.error().message;
+  file("ds/a", "new a, longer");
+  slow.tell({"hang"});
+  WarmRequest request{kDataset, user(kAlice), {"test", 2, 0, {}}, {}, false};
+  request.asked.when = node.clock.now();  // submitted after the last walk
+  const auto waited = node.start(request).get();
+  ASSERT_TRUE(waited) << waited.error().message;
+  EXPECT_EQ(waited->generation.id, old->generation.id);
+  EXPECT_EQ(seen_by(node, kAlice), old->generation.id) << "and so does its attach";
+  node.engine->learn(kDataset, policy("r=always"));
+  auto strict = node.start(request);
+  EXPECT_EQ(strict.wait_for(1s), std::future_status::timeout) << "always means that the origin is asked";
+  slow.tell({"resume"});
+  const auto fresh = strict.get();
+  ASSERT_TRUE(fresh) << fresh.error().message;
+  EXPECT_NE(fresh->generation.id, old->generation.id);
+}
+
+TEST_F(Policy, AWalkUnderWayWhenTheExcludesChangeIsBegunAnew) {
+  file("ds/scratch.tmp", "not wanted");
+  std::filesystem::create_directory(temp_.path("mnt"));
+  SlowOrigin slow(origin(), temp_.path("mnt"), {});
+  auto o = options();
+  o.origin = temp_.path("mnt");
+  NodeParts node(o);
+  slow.tell({"hang"});
+  auto warming = node.start({kDataset, user(kAlice), {"test", 1, 0, {}}, {}, false});
+  while (slow.hanging() == 0) std::this_thread::sleep_for(1ms);
+  node.engine->learn(kDataset, policy("x=%2A.tmp"));
+  slow.tell({"resume"});
+  const auto done = warming.get();
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(done->files_total, 2U);
 }
 
 TEST_F(Policy, ATtlRulesWhoeverSubmittedWhat) {
