@@ -107,13 +107,12 @@ void WarmEngine::remember(const Walker& walker, const std::shared_ptr<const Mani
     const std::lock_guard timer_lock(mutex_);
     forget_old_walks();
   };
-  vouches_[walker] = {
-      manifest->summary().generation,
-      began,
-      clock_.now(),
-      clock_.wall(),
-      manifest,
-      front_.post_at(clock_.now() + options_.revalidate + std::chrono::milliseconds(1), expire)};
+  vouches_[walker] = {manifest->summary().generation,
+                      began,
+                      clock_.now(),
+                      clock_.wall(),
+                      manifest,
+                      front_.post_at(clock_.now() + options_.revalidate + std::chrono::milliseconds(1), expire)};
 }
 
 }  // namespace atlas::agent

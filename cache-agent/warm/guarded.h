@@ -6,8 +6,8 @@
 
 namespace atlas::agent {
 
-/// What has gone wrong without words (memory, most likely) is the end of one warm-up, not of the agent. `work` returns a
-/// Result. Private to warm/.
+/// What has gone wrong without words (memory, most likely) is the end of one warm-up, not of the agent. `work` returns
+/// a Result. Private to warm/.
 template <class Work>
 auto guarded(const Work& work) -> decltype(work()) {
   try {

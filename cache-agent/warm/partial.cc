@@ -47,8 +47,8 @@ void WarmEngine::lead(const Walker& walker, const Principal& as, const std::shar
   if (--active_ == 0) idle_.notify_all();
 }
 
-/// Waits for the walk to end; at the latest until `deadline`, and until it has turned out not to be brief: then an older
-/// one may do. mutex_ is held by `lock`. True when it has ended.
+/// Waits for the walk to end; at the latest until `deadline`, and until it has turned out not to be brief: then an
+/// older one may do. mutex_ is held by `lock`. True when it has ended.
 bool WarmEngine::await(std::unique_lock<std::mutex>& lock, const Walk& walk, const std::stop_token& stop,
                        SteadyTime deadline) {
   const SteadyTime brief_until = walk.began + options_.brief_walk;
@@ -141,8 +141,7 @@ Result<WarmEngine::Seen> WarmEngine::observe(const DatasetId& dataset, const Pri
     if (!ended) continue;
     if (!*walk->result && walk->result->error().code != Code::cancelled) return fail(walk->result->error());
     // One that had begun before it was asked for may have missed something: then the next one does not.
-    if (*walk->result && walk->began >= asked.when)
-      return Seen{(**walk->result)->summary().generation, **walk->result};
+    if (*walk->result && walk->began >= asked.when) return Seen{(**walk->result)->summary().generation, **walk->result};
   }
 }
 
