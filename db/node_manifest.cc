@@ -50,7 +50,7 @@ constexpr std::string_view kPutReplica =
     "opaque, blind, outward_links, blocks, allocated, is_file, observed, windows, owner) "
     "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) "
     "ON CONFLICT (origin, path, generation) DO UPDATE SET tier = ?4, complete = ?5, boot = ?6, last_used = ?7, "
-    "charged = ?8, observed = ?18";
+    "charged = ?8, observed = ?18, owner = ?20";
 constexpr std::string_view kVouch = "INSERT OR IGNORE INTO voucher VALUES (?1, ?2, ?3, ?4)";
 constexpr std::string_view kTouch =
     "UPDATE replica SET last_used = ?4 WHERE origin = ?1 AND path = ?2 AND generation = ?3";

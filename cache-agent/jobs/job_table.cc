@@ -6,15 +6,19 @@
 
 #include "cache-agent/manifest/lock_files.h"
 #include "cache-agent/origin/reader_pool.h"
+#include "common/units.h"
 
 namespace atlas::agent {
 namespace {
 
 /// The directories that stay the origin's own. False, with the reason, when they are too many to be shown.
 bool set_windows(const Replica& replica, view::PlannedView& out) {
-  if (replica.summary().windows.size() > kMostWindows) {
-    out.reason = "more than " + std::to_string(kMostWindows) +
-                 " directories of it are excluded from the cache, which cannot be shown: exclude one above them";
+  std::size_t bytes = 0;
+  for (const auto& window : replica.summary().windows) bytes += window.size();
+  if (replica.summary().windows.size() > kMostWindows || bytes > kMostWindowBytes) {
+    out.reason = "more than " + std::to_string(kMostWindows) + " directories of it (or paths of more than " +
+                 format_size(Bytes{kMostWindowBytes}) +
+                 ") are excluded from the cache, which cannot be shown: exclude one above them";
     return false;
   }
   out.windows = replica.summary().windows;
@@ -133,6 +137,12 @@ Asked JobTable::asked_of(const NodeJobRow& job, const NodeJobDatasetRow& wanted)
   return {at < job.asked.size() ? job.asked[at] : SteadyTime{}, job.on_change == OnChange::keep};
 }
 
+/// Why a job with --on-change=fail may not start, if so.
+std::string JobTable::refusal(const NodeJobRow& job, const NodeJobDatasetRow& wanted, const GenerationId& seen) {
+  if (job.on_change != OnChange::fail || wanted.generation.empty() || wanted.generation == seen) return "";
+  return "it has changed at the origin since the job was submitted, and --on-change=fail says not to start then";
+}
+
 /// Settles which generation the job reads: the one the origin shows it now. What it has been shown once it keeps. Why
 /// not, if that cannot be told in time: what is here may be old then, or be closed to this user by now.
 Status JobTable::observe(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline,
@@ -144,15 +154,12 @@ Status JobTable::observe(const NodeJobRow& job, NodeJobDatasetRow& wanted, Stead
     return fail(Code::deadline_exceeded,
                 "its origin did not list its files in time: nobody knows whether what is here is what it has now");
   if (!seen) return fail(seen.error());
-  if (job.on_change == OnChange::fail && !wanted.generation.empty() && wanted.generation != seen->generation) {
-    out.refused =
-        "it has changed at the origin since the job was submitted, and --on-change=fail says not to start then";
-    return {};  // the generation of its submission stays on record: its later steps are refused, too
-  }
+  out.refused = refusal(job, wanted, seen->generation);
+  if (!out.refused.empty()) return {};  // the generation of its submission stays on record
   wanted.generation = seen->generation;
   note_lock_files(*seen, store_.find(wanted.dataset, wanted.generation), out);
   if (const auto replica = store_.find(wanted.dataset, wanted.generation))
-    return store_.vouch(*replica, job.as, clock_->wall());
+    return store_.vouch(*replica, job.as, seen->walked);
   return {};
 }
 
@@ -201,6 +208,15 @@ void JobTable::show_partial(const NodeJobRow& job, NodeJobDatasetRow& wanted, St
   };
 }
 
+/// What the user's own rights show him now of a dataset that is shared with him; nothing when they do not, or not in
+/// time.
+std::optional<WarmEngine::Seen> JobTable::own_look(const NodeJobRow& job, const NodeJobDatasetRow& wanted,
+                                                   SteadyTime deadline) const {
+  const auto now = clock_->now();
+  auto seen = engine_->observe(wanted.dataset, job.as, now + (deadline - now) / 3, asked_of(job, wanted));
+  return seen ? std::optional(std::move(*seen)) : std::nullopt;
+}
+
 /// What is shared with one of the user's groups: what the owner's own walk shows now, if all of it is here. False: the
 /// user's own rights decide.
 bool JobTable::show_granted(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline,
@@ -210,6 +226,11 @@ bool JobTable::show_granted(const NodeJobRow& job, NodeJobDatasetRow& wanted, St
   if (!owner) return false;
   auto replica =
       wanted.mounted && !wanted.generation.empty() ? store_.find(wanted.dataset, wanted.generation) : nullptr;
+  // What was there at submit was seen with the user's own rights.
+  if (!replica && job.on_change == OnChange::fail && !wanted.generation.empty()) {
+    if (const auto own = own_look(job, wanted, deadline)) out.refused = refusal(job, wanted, own->generation);
+    if (!out.refused.empty()) return true;
+  }
   if (!replica) {
     const auto now = clock_->now();
     // What the owner has closed meanwhile nobody goes on reading by asking for an older version.
@@ -221,6 +242,14 @@ bool JobTable::show_granted(const NodeJobRow& job, NodeJobDatasetRow& wanted, St
   if (!replica || !replica->mountable_for(*owner)) {
     out.reason = "it is shared with you, but not all that its owner has in it now is on this node";
     return false;
+  }
+  // Of what the owner cannot read, as files of others in his tree, the user may be allowed more than he.
+  if (!wanted.mounted && replica->summary().opaque > 0) {
+    const auto own = own_look(job, wanted, deadline);
+    const auto mine = own ? store_.find(wanted.dataset, own->generation) : nullptr;
+    const bool known = own && (own->manifest || mine);
+    if (known && (own->manifest ? own->manifest->summary() : mine->summary()).opaque < replica->summary().opaque)
+      return false;
   }
   if (!set_windows(*replica, out)) return false;
   out.state = ReplicaState::complete;
@@ -318,6 +347,10 @@ Result<view::JobViews> JobTable::views_of(std::uint32_t job_id, const Principal&
     if (wanted.generation.empty() && out.views.back().mount)
       if (const auto replica = choose(wanted)) wanted.generation = replica->generation();
     changed = changed || before != std::pair(wanted.generation, wanted.partial);
+  }
+  if (row.on_change == OnChange::fail && out.refused.empty()) {  // it starts: its later steps find it running
+    row.on_change = OnChange::refresh;
+    changed = true;
   }
   if (changed && knows(job_id)) ATLAS_TRY(put(row));
   return out;

@@ -58,6 +58,10 @@ class JobTable final : public view::ViewSource {
   [[nodiscard]] view::PlannedView view_of(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline);
   [[nodiscard]] Status observe(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline,
                                view::PlannedView& out) const;
+  [[nodiscard]] static std::string refusal(const NodeJobRow& job, const NodeJobDatasetRow& wanted,
+                                           const GenerationId& seen);
+  [[nodiscard]] std::optional<WarmEngine::Seen> own_look(const NodeJobRow& job, const NodeJobDatasetRow& wanted,
+                                                         SteadyTime deadline) const;
   [[nodiscard]] static Asked asked_of(const NodeJobRow& job, const NodeJobDatasetRow& wanted);
   [[nodiscard]] bool show_granted(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline,
                                   view::PlannedView& out);

@@ -56,6 +56,8 @@ struct FileMeta {
 
 /// More directories that stay the origin's own than this cannot be shown in a job's view.
 inline constexpr std::size_t kMostWindows = 64;
+/// Their paths travel in one packet of 64 KiB, with those of the job's other datasets.
+inline constexpr std::size_t kMostWindowBytes = 16 * 1024;
 
 /// What is asked of a manifest without having it in memory.
 struct ManifestSummary {

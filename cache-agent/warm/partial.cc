@@ -41,6 +41,7 @@ void WarmEngine::lead(const Walker& walker, const Principal& as, const std::shar
     result = fail(Code::cancelled, "the listing of its files was called off");
   else if (result)
     remember(walker, *result, walk->began);
+  walk->ended = clock_.wall();
   walk->result = std::move(result);
   walks_.erase(walker);
   changed_.notify_all();
@@ -57,7 +58,7 @@ bool WarmEngine::await(std::unique_lock<std::mutex>& lock, const Walk& walk, con
 }
 
 /// What a walk shows that is under way or begins now; one that begins now, if it has to be fresh.
-Result<std::shared_ptr<const Manifest>> WarmEngine::walk(WarmUp& up, bool fresh) {
+Result<WarmEngine::Seen> WarmEngine::walk(WarmUp& up, bool fresh) {
   const auto& request = up.request;
   const Walker walker{request.dataset, key_of(request.as)};
   const SteadyTime wanted = fresh ? clock_.now() : request.asked.when;
@@ -65,10 +66,7 @@ Result<std::shared_ptr<const Manifest>> WarmEngine::walk(WarmUp& up, bool fresh)
   for (;;) {
     if (up.stop.stop_requested()) return fail(Code::cancelled, "the warm-up was cancelled");
     const auto vouch = fresh ? std::nullopt : known(walker, request.asked);
-    if (vouch && vouch->manifest) {
-      up.describe(vouch->manifest->summary(), vouch->wall);
-      return vouch->manifest;
-    }
+    if (vouch && vouch->manifest) return Seen{vouch->generation, vouch->manifest, vouch->wall};
     const auto walk = join_walk(walker, request.as);
     up.count(std::shared_ptr<std::atomic<std::uint64_t>>(walk, &walk->seen));
     ++walk->waiting;
@@ -76,10 +74,7 @@ Result<std::shared_ptr<const Manifest>> WarmEngine::walk(WarmUp& up, bool fresh)
     // Nobody else waits for what a cancelled warm-up wanted to know.
     if (--walk->waiting == 0 && up.stop.stop_requested()) walk->stop.request_stop();
     if (!ended || walk->began < wanted) continue;  // it may have missed something: then the next one does not
-    if (*walk->result) {
-      up.describe((**walk->result)->summary(), clock_.wall());
-      return **walk->result;
-    }
+    if (*walk->result) return Seen{(**walk->result)->summary().generation, **walk->result, walk->ended};
     if (walk->result->error().code != Code::cancelled) return fail(walk->result->error());
   }
 }
@@ -128,11 +123,11 @@ Result<WarmEngine::Seen> WarmEngine::observe(const DatasetId& dataset, const Pri
     return fail(Code::not_found, "origin '" + dataset.origin + "' is not configured on node " + options_.node);
   const Principal who = with_groups(as);
   const Walker walker{dataset, key_of(who)};
-  if (const auto generation = kept(walker, asked)) return Seen{*generation, nullptr};
+  if (const auto generation = kept(walker, asked)) return Seen{*generation, nullptr, {}};
   std::unique_lock lock(mutex_);
   for (;;) {
     if (stopping_) return fail(Code::unavailable, "the agent of node " + options_.node + " is stopping");
-    if (const auto vouch = known(walker, asked)) return Seen{vouch->generation, vouch->manifest};
+    if (const auto vouch = known(walker, asked)) return Seen{vouch->generation, vouch->manifest, vouch->wall};
     if (clock_.now() >= deadline) return fail(Code::deadline_exceeded, "its files are still being listed");
     const auto walk = join_walk(walker, who);
     ++walk->waiting;
@@ -141,7 +136,8 @@ Result<WarmEngine::Seen> WarmEngine::observe(const DatasetId& dataset, const Pri
     if (!ended) continue;
     if (!*walk->result && walk->result->error().code != Code::cancelled) return fail(walk->result->error());
     // One that had begun before it was asked for may have missed something: then the next one does not.
-    if (*walk->result && walk->began >= asked.when) return Seen{(**walk->result)->summary().generation, **walk->result};
+    if (*walk->result && walk->began >= asked.when)
+      return Seen{(**walk->result)->summary().generation, **walk->result, walk->ended};
   }
 }
 
@@ -169,7 +165,7 @@ Result<std::shared_ptr<Replica>> WarmEngine::open_partial(const DatasetId& datas
     reading.settled_only = true;
     replica->keep_only_before(unsettled_since(reading, replica->generation()));
   }
-  ATLAS_TRY(store_.vouch(*replica, who, clock_.wall()));
+  ATLAS_TRY(store_.vouch(*replica, who, seen.walked));
   if (const auto why = replica->why_not_viewable_for(who); !why.empty()) return fail(Code::failed_precondition, why);
   return replica;
 }

@@ -134,8 +134,8 @@ Result<bool> WarmEngine::attempt(const std::shared_ptr<WarmUp>& up, bool fresh_w
                 show(up->request.dataset) + " is shared with a group of " + show(up->request.as) +
                     ", but not all that its owner has now is on node " + options_.node + ": the owner can warm it");
   if (!walked) return fail(walked.error());
-  const auto manifest = std::move(*walked);
-  const auto key = std::pair(up->request.dataset, manifest->summary().generation);
+  up->describe(walked->manifest->summary(), walked->walked);
+  const auto key = std::pair(up->request.dataset, walked->generation);
   {
     const std::lock_guard lock(mutex_);
     auto& filling = filling_[key];
@@ -147,7 +147,7 @@ Result<bool> WarmEngine::attempt(const std::shared_ptr<WarmUp>& up, bool fresh_w
     filling = up;
   }
   const auto filled = guarded([&]() -> Result<bool> {
-    ATLAS_TRY(fill(*up, manifest));
+    ATLAS_TRY(fill(*up, *walked));
     return true;
   });
   std::vector<std::shared_ptr<WarmUp>> followers;
@@ -192,7 +192,7 @@ Result<bool> WarmEngine::granted(WarmUp& up, const Principal& owner) {
   const auto seen = observe(request.dataset, owner, clock_.now() + kLongestWalk, request.asked);
   const auto replica = seen ? store_.find(request.dataset, seen->generation) : nullptr;
   if (!replica || !replica->mountable_for(owner)) return false;
-  up.describe(replica->summary(), clock_.wall());
+  up.describe(replica->summary(), seen->walked);
   store_.touch(*replica);
   return true;
 }
@@ -224,12 +224,13 @@ void WarmEngine::forget_job(std::uint32_t job_id) {
   filled_.erase(job_id);
 }
 
-Status WarmEngine::fill(WarmUp& up, const std::shared_ptr<const Manifest>& manifest) {
+Status WarmEngine::fill(WarmUp& up, const Seen& seen) {
   const auto& request = up.request;
+  const auto& manifest = seen.manifest;
   const auto& summary = manifest->summary();
   auto replica = store_.find(request.dataset, summary.generation);
   if (replica && replica->state() == ReplicaState::complete) {
-    ATLAS_TRY(store_.vouch(*replica, request.as, clock_.wall()));
+    ATLAS_TRY(store_.vouch(*replica, request.as, seen.walked));
     store_.touch(*replica);
     return {};
   }
@@ -250,7 +251,7 @@ Status WarmEngine::fill(WarmUp& up, const std::shared_ptr<const Manifest>& manif
   }
   if (status && replica->files_resident() != summary.files) {
     up.skipped = summary.files - replica->files_resident();
-    ATLAS_TRY(store_.vouch(*replica, request.as, clock_.wall()));
+    ATLAS_TRY(store_.vouch(*replica, request.as, seen.walked));
     store_.settle(replica);
     return {};
   }
@@ -258,7 +259,7 @@ Status WarmEngine::fill(WarmUp& up, const std::shared_ptr<const Manifest>& manif
     up.enter(WarmPhase::sealing, clock_.now());
     status = replica->seal(request.as, metas);
   }
-  if (status) status = store_.vouch(*replica, request.as, clock_.wall());
+  if (status) status = store_.vouch(*replica, request.as, seen.walked);
   if (status) status = store_.complete(replica);
   if (status) {
     trim(*replica);

@@ -100,6 +100,7 @@ class WarmEngine {
   struct Seen {
     GenerationId generation;
     std::shared_ptr<const Manifest> manifest;  ///< null when it is not in memory
+    WallTime walked{};                         ///< when the walk ended; nothing said = in an earlier run
   };
   /// What the dataset is for a job of this principal: what a walk of his own has shown that still vouches (the
   /// dataset's settings, WarmOptions, `asked`), one under way shows, or one that begins now and goes on when `deadline`
@@ -140,6 +141,7 @@ class WarmEngine {
   struct Walk {
     std::stop_source stop;
     SteadyTime began{};
+    WallTime ended{};
     std::atomic<std::uint64_t> seen{0};  ///< entries
     unsigned waiting = 0;
     std::optional<WalkResult> result;
@@ -154,7 +156,7 @@ class WarmEngine {
   [[nodiscard]] Result<bool> attempt(const std::shared_ptr<WarmUp>& up, bool fresh_walk);
   [[nodiscard]] Result<bool> already_complete(WarmUp& up);
   [[nodiscard]] Result<bool> granted(WarmUp& up, const Principal& owner);
-  [[nodiscard]] Result<std::shared_ptr<const Manifest>> walk(WarmUp& up, bool fresh);
+  [[nodiscard]] Result<Seen> walk(WarmUp& up, bool fresh);
   [[nodiscard]] std::shared_ptr<Walk> join_walk(const Walker& walker, const Principal& as);
   void lead(const Walker& walker, const Principal& as, const std::shared_ptr<Walk>& walk);
   [[nodiscard]] bool await(std::unique_lock<std::mutex>& lock, const Walk& walk, const std::stop_token& stop,
@@ -169,7 +171,7 @@ class WarmEngine {
   [[nodiscard]] Result<std::shared_ptr<Replica>> open_replica(const DatasetId& dataset,
                                                               const std::shared_ptr<const Manifest>& manifest,
                                                               std::optional<Bytes> most);
-  [[nodiscard]] Status fill(WarmUp& up, const std::shared_ptr<const Manifest>& manifest);
+  [[nodiscard]] Status fill(WarmUp& up, const Seen& seen);
   [[nodiscard]] Status fetch_all(WarmUp& up, const std::shared_ptr<Replica>& replica, const Manifest& manifest,
                                  const Chosen& chosen, std::map<FileIndex, FileMeta>& metas);
   [[nodiscard]] Status settle(const DatasetId& dataset, std::shared_ptr<Replica> replica, const Status& status);

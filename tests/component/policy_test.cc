@@ -368,6 +368,21 @@ TEST_F(Shared, AMembersWarmUpFindsTheOwnersReplicaAndMakesNone) {
   EXPECT_THAT(missing.error().message, HasSubstr("the owner can warm it"));
 }
 
+TEST_F(Shared, AMemberWhoseOwnRightsShowHimMoreGoesByThem) {
+  directory("ds", kAlice, 0755);
+  file("ds/a", "of alice", kAlice, 0644);
+  file("ds/bobs", "of bob", kBob, 0600);
+  ASSERT_TRUE(node_->warm("ds", user(kAlice), true));
+  ASSERT_TRUE(node_->warm("ds", member(kBob), true));
+  const auto view = view_for(member(kBob), grant());
+  ASSERT_TRUE(view.mount) << view.reason;
+  EXPECT_FALSE(view.granted);
+  const auto mount = view.mount();
+  ASSERT_TRUE(mount) << mount.error().message;
+  EXPECT_EQ(read_as(member(kBob), *mount, "bobs"), "of bob");
+  EXPECT_EQ(read_as(member(kBob), *mount, "a"), "of alice");
+}
+
 TEST_F(Shared, TheOwnersOwnReplicaStaysClosedToOthersWithoutAGrant) {
   EXPECT_THAT(view_for(user(kCarol), "").reason, HasSubstr("may not"));
 }
@@ -398,6 +413,54 @@ TEST_F(OnChangeFail, AJobIsRefusedWhenItsDataIsNotWhatItWasAtSubmit) {
   EXPECT_THAT(changed->refused, HasSubstr("has changed at the origin since the job was submitted"));
   EXPECT_FALSE(changed->views.at(0).mount);
   EXPECT_NE(table_->views_of(9, user(kAlice), node_->clock.now() + 20s)->refused, "") << "its later steps, too";
+}
+
+TEST_F(OnChangeFail, AJobThatHasStartedIsNeverRefusedNotEvenByANewAgent) {
+  const auto planned = node_->store->newest_complete(kDataset)->generation();
+  JobOrder order{{"test", 7, 0, {}}, user(kAlice), {{kDataset, planned, {}, node_->clock.now()}}, "", {}};
+  order.on_change = OnChange::fail;
+  ASSERT_TRUE(table_->plan(order));
+  ASSERT_EQ(table_->views_of(7, user(kAlice), node_->clock.now() + 20s)->refused, "");
+  file("ds/a", "changed", kAlice, 0600);
+  ASSERT_TRUE(node_->warm("ds", user(kAlice), true));
+  JobTable after(*node_->store, nullptr, {{"o", {origin(), false}}});
+  after.look_first(*node_->engine, node_->clock);
+  ASSERT_TRUE(after.recover());
+  EXPECT_EQ(after.views_of(7, user(kAlice), node_->clock.now() + 20s)->refused, "");
+}
+
+TEST_F(OnChangeFail, AJobIsRefusedAlsoWhereItReadsByItsOwnersLeave) {
+  directory("ds", kAlice, 0755);
+  file("ds/a", "for all", kAlice, 0644);
+  ASSERT_TRUE(node_->warm("ds", user(kAlice), true));
+  const auto planned = node_->engine->observe(kDataset, member(kBob), node_->clock.now() + 20s, {node_->clock.now()});
+  ASSERT_TRUE(planned) << planned.error().message;
+  file("ds/a", "changed", kAlice, 0644);
+  ASSERT_TRUE(node_->warm("ds", user(kAlice), true));
+  JobOrder order{
+      {"test", 7, 0, {}}, member(kBob), {{kDataset, planned->generation, policy(grant()), node_->clock.now()}}, "", {}};
+  order.on_change = OnChange::fail;
+  ASSERT_TRUE(table_->plan(order));
+  EXPECT_NE(table_->views_of(7, member(kBob), node_->clock.now() + 20s)->refused, "");
+}
+
+TEST_F(Policy, KeepDoesNotMakeAnOldVersionTheNewest) {
+  NodeParts node(options());
+  const auto old = node.warm("ds", user(kAlice));
+  ASSERT_TRUE(old);
+  file("ds/a", "new a, longer");
+  const auto fresh = node.warm("ds", user(kBob));
+  ASSERT_TRUE(fresh);
+  ASSERT_NE(fresh->generation.id, old->generation.id);
+  JobTable table(*node.store, nullptr, {{"o", {origin(), false}}});
+  table.look_first(*node.engine, node.clock);
+  JobOrder order{{"test", 7, 0, {}}, user(kAlice), {{kDataset, {}, {}, node.clock.now()}}, "", {}};
+  order.on_change = OnChange::keep;
+  ASSERT_TRUE(table.plan(order));
+  const auto views = table.views_of(7, user(kAlice), node.clock.now() + 20s);
+  ASSERT_TRUE(views);
+  EXPECT_EQ(views->views.at(0).state, ReplicaState::complete);
+  EXPECT_EQ(node.store->newest_complete(kDataset)->generation(), fresh->generation.id);
 }
 
 }  // namespace
