@@ -15,6 +15,7 @@
 #include "cache-agent/agent.h"
 #include "common/config.h"
 #include "common/daemon.h"
+#include "common/memory.h"
 
 namespace atlas::agent {
 namespace {
@@ -116,6 +117,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
+    atlas::settle_allocator();
     return atlas::agent::run(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "atlas-cache-agent: %s\n", error.what());

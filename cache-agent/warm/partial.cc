@@ -5,6 +5,7 @@
 #include "cache-agent/warm/guarded.h"
 #include "cache-agent/warm/warm_engine.h"
 #include "cache-agent/warm/warm_up.h"
+#include "common/memory.h"
 
 namespace atlas::agent {
 namespace {
@@ -36,6 +37,7 @@ void WarmEngine::lead(const Walker& walker, const Principal& as, const std::shar
     return builder.build();
   };
   WalkResult result = guarded(go);
+  if (walk->seen > kMany) return_free_memory();
   const std::lock_guard lock(mutex_);
   if (walk->stop.stop_requested())
     result = fail(Code::cancelled, "the listing of its files was called off");

@@ -9,6 +9,7 @@
 #include "cache-agent/warm/counting_builder.h"
 #include "cache-agent/warm/guarded.h"
 #include "cache-agent/warm/warm_up.h"
+#include "common/memory.h"
 #include "common/percent.h"
 
 namespace atlas::agent {
@@ -112,6 +113,7 @@ void WarmEngine::finish(const std::shared_ptr<WarmUp>& up, const Status& status)
     const auto mine = running_.find(key_of_request(up->request));
     if (mine != running_.end() && mine->second == up) running_.erase(mine);
   }
+  if (up->snapshot(clock_.now()).files_total > kMany) return_free_memory();
   up->end(status, clock_.now());
   const std::lock_guard lock(mutex_);
   if (--active_ == 0) idle_.notify_all();

@@ -10,6 +10,9 @@
 
 namespace atlas::agent {
 
+/// Of so many files on, what a walk or a warm-up has needed meanwhile is worth giving back to the system at once.
+inline constexpr std::uint64_t kMany = 10'000;
+
 /// One warm-up under way: what it is about, how far it is, who listens. Private to warm/. Thread-safe.
 class WarmUp {
  public:

@@ -5,6 +5,7 @@ warm   how fast a cache is warmed, from a local disk and from the slow origin, a
 read   how fast a job reads a complete replica through its mount, against a plain copy on the same file system
 view   a partial replica: the first epoch through it against reading the slow origin directly, later ones, and rclone mount
 keep   how much of an epoch a cache smaller than the data serves, against least-recently-used (computed, not measured)
+many   what an agent needs for a dataset of a million files: memory, start, listing
 
 Prints a table and writes JSON. All on a real Slurm cluster. Run it on a quiet machine: differences under 20% may be noise. Origin and store lie
 below $ATLAS_CLUSTER_TMP (default: the directory for temporary files); if that file system is mounted with "discard", deleting may take minutes.
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from cluster import ROOT, ClusterError  # noqa: E402
 from keep import bench_keep  # noqa: E402
+from many import bench_many  # noqa: E402
 from read import bench_read  # noqa: E402
 from report import Report  # noqa: E402
 from start import bench_start  # noqa: E402
@@ -29,7 +31,8 @@ from warm import bench_warm  # noqa: E402
 from world_client import WorldError  # noqa: E402
 
 RESULTS = ROOT / "build" / "bench"
-SECTIONS = {"start": bench_start, "warm": bench_warm, "read": bench_read, "view": bench_view, "keep": bench_keep}
+SECTIONS = {"start": bench_start, "warm": bench_warm, "read": bench_read, "view": bench_view, "keep": bench_keep,
+            "many": bench_many}
 
 
 def main() -> int:

@@ -175,7 +175,7 @@ def test_doctor_is_content_and_finds_what_is_broken(cluster: Cluster, speech: Pa
         wait_for(lambda: any(f["state"] != "ok" and "n003" in f["check"] + f["detail"] for f in json.loads(ctl(cluster, "--json", "doctor").out)),
                  60, "doctor finds the missing agent")
     finally:
-        cluster.start("agent n003")
+        cluster.start_agent("n003")
         wait_for(lambda: nodes(cluster).get("n003") == "up", 30, "n003 is back")
 
 

@@ -163,7 +163,7 @@ def test_without_the_agent_a_job_runs_on_the_origin_at_once(cluster: Cluster, da
         assert "atlas: the job reads from the origin: " in output and "is atlas-cache-agent running?" in output
         assert "mounts=0" in output and "20000" in output and f"state={data}=origin" in output
     finally:
-        cluster.start("agent n001")
+        cluster.start_agent("n001")
 
 
 def test_an_agent_that_hangs_costs_a_step_a_bounded_time(cluster: Cluster, data: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_running_job_keeps_its_view_over_a_restart_of_the_agent(cluster: Clust
     job = submit(cluster, data, "-w", "n001", script=f"$LOOK; while [ ! -e {go} ]; do sleep 0.1; done; srun $LOOK")
     wait_for(lambda: "mounts=1" in cluster.job_output(job), 60, "the job looks")
     cluster.kill_daemon("agent n001")
-    cluster.start("agent n001")
+    cluster.start_agent("n001")
     go.touch()
     cluster.wait_done(job)
     go.unlink()

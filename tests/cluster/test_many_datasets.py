@@ -107,7 +107,7 @@ def test_of_a_job_at_the_origin_the_tree_has_links(cluster: Cluster, speech: Pat
         cluster.wait_done(job)
         assert said(cluster, job) == links * 2
     finally:
-        cluster.start("agent n001")
+        cluster.start_agent("n001")
 
 
 def test_of_what_cannot_be_shown_the_tree_has_a_link(cluster: Cluster, noise: Path) -> None:

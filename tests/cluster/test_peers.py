@@ -126,7 +126,7 @@ def test_a_node_whose_agent_stops_or_dies_holds_up_nobody(cluster: Cluster) -> N
         assert cluster.origin_stats()["read_bytes"] <= 2 * size
     finally:
         cluster.origin_ctl("bandwidth", "0")
-        cluster.start("agent n003")
+        cluster.start_agent("n003")
     cluster.wait_done(job, 120)
     lines = said(cluster, job)
     assert lines.count(expected(root)) == 3

@@ -139,4 +139,4 @@ def test_an_agent_that_does_not_come_back_leaves_errors_not_hanging_processes(cl
         assert said(cluster, job)[-1] == "after" and "cat: " in cluster.job_output(job)
     finally:
         if not cluster.running("agent n001"):
-            cluster.start("agent n001")
+            cluster.start_agent("n001")

@@ -122,7 +122,7 @@ def test_without_an_agent_a_job_runs_on_the_origin(cluster: Cluster) -> None:
     cluster.wait_done(job, 60)
     check_read(cluster, job, root, "origin")
     for node in cluster.node_names:
-        cluster.start(f"agent {node}")
+        cluster.start_agent(node)
 
 
 def test_an_agent_that_is_stopped_delays_a_start_by_a_bounded_time(cluster: Cluster) -> None:

@@ -71,7 +71,7 @@ def test_views_outlive_a_killed_agent(cluster: Cluster) -> None:
         cluster.kill_daemon(f"agent {node}")
         go.touch()
         wait_for(lambda: [view for view in cluster.kept_views(node) if view.split()[1] != "0"], 20, "the job waits for an agent")
-        cluster.start(f"agent {node}")
+        cluster.start_agent(node)
         cluster.origin_ctl("bandwidth", "0")
         cluster.wait_done(job)
         assert "2000000" in cluster.job_output(job).splitlines()

@@ -550,6 +550,13 @@ class Cluster:
             wait_for(lambda: self._report_dead() or self.sh(f"mountpoint -q '{self.origin}'").code == 0, 10, "slow origin mounted", 0.01)
         return pid
 
+    def start_agent(self, node: str) -> None:
+        """Starts a node's agent, and waits until it serves: a job that starts earlier reads the origin."""
+        log = self.log_dir / f"agent-{node}.stderr"
+        before = log.read_text().count(" serves on ")
+        self.start(f"agent {node}")
+        wait_for(lambda: log.read_text().count(" serves on ") > before, 30, f"the agent of {node} serves")
+
     def signal(self, name: str, number: int) -> None:
         world_client.ask(self._socket, {"do": "signal", "name": name, "signal": int(number)})
 
