@@ -21,3 +21,8 @@ target_compile_definitions(agent_process_test PRIVATE ATLAS_AGENT="${CMAKE_BINAR
 add_dependencies(agent_process_test atlas-cache-agent call-agent)
 atlas_test(agent_jobs_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/job_table_test.cc
   DEPS atlas_node_parts atlas_agent_jobs)
+atlas_test(origin_contract_test LABEL component
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/origin_contract_test.cc ${CMAKE_SOURCE_DIR}/tests/support/slow_origin_process.cc
+  DEPS atlas_node_parts atlas_slow_origin)
+target_compile_definitions(origin_contract_test PRIVATE ATLAS_SLOW_ORIGIN="${CMAKE_BINARY_DIR}/bin/atlas-slow-origin")
+add_dependencies(origin_contract_test atlas-slow-origin)

@@ -1,0 +1,258 @@
+// What everything above an origin relies on, shown for each kind of storage that can be had here. A new reader of
+// origins (another file system, an object store) is added to the list at the end and has to pass.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+
+#include <algorithm>
+#include <fstream>
+#include <future>
+#include <optional>
+
+#include "cache-agent/origin/posix_origin.h"
+#include "tests/support/origin_tree.h"
+#include "tests/support/own_mounts.h"
+#include "tests/support/slow_origin_process.h"
+
+namespace atlas::agent {
+namespace {
+
+using ::testing::ElementsAre;
+
+/// Storage below which the test puts its files, and the origin that reads it.
+struct Storage {
+  std::string name;
+  /// Makes `place` be such storage, before anything lies in it; where the origin's root is then. Of what must end after
+  /// the test `held` is kept.
+  std::string (*make)(const TempDir& temp, const std::string& place, std::shared_ptr<void>& held);
+};
+
+class OriginContract : public OriginTree, public ::testing::WithParamInterface<Storage> {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root: it reads files as other users";
+    static const bool own = testing::own_mounts();
+    ASSERT_TRUE(own);
+    std::filesystem::create_directory(origin());
+    root_ = GetParam().make(temp_, origin(), held_);
+    ASSERT_EQ(chmod(origin().c_str(), 0755), 0);
+    origin_ = std::make_unique<PosixOrigin>("o", root_, 8);
+  }
+  void TearDown() override {
+    origin_.reset();
+    held_.reset();
+    umount2(origin().c_str(), MNT_DETACH);
+  }
+  Result<Manifest> walk(const Principal& as, const std::string& dataset = "ds", const Patterns& exclude = {},
+                        std::stop_token stop = {}) {
+    ManifestBuilder builder(root_ + "/" + dataset);
+    ATLAS_TRY(origin_->walk(as, dataset, exclude, builder, std::move(stop)));
+    return std::move(builder).build();
+  }
+  static std::optional<Code> code_of(const Result<Manifest>& result) {
+    return result ? std::nullopt : std::optional(result.error().code);
+  }
+  /// On the origin's pool, with that user's rights.
+  template <class Work>
+  auto as(const Principal& who, Work work) -> decltype(work()) {
+    std::promise<decltype(work())> done;
+    origin_->run(who, Urgency::fault, [&](const Status& became) {
+      if (!became) return done.set_value(fail(became.error()));
+      done.set_value(work());
+    });
+    return done.get_future().get();
+  }
+  /// A whole file as the origin gives it, holes as zeros, in reads of this size.
+  Result<std::string> read(const Principal& who, const std::string& path, const EntryAttributes& expected,
+                           std::size_t step = 300'000) {
+    return as(who, [&]() -> Result<std::string> {
+      ATLAS_ASSIGN(const auto file, origin_->open(path, expected));
+      std::string out;
+      std::vector<std::byte> buffer(step);
+      while (out.size() < expected.size) {
+        ATLAS_ASSIGN(const auto piece, file->read(Bytes{out.size()}, buffer));
+        if (piece.length.count == 0) return fail(Code::internal, "an empty piece before the end");
+        const std::uint64_t end = out.size() + piece.length.count;
+        if (piece.hole && end % kMiB.count != 0 && end != expected.size)
+          return fail(Code::internal, "a hole that ends between blocks");
+        if (piece.hole)
+          out.append(piece.length.count, '\0');
+        else
+          out.append(reinterpret_cast<const char*>(buffer.data()), piece.length.count);
+      }
+      return out;
+    });
+  }
+  static EntryAttributes attributes(const Manifest& manifest, const std::string& path) {
+    const auto at = manifest.find(path);
+    EXPECT_TRUE(at) << path;
+    return at ? manifest.at(*at).attributes : EntryAttributes{};
+  }
+
+  std::string root_;
+  std::shared_ptr<void> held_;
+  std::unique_ptr<PosixOrigin> origin_;
+};
+
+TEST_P(OriginContract, AWalkGivesEveryEntryOnceWithItsAttributes) {
+  directory("ds", kAlice, 0755);
+  directory("ds/dir", kAlice, 0750);
+  file("ds/dir/a", "12345", kAlice, 0640);
+  file("ds/empty", "");
+  std::filesystem::create_symlink("dir/a", origin("ds/link"));
+  std::filesystem::create_hard_link(origin("ds/dir/a"), origin("ds/hard"));
+  set_times(origin("ds/dir/a"), 1'000'000'000, 123'456'789);
+  const auto seen = walk(user(kAlice));
+  ASSERT_TRUE(seen) << seen.error().message;
+  ASSERT_EQ(seen->size(), 6U);
+  for (const char* path : {"", "dir", "dir/a", "empty", "link", "hard"}) {
+    struct stat st {};
+    ASSERT_EQ(lstat(origin(std::string("ds/") + path).c_str(), &st), 0);
+    const auto a = attributes(*seen, path);
+    EXPECT_EQ(a.mode, st.st_mode & 07777U) << path;
+    EXPECT_EQ(a.uid, st.st_uid) << path;
+    EXPECT_EQ(a.gid, st.st_gid) << path;
+    EXPECT_EQ(a.mtime, st.st_mtim.tv_sec * 1'000'000'000 + st.st_mtim.tv_nsec) << path;
+    if (S_ISREG(st.st_mode)) {
+      EXPECT_EQ(a.size, static_cast<std::uint64_t>(st.st_size)) << path;
+    }
+  }
+  EXPECT_EQ(seen->at(*seen->find("link")).target, "dir/a");
+  EXPECT_EQ(seen->at(*seen->find("hard")).leader, seen->at(*seen->find("dir/a")).leader);
+  EXPECT_EQ(seen->summary().files, 2U) << "hard links count once";
+  EXPECT_EQ(walk(user(kAlice))->summary().generation, seen->summary().generation) << "who looks again sees the same";
+}
+
+TEST_P(OriginContract, TheStorageDecidesWhatAUserMaySee) {
+  directory("ds", kAlice, 0755);
+  directory("ds/closed", kAlice, 0700);
+  file("ds/closed/in", "x");
+  file("ds/private", "y", kAlice, 0600);
+  file("ds/public", "z");
+  const auto bob = walk(user(kBob));
+  ASSERT_TRUE(bob) << bob.error().message;
+  EXPECT_TRUE(bob->at(*bob->find("private")).opaque());
+  EXPECT_FALSE(bob->find("closed/in"));
+  EXPECT_FALSE(bob->at(*bob->find("public")).opaque());
+  const auto refused = read(user(kBob), "ds/private", attributes(*walk(user(kAlice)), "private"));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::permission_denied);
+  ASSERT_EQ(chmod(origin("ds").c_str(), 0700), 0);
+  EXPECT_EQ(code_of(walk(user(kBob))), Code::permission_denied);
+  EXPECT_FALSE(origin_->check_access(user(kBob), "ds", std::chrono::seconds(20)));
+  EXPECT_TRUE(origin_->check_access(user(kAlice), "ds", std::chrono::seconds(20)));
+}
+
+TEST_P(OriginContract, WhatIsNoDatasetIsNamed) {
+  directory("ds", kAlice, 0755);
+  std::filesystem::create_directory_symlink("ds", origin("link"));
+  EXPECT_EQ(code_of(walk(user(kAlice), "missing")), Code::not_found);
+  EXPECT_EQ(code_of(walk(user(kAlice), "link")), Code::invalid_argument);
+  EXPECT_EQ(code_of(walk(user(kAlice), "link/below")), Code::invalid_argument);
+}
+
+TEST_P(OriginContract, ReadsGiveEveryByteWhateverTheirSize) {
+  directory("ds", kAlice, 0755);
+  const auto bytes = random_bytes((3 << 20) + 4321, 1);
+  file("ds/file", bytes);
+  const auto seen = walk(user(kAlice));
+  ASSERT_TRUE(seen);
+  const auto expected = attributes(*seen, "file");
+  for (const std::size_t step : {4'096UL, 300'000UL, 8UL << 20}) {
+    const auto got = read(user(kAlice), "ds/file", expected, step);
+    ASSERT_TRUE(got) << got.error().message;
+    EXPECT_TRUE(*got == bytes) << "in steps of " << step;
+  }
+  const std::string holes = bytes + std::string(5 << 20, '\0') + "end";
+  file("ds/holes", bytes);
+  ASSERT_EQ(truncate(origin("ds/holes").c_str(), static_cast<off_t>(holes.size() - 3)), 0);
+  std::ofstream(origin("ds/holes"), std::ios::app) << "end";
+  const auto got = read(user(kAlice), "ds/holes", attributes(*walk(user(kAlice)), "holes"));
+  ASSERT_TRUE(got) << got.error().message;
+  EXPECT_TRUE(*got == holes);
+  const auto before = origin_->counters();
+  ASSERT_TRUE(read(user(kAlice), "ds/file", expected));
+  EXPECT_EQ(origin_->counters().bytes - before.bytes, bytes.size());
+  EXPECT_GT(origin_->counters().operations, before.operations);
+}
+
+TEST_P(OriginContract, AFileThatIsNoLongerTheOneTheWalkSawIsNotRead) {
+  directory("ds", kAlice, 0755);
+  for (const char* name : {"longer", "same size", "replaced", "gone"}) file(std::string("ds/") + name, "old bytes");
+  const auto seen = walk(user(kAlice));
+  ASSERT_TRUE(seen);
+  file("ds/longer", "new bytes, and more");
+  file("ds/same size", "new bytes");
+  std::filesystem::remove(origin("ds/replaced"));
+  std::filesystem::remove(origin("ds/gone"));
+  file("ds/replaced", "new bytes");
+  for (const char* name : {"longer", "same size", "replaced", "gone"}) {
+    const auto got = read(user(kAlice), std::string("ds/") + name, attributes(*seen, name));
+    ASSERT_FALSE(got) << name;
+    EXPECT_EQ(got.error().code, Code::aborted) << name << ": " << got.error().message;
+  }
+}
+
+TEST_P(OriginContract, XattrsAndAclsComeWithTheFile) {
+  directory("ds", kAlice, 0755);
+  file("ds/file", "x", kAlice, 0640);
+  give_read(origin("ds/file"), kBob);
+  ASSERT_EQ(setxattr(origin("ds/file").c_str(), "user.note", "a\0b", 3, 0), 0);
+  ASSERT_EQ(setxattr(origin("ds/file").c_str(), "trusted.not", "x", 1, 0), 0);
+  const auto seen = walk(user(kAlice));
+  ASSERT_TRUE(seen);
+  const auto meta = as(user(kAlice), [&]() -> Result<FileMeta> {
+    ATLAS_ASSIGN(const auto opened, origin_->open("ds/file", attributes(*seen, "file")));
+    return opened->meta();
+  });
+  ASSERT_TRUE(meta) << meta.error().message;
+  std::vector<std::string> names;
+  for (const auto& [name, value] : meta->xattrs) names.push_back(name);
+  std::sort(names.begin(), names.end());
+  EXPECT_THAT(names, ElementsAre("system.posix_acl_access", "user.note"));
+  for (const auto& [name, value] : meta->xattrs)
+    if (name == "user.note") {
+      EXPECT_EQ(value, std::string("a\0b", 3));
+    }
+  EXPECT_TRUE(read(user(kBob), "ds/file", attributes(*seen, "file"))) << "his ACL lets him";
+}
+
+TEST_P(OriginContract, WhatIsExcludedIsLeftOutOrAWindow) {
+  directory("ds", kAlice, 0755);
+  directory("ds/checkpoints", kAlice, 0755);
+  file("ds/checkpoints/one", "x");
+  file("ds/scratch.tmp", "y");
+  file("ds/data", "z");
+  const auto patterns = Patterns({"checkpoints/", "*.tmp"});
+  const auto seen = walk(user(kAlice), "ds", patterns);
+  ASSERT_TRUE(seen);
+  EXPECT_THAT(seen->summary().windows, ElementsAre("checkpoints"));
+  EXPECT_FALSE(seen->find("checkpoints/one"));
+  EXPECT_FALSE(seen->find("scratch.tmp"));
+  EXPECT_TRUE(seen->find("data"));
+}
+
+TEST_P(OriginContract, AWalkEndsWhenItIsAskedToStop) {
+  directory("ds", kAlice, 0755);
+  std::stop_source stop;
+  stop.request_stop();
+  EXPECT_EQ(code_of(walk(user(kAlice), "ds", {}, stop.get_token())), Code::cancelled);
+}
+
+const Storage kStorages[] = {
+    {"Directory", [](const TempDir&, const std::string& place, std::shared_ptr<void>&) { return place; }},
+    {"Tmpfs",
+     [](const TempDir&, const std::string& place, std::shared_ptr<void>&) {
+       EXPECT_EQ(mount("tmpfs", place.c_str(), "tmpfs", 0, "size=256m"), 0);
+       return place;
+     }},
+    {"SlowFuse", [](const TempDir& temp, const std::string& place, std::shared_ptr<void>& held) {
+       std::filesystem::create_directory(temp.path("mnt"));
+       held = std::make_shared<SlowOrigin>(place, temp.path("mnt"), std::vector<std::string>{"--latency", "0.2"});
+       return temp.path("mnt");
+     }}};
+INSTANTIATE_TEST_SUITE_P(Origins, OriginContract, ::testing::ValuesIn(kStorages),
+                         [](const auto& each) { return each.param.name; });
+
+}  // namespace
+}  // namespace atlas::agent
