@@ -21,6 +21,7 @@ target_compile_definitions(agent_process_test PRIVATE ATLAS_AGENT="${CMAKE_BINAR
 add_dependencies(agent_process_test atlas-cache-agent call-agent)
 atlas_test(agent_jobs_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/job_table_test.cc
   DEPS atlas_node_parts atlas_agent_jobs)
+atlas_test(store_contract_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/store_contract_test.cc DEPS atlas_node_parts)
 atlas_test(origin_contract_test LABEL component
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/origin_contract_test.cc ${CMAKE_SOURCE_DIR}/tests/support/slow_origin_process.cc
   DEPS atlas_node_parts atlas_slow_origin)
