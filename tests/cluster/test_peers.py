@@ -10,7 +10,7 @@ from cluster import USERS, Cluster, Settings, wait_for
 from datasets import STATE, warm
 
 # The origin is slow enough for the nodes to be at it together.
-SETTINGS = Settings(nodes=4, cpus=8, origin_latency=0.2, atlas_extra='[warm]\nmax_idle = "30m"\n')
+SETTINGS = Settings(nodes=8, cpus=8, origin_latency=0.2, atlas_extra='[warm]\nmax_idle = "30m"\n')
 FILES, SIZE = 600, 60_000
 
 
@@ -38,7 +38,7 @@ def gang(cluster: Cluster, root: Path, nodes: int) -> tuple[int, list[str]]:
     return job, said(cluster, job)
 
 
-@pytest.mark.parametrize("nodes", [2, 4])
+@pytest.mark.parametrize("nodes", [2, 4, 8])
 def test_a_job_on_several_nodes_reads_the_origin_once(cluster: Cluster, nodes: int) -> None:
     root, size = fresh(cluster, f"gang-{nodes}")
     cluster.origin_ctl("reset")

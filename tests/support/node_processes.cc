@@ -30,11 +30,12 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// Waits on a condition that only another process can tell of.
+/// Waits on a condition that only another process can tell of. With patience: a new database is synced, and the disk may
+/// be busy with what others have left it to do.
 template <class Condition>
-void until(const char* what, Condition&& condition) {
-  for (const auto end = std::chrono::steady_clock::now() + 30s; !condition();) {
-    if (std::chrono::steady_clock::now() > end) throw std::runtime_error(std::string("not within 30 s: ") + what);
+void until(const std::string& what, Condition&& condition) {
+  for (const auto end = std::chrono::steady_clock::now() + 120s; !condition();) {
+    if (std::chrono::steady_clock::now() > end) throw std::runtime_error("not within 2 minutes: " + what);
     ::poll(nullptr, 0, 2);
   }
 }
