@@ -153,10 +153,25 @@ Status Agent::serve(const Config& config, const Options& options) {
   scrubber_ =
       std::make_unique<Scrubber>(*store_, clock_, ScrubOptions{config.agent.scrub_period, config.agent.scrub_rate},
                                  [](const std::string& what) { spdlog::warn("{}", what); });
-  flusher_ = std::make_unique<ThreadExecutor>(1);
+  flusher_ = std::make_unique<ThreadExecutor>(2);  // a flush may hang with a disk, to tell of that must not
   flusher_->post([this] { flush_later(); });
+  flusher_->post([this] { tell_of_tiers(); });
   spdlog::info("node {} serves on {} and {}", options.node, address, local.socket);
   return {};
+}
+
+/// Administrators learn from the log when a disk has to be looked at.
+void Agent::tell_of_tiers() {
+  for (const auto& tier : store_->tiers()) {
+    auto& told = tier_states_.try_emplace(tier.name, tier.state).first->second;
+    if (told == tier.state) continue;
+    told = tier.state;
+    if (tier.state == "ok")
+      spdlog::info("tier {}: its disk works again", tier.name);
+    else
+      spdlog::error("tier {}: its disk errs or does not answer; nothing new goes there until it works", tier.name);
+  }
+  next_look_ = flusher_->post_at(clock_.now() + kFlushPeriod, [this] { tell_of_tiers(); });
 }
 
 /// What views read is compared with its checksums until it is known to be on the disk: that shall not last.

@@ -1,6 +1,7 @@
 #pragma once
 #include <grpcpp/grpcpp.h>
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -49,13 +50,15 @@ class Agent {
   void make_parts(const Config& config, const Options& options);
   [[nodiscard]] Status serve(const Config& config, const Options& options);
   void flush_later();
+  void tell_of_tiers();
 
   SystemClock clock_;
   std::vector<std::unique_ptr<PosixOrigin>> origins_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<Scrubber> scrubber_;
   std::unique_ptr<ThreadExecutor> flusher_;
-  TimerHandle next_flush_;  ///< the flusher's own
+  TimerHandle next_flush_, next_look_;              ///< the flusher's own
+  std::map<std::string, std::string> tier_states_;  ///< the flusher's own: what was told
   UnlimitedGovernor governor_;
   std::unique_ptr<ThreadExecutor> writers_;
   std::unique_ptr<Fetcher> fetcher_;

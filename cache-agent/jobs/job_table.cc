@@ -277,7 +277,13 @@ view::PlannedView JobTable::view_of(const NodeJobRow& job, NodeJobDatasetRow& wa
     return out;
   }
   out.origin_root = origin->second.root;
-  const bool here = choose(wanted) || store_.newest_complete(wanted.dataset);
+  const auto newest = store_.newest_complete(wanted.dataset);
+  const auto chosen = choose(wanted);
+  for (const auto& one : {chosen, newest}) {
+    if (one) out.reason = store_.why_silent(*one);
+    if (!out.reason.empty()) return out;
+  }
+  const bool here = chosen || newest;
   if (!here && views_ == nullptr) {
     out.reason = "it is not on this node";
     return out;

@@ -53,7 +53,10 @@ Reservation::~Reservation() {
 }
 
 Store::Store(StoreOptions options, const Clock& clock) : options_(std::move(options)), clock_(clock) {}
-Store::~Store() = default;
+Store::~Store() {
+  for (const auto& tier : tiers_)
+    if (tier->probe) tier->probe->stop();  // it uses all the rest
+}
 
 Result<std::unique_ptr<Store>> Store::open(StoreOptions options, const Clock& clock) {
   std::unique_ptr<Store> store(new Store(std::move(options), clock));
@@ -64,10 +67,10 @@ Result<std::unique_ptr<Store>> Store::open(StoreOptions options, const Clock& cl
     if (auto opened = store->open_tier(tier); !opened) {
       // Another process has it: going on would let two agents answer for one node.
       if (opened.error().code == Code::failed_precondition) return fail(opened.error());
+      store->tiers_.back()->root.reset();
       last = opened;
       continue;
     }
-    store->tiers_.back()->state = "ok";
     if (store->options_.database.empty()) store->options_.database = tier.path + "/node.db";
   }
   if (store->options_.database.empty()) {
@@ -76,6 +79,11 @@ Result<std::unique_ptr<Store>> Store::open(StoreOptions options, const Clock& cl
   }
   ATLAS_ASSIGN(store->database_, NodeManifest::open(store->options_.database));
   ATLAS_TRY(store->recover());
+  for (const auto& tier : store->tiers_)
+    if (tier->root)
+      tier->probe =
+          std::make_unique<TierProbe>(tier->options.path, store->options_.probe,
+                                      [at = store.get(), &name = tier->options.name] { return bool(at->flush(name)); });
   return store;
 }
 
@@ -101,7 +109,7 @@ Status Store::recover() {
   std::set<std::string> known;
   for (const auto& row : rows) {
     Tier* tier = tier_named(row.tier);
-    if (tier == nullptr || tier->state != "ok") continue;  // it may come back with its disk
+    if (tier == nullptr || !tier->root) continue;  // it may come back with its disk
     auto replica = bring_back(row, *tier);
     if (!replica) {
       ATLAS_TRY(database_->drop_replica(row.dataset, row.generation.id));
@@ -113,7 +121,7 @@ Status Store::recover() {
         std::move(*replica), row.last_used, row.generation.observed, {}, !row.complete && row.boot != options_.boot};
   }
   for (const auto& tier : tiers_) {
-    if (tier->state != "ok") continue;
+    if (!tier->root) continue;
     std::error_code error;
     for (const auto& dataset : std::filesystem::directory_iterator(tier->options.path + "/replicas", error))
       for (const auto& generation : std::filesystem::directory_iterator(dataset.path(), error))
@@ -215,16 +223,14 @@ Result<Reservation> Store::reserve(const DatasetId& dataset, const ManifestSumma
   }
   const auto tiers = tiers_for(dataset);
   // What others need no more makes way for it in the tier that it was settled for; elsewhere only if all are full.
-  if (tiers.front()->state == "ok" && tiers.front()->options.name == preferred(dataset) &&
-      make_room(*tiers.front(), whole))
+  if (tiers.front()->ok() && tiers.front()->options.name == preferred(dataset) && make_room(*tiers.front(), whole))
     return Reservation(*this, tiers.front()->options.name, Bytes{whole});
   for (auto* tier : tiers)
-    if (tier->state == "ok" && try_take(*tier, whole)) return Reservation(*this, tier->options.name, Bytes{whole});
+    if (tier->ok() && try_take(*tier, whole)) return Reservation(*this, tier->options.name, Bytes{whole});
   std::string why;
   for (auto* tier : tiers) {
-    Status made = tier->state == "ok"
-                      ? make_room(*tier, whole)
-                      : Status(fail(Code::unavailable, "tier " + tier->options.name + " is " + tier->state));
+    Status made = tier->ok() ? make_room(*tier, whole)
+                             : Status(fail(Code::unavailable, "tier " + tier->options.name + " is " + tier->state()));
     if (made) return Reservation(*this, tier->options.name, Bytes{whole});
     why += (why.empty() ? "" : "; ") + made.error().message;
   }
@@ -241,7 +247,7 @@ Result<Reservation> Store::reserve_some(const DatasetId& dataset, const Manifest
   const std::uint64_t have = here ? here->internals().charged.load() : 0;
   std::string why;
   for (auto* tier : tiers_for(dataset)) {
-    if (here ? tier->options.name != here->tier() : tier->state != "ok") continue;
+    if (here ? tier->options.name != here->tier() : !tier->ok()) continue;
     const std::uint64_t need = wanted > have ? wanted - have : 0;
     const std::uint64_t enough = least > have ? least - have : 0;
     auto made = make_room(*tier, need);
@@ -279,7 +285,7 @@ Lender Store::lender_for(const DatasetId& dataset, const Manifest& manifest) con
       const auto& held = it->second;
       if (it->first.second == manifest.summary().generation || held.replica->state() != ReplicaState::complete)
         continue;
-      if (tier_named(held.replica->tier())->state != "ok" || (candidate && held.observed <= newest)) continue;
+      if (!tier_named(held.replica->tier())->ok() || (candidate && held.observed <= newest)) continue;
       candidate = held.replica;
       newest = held.observed;
     }
@@ -422,7 +428,7 @@ void Store::note_failure(const std::string& tier, const Error& error) {
   // A full disk is not a bad one.
   if (error.sys_errno != EIO && error.sys_errno != EROFS && error.sys_errno != EUCLEAN) return;
   const std::lock_guard lock(mutex_);
-  if (Tier* t = tier_named(tier)) t->state = "suspect";
+  if (Tier* t = tier_named(tier); t != nullptr && t->probe) t->probe->doubt();
 }
 
 std::vector<std::shared_ptr<Replica>> Store::replicas_of(const DatasetId& dataset) const {
@@ -497,11 +503,18 @@ std::vector<ReplicaInfo> Store::inventory() const {
   return all;
 }
 
+std::string Store::why_silent(const Replica& replica) const {
+  for (const auto& tier : tiers_)
+    if (tier->options.name == replica.tier() && tier->probe && tier->probe->health() == TierProbe::Health::silent)
+      return "the disk it lies on (tier " + tier->options.name + ") does not answer";
+  return "";
+}
+
 std::vector<TierInfo> Store::tiers() const {
   const std::lock_guard lock(mutex_);
   std::vector<TierInfo> all;
   for (const auto& tier : tiers_)
-    all.push_back({tier->options.name, tier->options.quota, Bytes{tier->used}, tier->state});
+    all.push_back({tier->options.name, tier->options.quota, Bytes{tier->used}, tier->state()});
   return all;
 }
 

@@ -12,6 +12,7 @@
 
 #include "cache-agent/store/replica.h"
 #include "cache-agent/store/sharing.h"
+#include "cache-agent/store/tier_probe.h"
 #include "common/identity.h"
 #include "common/result.h"
 #include "common/units.h"
@@ -27,7 +28,8 @@ struct TierOptions {
   Bytes quota;
 };
 
-/// As TierState of the wire: "ok", "suspect" (failed a moment ago, takes nothing new) or "out" (could not be opened).
+/// As TierState of the wire: "ok", "suspect" (erred or did not answer a moment ago: takes nothing new until it has been
+/// seen to work) or "out" (could not be opened).
 struct TierInfo {
   std::string name;
   Bytes quota, used;
@@ -43,7 +45,8 @@ struct Evicted {
 struct StoreOptions {
   std::vector<TierOptions> tiers;
   std::string database;  ///< file of the NodeManifest; empty = "node.db" in the first tier that works
-  std::string boot;      ///< this boot's id (/proc/sys/kernel/random/boot_id)
+  TierProbe::Options probe{};
+  std::string boot;  ///< this boot's id (/proc/sys/kernel/random/boot_id)
   /// Absolute path of a dataset at its origin, for messages.
   std::function<std::string(const DatasetId&)> absolute = [](const DatasetId& d) { return "/" + d.path; };
 };
@@ -136,6 +139,8 @@ class Store {
   /// writes. Pinned ones too: who asks for this has the right to. Blocks.
   [[nodiscard]] Evicted evict(const DatasetId& dataset, const std::optional<GenerationId>& generation);
 
+  /// Why nothing may be read from the replica now, if its disk hangs; else "". Never blocks.
+  [[nodiscard]] std::string why_silent(const Replica& replica) const;
   [[nodiscard]] std::vector<ReplicaInfo> inventory() const;
   [[nodiscard]] ReplicaInfo info(const Replica& replica) const;
   [[nodiscard]] std::vector<TierInfo> tiers() const;

@@ -6,18 +6,27 @@
 
 #include "cache-agent/store/replica_state.h"
 #include "cache-agent/store/store.h"
+#include "cache-agent/store/tier_probe.h"
 
 namespace atlas::agent {
 
 /// A tier in use; private to store/.
 struct Store::Tier {
   TierOptions options;
-  std::string state = "out";
-  std::uint64_t used = 0;      ///< charged and reserved
-  std::uint64_t reserved = 0;  ///< of it: not yet charged to a replica
+  std::unique_ptr<TierProbe> probe;  ///< once the store is open
+  std::uint64_t used = 0;            ///< charged and reserved
+  std::uint64_t reserved = 0;        ///< of it: not yet charged to a replica
   std::optional<FileLock> lock;
-  UniqueFd root;  ///< the kernel tells each descriptor once of what the disk has lost: so it is one and the same
+  UniqueFd root;  ///< none: it could not be opened. The kernel tells each descriptor once of what the disk has lost: so
+                  ///< it is one and the same
   std::mutex flush_mutex;  ///< one flush at a time; held over the disk, outermost
+
+  /// Never blocks.
+  [[nodiscard]] std::string state() const {
+    if (!root) return "out";
+    return probe == nullptr || probe->health() == TierProbe::Health::good ? "ok" : "suspect";
+  }
+  [[nodiscard]] bool ok() const { return state() == "ok"; }
 };
 
 /// A replica and what the store knows about it.

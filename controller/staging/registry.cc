@@ -154,7 +154,7 @@ bool Registry::complete_on(const std::string& node, const DatasetId& dataset) co
 Bytes Registry::room_on(const AgentInfo& agent) {
   Bytes best;
   for (const auto& tier : agent.tiers) {
-    if (tier.state == "out") continue;
+    if (tier.state != "ok") continue;
     Bytes kept;
     for (const auto& [key, replica] : agent.replicas)
       if (replica.tier == tier.name && (replica.pinned || !replica.leases.empty())) kept += replica.bytes_resident;

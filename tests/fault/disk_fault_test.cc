@@ -4,6 +4,7 @@
 #include <atomic>
 #include <thread>
 
+#include "cache-agent/jobs/job_table.h"
 #include "tests/support/loop_disk.h"
 #include "tests/support/origin_tree.h"
 #include "tests/support/slow_origin_process.h"
@@ -145,6 +146,55 @@ TEST_F(DiskFault, WhatTheDiskDidNotTakeIsNeverComplete) {
   EXPECT_FALSE(node.store->newest_complete({"o", "ds"}));
   EXPECT_EQ(node.store->tiers()[0].state, "suspect") << failed.error().message;
   disk.sectors.tell({"heal"});
+}
+
+/// Until a tier says so, a minute at most.
+std::string state_after(const NodeParts& node, const std::string& wanted) {
+  const auto end = std::chrono::steady_clock::now() + 60s;
+  while (node.store->tiers()[0].state != wanted && std::chrono::steady_clock::now() < end)
+    std::this_thread::sleep_for(1ms);
+  return node.store->tiers()[0].state;
+}
+
+TEST_F(DiskFault, ATierThatErredIsUsedAgainOnceItsDiskHasBeenSeenToWork) {
+  const Disk disk(temp_, 96 * kMega);
+  auto o = options();
+  o.probe.period = 20ms;
+  NodeParts node(o);
+  EXPECT_EQ(state_after(node, "ok"), "ok");
+  disk.sectors.tell({"fail", "*image", "--errno", "EIO", "write"});
+  EXPECT_EQ(state_after(node, "suspect"), "suspect") << "the probe has found it before any job did";
+  const auto refused = node.warm("ds", user(kAlice));
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("tier nvme is suspect"));
+  disk.sectors.tell({"heal"});
+  EXPECT_EQ(state_after(node, "ok"), "ok");
+  const auto warmed = node.warm("ds", user(kAlice));
+  ASSERT_TRUE(warmed) << warmed.error().message;
+  EXPECT_EQ(difference_to_origin(node), "");
+}
+
+TEST_F(DiskFault, ADiskThatHangsIsNotWaitedForByJobsThatStart) {
+  const Disk disk(temp_, 96 * kMega);
+  auto o = options();
+  o.probe = {20ms, 200ms, 3};
+  NodeParts node(o);
+  ASSERT_TRUE(node.warm("ds", user(kAlice)));
+  JobTable table(*node.store, nullptr, {{"o", {origin(), false}}});
+  ASSERT_TRUE(table.plan({{"test", 7, 0, {}}, user(kAlice), {{{"o", "ds"}, {}, {}, {}}}, "", {}}));
+  const auto view = [&] {
+    const auto views = table.views_of(7, user(kAlice), node.clock.now() + 20s);
+    EXPECT_TRUE(views) << views.error().message;
+    return views ? views->views.at(0) : view::PlannedView{};
+  };
+  EXPECT_TRUE(view().mount);
+  disk.sectors.tell({"hang", "--path", "*image", "write"});
+  EXPECT_EQ(state_after(node, "suspect"), "suspect");
+  EXPECT_FALSE(view().mount);
+  EXPECT_THAT(view().reason, HasSubstr("(tier nvme) does not answer"));
+  disk.sectors.tell({"resume"});
+  EXPECT_EQ(state_after(node, "ok"), "ok");
+  EXPECT_TRUE(view().mount);
 }
 
 TEST_F(DiskFault, WritesThatTheDiskLosesWhileAJobReadsThroughGiveNoWrongByte) {

@@ -33,6 +33,7 @@ NodeParts::NodeParts(const Options& options) : origin("o", options.origin, optio
   StoreOptions store_options;
   store_options.tiers = options.tiers;
   store_options.boot = options.boot;
+  store_options.probe = options.probe;
   store_options.absolute = [root = options.origin](const DatasetId& d) {
     return d.path.empty() ? root : root + "/" + d.path;
   };

@@ -41,6 +41,7 @@ struct NodeParts {
     std::chrono::milliseconds brief_walk{2'000};
     std::chrono::milliseconds settle{0};
     Bytes chunk{32 * kMiB.count};
+    TierProbe::Options probe{};
     Governor* governor = nullptr;  ///< nullptr = unlimited
   };
   explicit NodeParts(const Options& options);

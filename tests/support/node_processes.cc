@@ -30,8 +30,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// Waits on a condition that only another process can tell of. With patience: a new database is synced, and the disk may
-/// be busy with what others have left it to do.
+/// Waits on a condition that only another process can tell of. With patience: a new database is synced, and the disk
+/// may be busy with what others have left it to do.
 template <class Condition>
 void until(const std::string& what, Condition&& condition) {
   for (const auto end = std::chrono::steady_clock::now() + 120s; !condition();) {
