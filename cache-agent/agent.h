@@ -15,6 +15,7 @@
 #include "cache-agent/rpc/peer_service.h"
 #include "cache-agent/rpc/plan_client.h"
 #include "cache-agent/rpc/reporter.h"
+#include "cache-agent/rpc/space_client.h"
 #include "cache-agent/store/scrubber.h"
 #include "cache-agent/store/store.h"
 #include "cache-agent/view/fuse/partial_views.h"
@@ -51,6 +52,7 @@ class Agent {
   [[nodiscard]] Status serve(const Config& config, const Options& options);
   void flush_later();
   void tell_of_tiers();
+  void give_way_later();
 
   SystemClock clock_;
   std::vector<std::unique_ptr<PosixOrigin>> origins_;
@@ -59,9 +61,12 @@ class Agent {
   std::unique_ptr<ThreadExecutor> flusher_;
   TimerHandle next_flush_, next_look_;              ///< the flusher's own
   std::map<std::string, std::string> tier_states_;  ///< the flusher's own: what was told
+  std::unique_ptr<ThreadExecutor> caretaker_;
+  TimerHandle next_care_;  ///< the caretaker's own
   UnlimitedGovernor governor_;
   std::unique_ptr<ThreadExecutor> writers_;
   std::unique_ptr<Fetcher> fetcher_;
+  std::unique_ptr<SpaceClient> space_;
   std::unique_ptr<WarmEngine> warm_;
   std::unique_ptr<Authenticator> auth_;
   std::unique_ptr<ControllerPeers> peer_finder_;

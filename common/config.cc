@@ -3,6 +3,8 @@
 #include <toml++/toml.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <functional>
@@ -70,6 +72,21 @@ Status read_value(const toml::node& node, std::uint16_t& out) {
 Status read_value(const toml::node& node, std::uint32_t& out) {
   return read_integer(node, out, 1, 4096);
 }
+Status read_value(const toml::node& node, std::uint64_t& out) {
+  return read_integer(node, out, 0, std::int64_t{1} << 48);
+}
+/// A part of something: "95%" is 0.95.
+Status read_value(const toml::node& node, double& out) {
+  constexpr std::string_view kWant = "a part from \"1%\" to \"100%\", in quotes";
+  const auto text = node.value_exact<std::string>();
+  if (!text || text->empty() || text->back() != '%') return want(kWant);
+  double percent = 0;
+  const char* const end = text->data() + text->size() - 1;
+  const auto [at, error] = std::from_chars(text->data(), end, percent, std::chars_format::fixed);
+  if (error != std::errc() || at != end || !(percent >= 1 && percent <= 100)) return want(kWant);
+  out = percent / 100;
+  return {};
+}
 Status read_value(const toml::node& node, std::vector<std::string>& out) {
   const auto* array = node.as_array();
   if (array == nullptr) return want("an array of strings, e.g. [\"alice\", \"bob\"]");
@@ -102,6 +119,11 @@ std::string show_value(std::uint16_t v) {
 }
 std::string show_value(std::uint32_t v) {
   return std::to_string(v);
+}
+std::string show_value(double part) {
+  char text[32];
+  const auto shown = std::to_chars(text, text + sizeof text, std::round(part * 1e6) / 1e4);
+  return quoted(std::string(text, shown.ptr) + "%");
 }
 std::string show_value(const std::vector<std::string>& v) {
   std::string out = "[";
@@ -190,6 +212,12 @@ const std::vector<Field>& fields() {
       element("tier", "path", "string", "",
               "Directory for replicas, on a disk of the node; %n = the node's name. Required."),
       element("tier", "quota", "size", "", "Bytes that Atlas may use there. Required."),
+      element("tier", "inodes", "integer", "0",
+              "Files, directories and links that Atlas may have there; 0 = no limit."),
+      element("tier", "low_mark", "percent", "\"95%\"",
+              "Atlas fills the disk, of bytes and of inodes, no further than this, whoever else uses it."),
+      element("tier", "high_mark", "percent", "\"98%\"",
+              "When others fill it further than this, Atlas evicts what no job holds, down to low_mark."),
   };
   return kFields;
 }
@@ -303,6 +331,12 @@ class Reader {
         } else if (table == "tier" && k == "quota") {
           ok = read_value(value, tier.quota);
           has_quota = true;
+        } else if (table == "tier" && k == "inodes") {
+          ok = read_value(value, tier.inodes);
+        } else if (table == "tier" && k == "low_mark") {
+          ok = read_value(value, tier.low);
+        } else if (table == "tier" && k == "high_mark") {
+          ok = read_value(value, tier.high);
         } else {
           return at(key.source(), "unknown key '" + std::string(k) + "' in [[" + std::string(table) + "]]" +
                                       suggestion(k, keys_of(table)));
@@ -338,6 +372,9 @@ class Reader {
     if (tier.path[0] != '/') return at(item.source(), "tier '" + tier.name + "': path must be absolute");
     if (tier.quota.count == 0)
       return at(item.source(), "tier '" + tier.name + "': a quota of 0 caches nothing; leave the tier out instead");
+    if (tier.low > tier.high)
+      return at(item.source(), "tier '" + tier.name + "': low_mark " + show_value(tier.low) + " is above high_mark " +
+                                   show_value(tier.high));
     for (const auto& other : config_.tiers)
       if (other.name == tier.name || other.path == tier.path)
         return at(item.source(), "tier '" + tier.name + "' repeats a name or path");
@@ -415,7 +452,9 @@ std::string show_config(const Config& config) {
     out += "origin." + o.name + " = { root = " + quoted(o.root) + ", reader = " + quoted(o.reader) +
            ", operations = " + std::to_string(o.operations) + ", exclude = " + show_value(o.exclude) + " }\n";
   for (const auto& t : config.tiers)
-    out += "tier." + t.name + " = { path = " + quoted(t.path) + ", quota = " + quoted(exact_size(t.quota)) + " }\n";
+    out += "tier." + t.name + " = { path = " + quoted(t.path) + ", quota = " + quoted(exact_size(t.quota)) +
+           ", inodes = " + std::to_string(t.inodes) + ", low_mark = " + show_value(t.low) +
+           ", high_mark = " + show_value(t.high) + " }\n";
   return out;
 }
 

@@ -30,6 +30,10 @@ struct TierConfig {
   std::string name;
   std::string path;  ///< absolute; %n stands for the node's name
   Bytes quota;
+  std::uint64_t inodes = 0;  ///< files, directories and links that Atlas may have there; 0 = no limit
+  /// Used parts of its file system, of bytes or inodes whichever is more: Atlas fills it up to `low`; when others bring
+  /// it beyond `high`, it gives way down to `low`.
+  double low = 0.95, high = 0.98;
 };
 
 /// Everything atlas.toml says. Defaults are design decisions, documented key by key in etc/atlas.toml and
@@ -88,7 +92,7 @@ struct Config {
 struct ConfigField {
   std::string_view table;  ///< "controller", or "origin"/"tier" for a field of each [[origin]] / [[tier]]
   std::string_view key;
-  std::string_view type;      ///< string | size | duration | integer | boolean | strings
+  std::string_view type;      ///< string | size | duration | integer | boolean | strings | percent
   std::string_view fallback;  ///< default as it would be written in TOML
   std::string_view help;      ///< one line
 };

@@ -65,6 +65,14 @@ struct Principal {
   bool operator==(const Principal&) const = default;
 };
 
+/// For whom a replica was brought to a node: whose cache space it takes.
+struct Payer {
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;  ///< the group the job, or who asked for the warm-up, runs under
+  std::string account;    ///< of Slurm; "" = no job's
+  bool operator==(const Payer&) const = default;
+};
+
 enum class ReplicaState { absent, partial, complete };
 
 /// What one node holds of one generation.
@@ -78,6 +86,8 @@ struct ReplicaInfo {
   WallTime last_used{};
   bool pinned = false;
   std::vector<std::uint32_t> leases;  ///< ids of the jobs that hold it
+  Bytes charged{};                    ///< of the tier's quota
+  std::optional<Payer> payer{};       ///< none = nobody is known
   bool operator==(const ReplicaInfo&) const = default;
 };
 

@@ -41,13 +41,13 @@ constexpr std::string_view kGenerations =
     "FROM generations g JOIN datasets d ON d.id = g.dataset ORDER BY g.observed";
 constexpr std::string_view kPutReplica =
     "INSERT OR REPLACE INTO replicas "
-    "(node, dataset, digest, state, bytes_resident, files_resident, tier, last_used) "
-    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    "(node, dataset, digest, state, bytes_resident, files_resident, tier, last_used, charged, payer_uid, payer_gid, "
+    "account) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 constexpr std::string_view kDropReplica = "DELETE FROM replicas WHERE node = ?1 AND dataset = ?2 AND digest = ?3";
 constexpr std::string_view kDropReplicas = "DELETE FROM replicas WHERE node = ?1";
 constexpr std::string_view kReplicas =
     "SELECT r.node, d.origin, d.path, r.digest, g.bytes, g.files, g.entries, g.opaque, g.outward_links, g.observed, "
-    "r.state, r.bytes_resident, r.files_resident, r.tier, r.last_used "
+    "r.state, r.bytes_resident, r.files_resident, r.tier, r.last_used, r.charged, r.payer_uid, r.payer_gid, r.account "
     "FROM replicas r JOIN datasets d ON d.id = r.dataset "
     "JOIN generations g ON g.dataset = r.dataset AND g.digest = r.digest";
 constexpr std::string_view kNoteReader = "INSERT OR IGNORE INTO readers (dataset, uid) VALUES (?1, ?2)";
@@ -367,9 +367,11 @@ Status Catalog::put_replica_row(std::string_view node, const ReplicaInfo& replic
   if (replica.state == ReplicaState::absent)
     return (*sql_)[kDropReplica].bind_all(node, id, Statement::Blob{digest}).run();
   ATLAS_TRY(note_generation(replica.dataset, replica.generation));
+  const auto& payer = replica.payer;
   return (*sql_)[kPutReplica]
       .bind_all(node, id, Statement::Blob{digest}, static_cast<int>(replica.state), replica.bytes_resident.count,
-                replica.files_resident, replica.tier, count(replica.last_used))
+                replica.files_resident, replica.tier, count(replica.last_used), replica.charged.count,
+                payer ? std::optional(payer->uid) : std::nullopt, payer ? payer->gid : 0, payer ? payer->account : "")
       .run();
 }
 
@@ -400,6 +402,10 @@ Result<std::vector<std::pair<std::string, ReplicaInfo>>> Catalog::replicas() {
     replica.files_resident = rows.uint64(12);
     replica.tier = rows.text(13);
     replica.last_used = wall(rows.int64(14));
+    replica.charged = Bytes{rows.uint64(15)};
+    if (!rows.is_null(16))
+      replica.payer = Payer{static_cast<std::uint32_t>(rows.int64(16)), static_cast<std::uint32_t>(rows.int64(17)),
+                            std::string(rows.text(18))};
     out.emplace_back(std::string(rows.text(0)), std::move(replica));
   }
 }

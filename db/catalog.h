@@ -40,6 +40,22 @@ struct DatasetShare {
   bool operator==(const DatasetShare&) const = default;
 };
 
+/// Whom a limit is for.
+enum class LimitKind { user, group, account };
+[[nodiscard]] std::string_view name_of(LimitKind kind);
+[[nodiscard]] Result<LimitKind> limit_kind(std::string_view text);
+
+/// What a user, a Unix group or a Slurm account may take.
+struct LimitRow {
+  LimitKind kind = LimitKind::user;
+  std::string name;
+  std::uint32_t id = 0;        ///< uid or gid when it was set; an account has none
+  std::optional<Bytes> cache;  ///< cache space, on all nodes together
+  std::string set_by;
+  WallTime since{};
+  bool operator==(const LimitRow&) const = default;
+};
+
 /// What one attempt of a job got.
 struct Receipt {
   std::vector<std::string> nodes;
@@ -148,6 +164,10 @@ class Catalog {
   [[nodiscard]] Result<std::vector<DatasetId>> pins();
   [[nodiscard]] Status set_drained(std::string_view node, bool drained, std::string_view by, WallTime now);
   [[nodiscard]] Result<std::vector<std::string>> drained();
+
+  [[nodiscard]] Status put_limit(const LimitRow& limit);
+  [[nodiscard]] Status drop_limit(LimitKind kind, std::string_view name);
+  [[nodiscard]] Result<std::vector<LimitRow>> limits();
 
   [[nodiscard]] int schema_version() const { return schema_version_; }
 

@@ -168,7 +168,17 @@ CREATE TABLE share_log (
 ) STRICT;
 )sql";
 
-constexpr Migration kMigrations[] = {{1, kVersion1}, {2, kVersion2}, {3, kVersion3}, {4, kVersion4}};
+/// For whom replicas were brought to nodes, and how much cache he may take; id: uid or gid.
+constexpr std::string_view kVersion5 = R"sql(
+ALTER TABLE replicas ADD COLUMN charged INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE replicas ADD COLUMN payer_uid INTEGER;
+ALTER TABLE replicas ADD COLUMN payer_gid INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE replicas ADD COLUMN account TEXT NOT NULL DEFAULT '';
+ALTER TABLE limits ADD COLUMN id INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE limits ADD COLUMN cache INTEGER;
+)sql";
+
+constexpr Migration kMigrations[] = {{1, kVersion1}, {2, kVersion2}, {3, kVersion3}, {4, kVersion4}, {5, kVersion5}};
 
 }  // namespace
 

@@ -38,30 +38,44 @@ ALTER TABLE job ADD COLUMN on_change INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE policy (
   origin BLOB NOT NULL, path BLOB NOT NULL, text TEXT NOT NULL, PRIMARY KEY (origin, path)) WITHOUT ROWID;
 )sql";
-constexpr std::array kMigrations = {Migration{1, kCreate}, Migration{2, kReadThrough}, Migration{3, kPolicies}};
+constexpr std::string_view kSpace = R"sql(
+ALTER TABLE replica ADD COLUMN inodes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE replica ADD COLUMN borrowed_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE replica ADD COLUMN borrowed_inodes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE replica ADD COLUMN payer_uid INTEGER;
+ALTER TABLE replica ADD COLUMN payer_gid INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE replica ADD COLUMN account TEXT NOT NULL DEFAULT '';
+ALTER TABLE job ADD COLUMN account TEXT NOT NULL DEFAULT '';
+)sql";
+constexpr std::array kMigrations = {Migration{1, kCreate}, Migration{2, kReadThrough}, Migration{3, kPolicies},
+                                    Migration{4, kSpace}};
 
 constexpr std::string_view kSelectReplicas =
     "SELECT origin, path, generation, tier, complete, boot, last_used, charged, bytes, files, entries, opaque, blind, "
-    "outward_links, blocks, allocated, is_file, observed, windows, owner FROM replica";
+    "outward_links, blocks, allocated, is_file, observed, windows, owner, inodes, payer_uid, payer_gid, account, "
+    "borrowed_bytes, borrowed_inodes FROM replica";
 constexpr std::string_view kSelectVouchers =
     "SELECT principal FROM voucher WHERE origin = ?1 AND path = ?2 AND generation = ?3";
 constexpr std::string_view kPutReplica =
     "INSERT INTO replica (origin, path, generation, tier, complete, boot, last_used, charged, bytes, files, entries, "
-    "opaque, blind, outward_links, blocks, allocated, is_file, observed, windows, owner) "
-    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) "
+    "opaque, blind, outward_links, blocks, allocated, is_file, observed, windows, owner, inodes, payer_uid, payer_gid, "
+    "account, borrowed_bytes, borrowed_inodes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, "
+    "?15, ?16, ?17, ?18, ?19, ?20, ?21, "
+    "?22, ?23, ?24, ?25, ?26) "
     "ON CONFLICT (origin, path, generation) DO UPDATE SET tier = ?4, complete = ?5, boot = ?6, last_used = ?7, "
-    "charged = ?8, observed = ?18, owner = ?20";
+    "charged = ?8, observed = ?18, owner = ?20, inodes = ?21, payer_uid = ?22, payer_gid = ?23, account = ?24, "
+    "borrowed_bytes = ?25, borrowed_inodes = ?26";
 constexpr std::string_view kVouch = "INSERT OR IGNORE INTO voucher VALUES (?1, ?2, ?3, ?4)";
 constexpr std::string_view kTouch =
     "UPDATE replica SET last_used = ?4 WHERE origin = ?1 AND path = ?2 AND generation = ?3";
 constexpr std::string_view kDropReplica = "DELETE FROM replica WHERE origin = ?1 AND path = ?2 AND generation = ?3";
 constexpr std::string_view kSelectJobs =
-    "SELECT job_id, cluster, restarts, submitted, uid, gid, groups, reason, waited, namespace, cache_limit, on_change "
-    "FROM job";
+    "SELECT job_id, cluster, restarts, submitted, uid, gid, groups, reason, waited, namespace, cache_limit, on_change, "
+    "account FROM job";
 constexpr std::string_view kSelectJobDatasets =
     "SELECT origin, path, generation, mounted, reason, partial FROM job_dataset WHERE job_id = ?1 ORDER BY position";
 constexpr std::string_view kDropJob = "DELETE FROM job WHERE job_id = ?1";
-constexpr std::string_view kPutJob = "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+constexpr std::string_view kPutJob = "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 constexpr std::string_view kPutJobDataset = "INSERT INTO job_dataset VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 constexpr std::string_view kSelectPolicies = "SELECT origin, path, text FROM policy";
 constexpr std::string_view kPutPolicy = "INSERT OR REPLACE INTO policy VALUES (?1, ?2, ?3)";
@@ -138,6 +152,12 @@ ReplicaRow read_replica(const Statement& s) {
   row.generation.observed = wall(s.int64(17));
   row.windows = split_paths(s.blob(18));
   row.generation.owner = static_cast<std::uint32_t>(s.int64(19));
+  row.inodes = s.uint64(20);
+  if (!s.is_null(21))
+    row.payer = Payer{static_cast<std::uint32_t>(s.int64(21)), static_cast<std::uint32_t>(s.int64(22)),
+                      std::string(s.text(23))};
+  row.borrowed_bytes = s.uint64(24);
+  row.borrowed_inodes = s.uint64(25);
   return row;
 }
 
@@ -187,7 +207,9 @@ Status NodeManifest::put_replica(const ReplicaRow& row) {
     put.bind_all(Blob{row.dataset.origin}, Blob{row.dataset.path}, Blob{generation}, row.tier, row.complete ? 1 : 0,
                  row.boot, count(row.last_used), row.charged, g.bytes.count, g.files, g.entries, g.opaque, row.blind,
                  g.outward_links, row.blocks, row.allocated, row.is_file ? 1 : 0, count(g.observed), Blob{windows},
-                 g.owner.value_or(0));
+                 g.owner.value_or(0), row.inodes, row.payer ? std::optional(row.payer->uid) : std::nullopt,
+                 row.payer ? row.payer->gid : 0, row.payer ? row.payer->account : "", row.borrowed_bytes,
+                 row.borrowed_inodes);
     ATLAS_TRY(put.run());
     ATLAS_ASSIGN(auto vouch, db_.prepare(kVouch));
     for (const auto& principal : row.vouchers) {
@@ -242,6 +264,7 @@ Result<std::vector<NodeJobRow>> NodeManifest::jobs() {
     const auto on_change = select.int64(11);
     if (on_change >= 0 && on_change <= static_cast<std::int64_t>(OnChange::fail))
       row.on_change = static_cast<OnChange>(on_change);
+    row.account = select.text(12);
     rows.push_back(std::move(row));
   }
   ATLAS_ASSIGN(auto datasets, db_.prepare(kSelectJobDatasets));
@@ -269,7 +292,7 @@ Status NodeManifest::put_job(const NodeJobRow& row) {
     ATLAS_ASSIGN(auto put, db_.prepare(kPutJob));
     put.bind_all(row.job.job_id, row.job.cluster, row.job.restarts, row.job.submitted.time_since_epoch().count(),
                  row.as.uid, row.as.gid, join(row.as.groups), row.reason, row.waited.count(), Blob{row.name_space},
-                 row.cache_limit.count, static_cast<int>(row.on_change));
+                 row.cache_limit.count, static_cast<int>(row.on_change), row.account);
     ATLAS_TRY(put.run());
     ATLAS_ASSIGN(auto put_dataset, db_.prepare(kPutJobDataset));
     int position = 0;

@@ -24,7 +24,10 @@ struct ReplicaRow {
   bool complete = false;  ///< sealed and synced: to be trusted after any crash
   std::string boot;       ///< boot id under which it was last written
   WallTime last_used{};
-  std::uint64_t charged = 0;  ///< bytes of the tier's quota
+  std::uint64_t charged = 0;                              ///< bytes of the tier's quota
+  std::uint64_t inodes = 0;                               ///< the same of its quota of inodes; 0 = not known
+  std::uint64_t borrowed_bytes = 0, borrowed_inodes = 0;  ///< of files that it shares, charged to other replicas
+  std::optional<Payer> payer{};
   std::uint64_t blind = 0;
   std::uint64_t blocks = 0;
   std::uint64_t allocated = 0;
@@ -52,6 +55,7 @@ struct NodeJobRow {
   std::vector<NodeJobDatasetRow> datasets;
   Bytes cache_limit{};  ///< bytes it may fill here, all datasets together; 0 = as needed
   OnChange on_change = OnChange::refresh;
+  std::string account{};  ///< of Slurm
   /// When the job asked for each of its datasets. Not stored: no walk is remembered over a restart either.
   std::vector<SteadyTime> asked{};
 };

@@ -25,6 +25,8 @@ struct Commands {
   DatasetOne dataset;
   DatasetOnNodes on_nodes;
   Nodes nodes;
+  LimitSet limit_set;
+  LimitFor limit;
   JobList jobs;
   JobShow job;
 
@@ -144,6 +146,25 @@ void add_node_verbs(Commands& c) {
   add("resume", "use drained nodes again (operators)", node_resume, true);
 }
 
+void add_subject(CLI::App* verb, LimitFor& to) {
+  verb->add_option("--user", to.user, "whose jobs and warm-ups")->type_name("NAME");
+  verb->add_option("--group", to.group, "the Unix group that they run under")->type_name("NAME");
+  verb->add_option("--account", to.account, "the Slurm account that they run under")->type_name("NAME");
+}
+
+void add_limit_verbs(Commands& c) {
+  auto* const group = c.app.add_subcommand("limit", "what users, groups and accounts may take")->require_subcommand(1);
+  auto* verb = group->add_subcommand("set", "set a limit (operators)");
+  add_subject(verb, c.limit_set.subject);
+  verb->add_option("--cache", c.limit_set.cache, "cache space, on all nodes together")->required()->type_name("SIZE");
+  c.run(verb, limit_set, c.limit_set);
+  verb = group->add_subcommand("list", "limits that hold for you (operators: all), and what is taken");
+  c.run(verb, limit_list, c.limit);
+  verb = group->add_subcommand("delete", "take a limit back (operators)");
+  add_subject(verb, c.limit);
+  c.run(verb, limit_delete, c.limit);
+}
+
 void add_job_verbs(Commands& c) {
   auto* const group = c.app.add_subcommand("job", "jobs that asked for data")->require_subcommand(1);
   auto* verb = group->add_subcommand("list", "what each job waits for or runs on");
@@ -162,6 +183,7 @@ int run(int argc, char** argv) {
   add_placement_verbs(c);
   add_node_verbs(c);
   add_job_verbs(c);
+  add_limit_verbs(c);
   c.app.add_subcommand("doctor", "check configuration, munge, origins, controller, nodes; say what to do")
       ->callback([&c] { c.wants_doctor = true; });
   try {

@@ -81,12 +81,15 @@ Outcome node_show(Session& session, const Nodes& args) {
                {"TIER STATE"},
                {"SIZE", Table::Align::right},
                {"USED", Table::Align::right},
-               {"USED %", Table::Align::right}});
+               {"USED %", Table::Align::right},
+               {"INODES", Table::Align::right},
+               {"INODES USED", Table::Align::right}});
   for (const auto& n : reply.nodes()) {
-    if (n.tiers().empty()) table.add({n.name(), n.state(), "-", "-", "-", "-", "-"});
+    if (n.tiers().empty()) table.add({n.name(), n.state(), "-", "-", "-", "-", "-", "-", "-"});
     for (const auto& tier : n.tiers())
       table.add({n.name(), n.state(), tier.name(), tier.state(), session.size(tier.quota()), session.size(tier.used()),
-                 format_percent(Bytes{tier.used()}, Bytes{tier.quota()})});
+                 format_percent(Bytes{tier.used()}, Bytes{tier.quota()}),
+                 tier.inodes() == 0 ? "-" : std::to_string(tier.inodes()), std::to_string(tier.inodes_used())});
   }
   session.print(table);
   if (session.output().parsable) return kExitOk;

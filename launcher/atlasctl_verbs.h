@@ -101,6 +101,14 @@ struct JobShow {
   bool follow = false;
 };
 
+struct LimitFor {
+  std::string user, group, account;
+};
+struct LimitSet {
+  LimitFor subject;
+  std::string cache;
+};
+
 Outcome dataset_create(Session& session, const DatasetCreate& args);
 Outcome dataset_list(Session& session, const DatasetOne& args);
 Outcome dataset_show(Session& session, const DatasetOne& args);
@@ -117,6 +125,9 @@ Outcome node_list(Session& session, const Nodes& args);
 Outcome node_show(Session& session, const Nodes& args);
 Outcome node_drain(Session& session, const Nodes& args);
 Outcome node_resume(Session& session, const Nodes& args);
+Outcome limit_set(Session& session, const LimitSet& args);
+Outcome limit_list(Session& session, const LimitFor& args);
+Outcome limit_delete(Session& session, const LimitFor& args);
 Outcome job_list(Session& session, const JobList& args);
 Outcome job_show(Session& session, const JobShow& args);
 /// Takes the configuration's path, not a session: that it cannot be read is one of the findings.

@@ -237,7 +237,9 @@ Json to_json(const v1::ListNodesReply::Node& node) {
     out["tiers"].push_back({{"name", printable(tier.name())},
                             {"quota", tier.quota()},
                             {"used", tier.used()},
-                            {"state", printable(tier.state())}});
+                            {"state", printable(tier.state())},
+                            {"inodes", tier.inodes()},
+                            {"inodes_used", tier.inodes_used()}});
   out["replicas"] = node.replicas();
   out["warming"] = node.warming();
   out["jobs"] = node.jobs();

@@ -72,6 +72,18 @@ v1::Principal to_wire(const Principal& in) {
   return out;
 }
 
+Payer from_wire(const v1::Payer& in) {
+  return {in.uid(), in.gid(), in.account()};
+}
+
+v1::Payer to_wire(const Payer& in) {
+  v1::Payer out;
+  out.set_uid(in.uid);
+  out.set_gid(in.gid);
+  out.set_account(in.account);
+  return out;
+}
+
 ReplicaState from_wire(v1::ReplicaState in) {
   switch (in) {
     case v1::REPLICA_STATE_PARTIAL:
@@ -125,7 +137,9 @@ ReplicaInfo from_wire(const v1::Replica& in) {
           .tier = in.tier(),
           .last_used = wall(in.last_used()),
           .pinned = in.pinned(),
-          .leases = {in.leases().begin(), in.leases().end()}};
+          .leases = {in.leases().begin(), in.leases().end()},
+          .charged = Bytes{in.charged()},
+          .payer = in.has_payer() ? std::optional(from_wire(in.payer())) : std::nullopt};
 }
 
 v1::Replica to_wire(const ReplicaInfo& in) {
@@ -139,6 +153,8 @@ v1::Replica to_wire(const ReplicaInfo& in) {
   out.set_last_used(count(in.last_used));
   out.set_pinned(in.pinned);
   out.mutable_leases()->Add(in.leases.begin(), in.leases.end());
+  out.set_charged(in.charged.count);
+  if (in.payer) *out.mutable_payer() = to_wire(*in.payer);
   return out;
 }
 

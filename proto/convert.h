@@ -15,6 +15,8 @@ namespace atlas {
 [[nodiscard]] v1::JobKey to_wire(const JobKey& in);
 [[nodiscard]] Principal from_wire(const v1::Principal& in);
 [[nodiscard]] v1::Principal to_wire(const Principal& in);
+[[nodiscard]] Payer from_wire(const v1::Payer& in);
+[[nodiscard]] v1::Payer to_wire(const Payer& in);
 [[nodiscard]] ReplicaInfo from_wire(const v1::Replica& in);
 [[nodiscard]] v1::Replica to_wire(const ReplicaInfo& in);
 [[nodiscard]] WarmProgress from_wire(const v1::Progress& in);

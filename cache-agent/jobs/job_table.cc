@@ -82,8 +82,8 @@ Result<std::vector<ReplicaInfo>> JobTable::plan(const JobOrder& order) {
 /// Remembers the job, then takes its leases. With `asked`, the order is the answer to our own question: nullopt when
 /// the job was released meanwhile.
 Result<std::optional<std::vector<ReplicaInfo>>> JobTable::take(const JobOrder& order, bool asked) {
-  NodeJobRow row{order.job, with_groups(order.as), order.reason,   order.waited, {},
-                 {},        order.cache_limit,     order.on_change};
+  NodeJobRow row{order.job, with_groups(order.as), order.reason,    order.waited, {},
+                 {},        order.cache_limit,     order.on_change, order.account};
   std::vector<std::shared_ptr<Replica>> chosen;  // held, so that none is evicted before its lease
   for (const auto& item : order.datasets) {
     if (engine_ != nullptr) engine_->learn(item.dataset, item.policy);
@@ -180,7 +180,8 @@ Result<std::shared_ptr<Replica>> JobTable::partial(const NodeJobRow& job, const 
     if (held && room.count != 0)
       room = Bytes{std::max<std::uint64_t>(1, room.count - std::min(room.count, held->summary().bytes))};
   }
-  return engine_->open_partial(wanted.dataset, job.as, room, now + (deadline - now) / 2, asked_of(job, wanted));
+  return engine_->open_partial(wanted.dataset, job.as, room, now + (deadline - now) / 2, asked_of(job, wanted),
+                               job.account);
 }
 
 void JobTable::show_partial(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline,
@@ -196,6 +197,7 @@ void JobTable::show_partial(const NodeJobRow& job, NodeJobDatasetRow& wanted, St
   out.size = Bytes{replica->summary().bytes};
   out.resident = replica->bytes_resident();
   out.reason.clear();
+  out.note = engine_->why_not_more(wanted.dataset, job.as.uid);
   hold(job.job.job_id, *replica);
   wanted.generation = replica->generation();
   wanted.partial = true;

@@ -7,6 +7,7 @@ void LocalNode::warm(const WarmOrder& order, OnProgress progress, OnWarmed done)
   WarmRequest request{order.dataset,     order.as,         order.payer,
                       order.cache_limit, order.revalidate, {order.asked, order.keep}};
   request.settled_only = order.settled_only;
+  request.account = order.account;
   request.only.patterns = order.only.patterns;
   request.only.files.insert(order.only.files.begin(), order.only.files.end());
   request.only.metadata_only = order.only.metadata_only;
@@ -36,6 +37,7 @@ Result<JobOutcome> LocalNode::release(const JobKey& job) {
     out.generation = item.generation;
     if (item.mounted) out.attached = item.partial ? ReplicaState::partial : ReplicaState::complete;
     out.reason = item.reason;
+    if (item.mounted && item.partial && out.reason.empty()) out.reason = warm_.why_not_more(item.dataset, row->as.uid);
     out.origin_bytes = std::exchange(fetched, Bytes{});
     if (const auto counted = read.find(item.dataset); counted != read.end()) {
       out.origin_bytes += counted->second.origin_bytes;
@@ -58,7 +60,8 @@ Result<EvictOutcome> LocalNode::evict(const DatasetId& dataset, const std::optio
 
 std::vector<TierUse> LocalNode::tiers() const {
   std::vector<TierUse> out;
-  for (auto& tier : store_.tiers()) out.push_back({tier.name, tier.quota, tier.used, tier.state});
+  for (auto& tier : store_.tiers())
+    out.push_back({tier.name, tier.quota, tier.used, tier.state, tier.inodes, tier.inodes_used});
   return out;
 }
 

@@ -27,13 +27,19 @@ WarmOrder order_of(const v1::WarmRequest& in) {
   order.only.patterns.assign(in.only().patterns().begin(), in.only().patterns().end());
   order.only.files.assign(in.only().files().begin(), in.only().files().end());
   order.only.metadata_only = in.only().metadata_only();
+  order.account = in.account();
   return order;
 }
 
 JobOrder order_of(const v1::PlanRequest& in) {
-  JobOrder order{
-      from_wire(in.job()),     from_wire(in.as()),       {}, in.reason(), std::chrono::milliseconds(in.waited()),
-      Bytes{in.cache_limit()}, from_wire(in.on_change())};
+  JobOrder order{from_wire(in.job()),
+                 from_wire(in.as()),
+                 {},
+                 in.reason(),
+                 std::chrono::milliseconds(in.waited()),
+                 Bytes{in.cache_limit()},
+                 from_wire(in.on_change()),
+                 in.account()};
   for (const auto& item : in.datasets())
     order.datasets.push_back({from_wire(item.dataset()), GenerationId::of(item.generation()), policy_of(item.policy()),
                               time_of(item.age())});

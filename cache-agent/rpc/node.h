@@ -15,11 +15,12 @@
 
 namespace atlas::agent {
 
-/// What a tier holds. state: ok | suspect | out.
+/// What a tier holds. state: ok | crowded | suspect | out.
 struct TierUse {
   std::string name;
   Bytes quota, used;
   std::string state = "ok";
+  std::uint64_t inodes = 0, inodes_used = 0;  ///< the quota (0 = none), what of it is used
 };
 
 /// A warm-up as it is asked for.
@@ -37,7 +38,8 @@ struct WarmOrder {
   struct Part {
     std::vector<std::string> patterns, files;
     bool metadata_only = false;
-  } only{};  ///< nothing said = all of it
+  } only{};               ///< nothing said = all of it
+  std::string account{};  ///< of the payer's job
 };
 
 /// A job and what it reads, as the controller planned it.
@@ -55,6 +57,7 @@ struct JobOrder {
   std::chrono::milliseconds waited{0};
   Bytes cache_limit{};  ///< bytes it may fill here, all datasets together; 0 = as needed
   OnChange on_change = OnChange::refresh;
+  std::string account{};  ///< of Slurm
 };
 
 /// What a job read from, for its receipt.

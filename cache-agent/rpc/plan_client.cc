@@ -16,9 +16,14 @@ Result<std::optional<JobOrder>> PlanClient::plan_of(std::uint32_t job_id, Steady
   ATLAS_ASSIGN(const v1::JobPlanReply reply,
                call(auth_, *stub_, &v1::Controller::Stub::JobPlan, "Controller.JobPlan", request, left, peer_));
   if (!reply.known()) return std::optional<JobOrder>();
-  JobOrder order{
-      from_wire(reply.job()),     from_wire(reply.as()),       {}, reply.reason(), milliseconds(reply.waited()),
-      Bytes{reply.cache_limit()}, from_wire(reply.on_change())};
+  JobOrder order{from_wire(reply.job()),
+                 from_wire(reply.as()),
+                 {},
+                 reply.reason(),
+                 milliseconds(reply.waited()),
+                 Bytes{reply.cache_limit()},
+                 from_wire(reply.on_change()),
+                 reply.account()};
   const auto now = std::chrono::steady_clock::now();
   for (int i = 0; i < reply.datasets_size(); ++i)
     order.datasets.push_back(

@@ -24,6 +24,8 @@ void add_tiers(const Node& node, google::protobuf::RepeatedPtrField<v1::TierStat
     t->set_quota(tier.quota.count);
     t->set_used(tier.used.count);
     t->set_state(tier.state);
+    t->set_inodes(tier.inodes);
+    t->set_inodes_used(tier.inodes_used);
   }
 }
 

@@ -1,6 +1,5 @@
 #include <dirent.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "cache-agent/store/equal_files.h"
 #include "cache-agent/store/store_internal.h"
 #include "common/percent.h"
 
@@ -16,12 +16,6 @@ namespace {
 
 /// Grown in steps, so that a dataset whose estimate was low does not ask for every block.
 constexpr std::uint64_t kGrowStep = 64ULL * 1024 * 1024;
-
-std::uint64_t free_on_disk(const std::string& path) {
-  struct statvfs st {};
-  if (statvfs(path.c_str(), &st) != 0) return 0;
-  return static_cast<std::uint64_t>(st.f_bavail) * st.f_frsize;
-}
 
 }  // namespace
 
@@ -50,88 +44,145 @@ std::set<std::string> mounted_replicas() {
   return found;
 }
 
-/// Takes the space if it is free, by the quota and on the disk.
-bool Store::try_take(Tier& tier, std::uint64_t need) {
-  return take_most(tier, need, need) == need;
+/// By the quotas, and on the disk up to the low mark. Called with mutex_ held.
+Space Store::free_of(const Tier& tier, const std::optional<DiskUse>& disk) const {
+  Space promised = tier.reserved;  // spoken for, but not on the disk yet
+  for (const auto& [key, held] : replicas_) {
+    const auto& replica = *held.replica;
+    const auto& state = replica.internals();
+    if (replica.state() == ReplicaState::complete || state.tier != tier.options.name) continue;
+    const std::uint64_t others = state.summary.entries - std::min(state.summary.entries, state.summary.files);
+    promised += Space{state.charged, state.inodes}.without({state.room.used(), others + replica.files_resident()});
+  }
+  const Space quota{tier.options.quota.count, tier.options.inodes == 0 ? Space::kPlenty : tier.options.inodes};
+  const Space on_disk = disk ? disk->room(tier.options.low).without(promised) : Space{};
+  return quota.without(tier.used).at_most(on_disk);
 }
 
-/// Takes what is free, by the quota and on the disk: from `least` to `most`; nothing, and says 0, when it is less.
-std::uint64_t Store::take_most(Tier& tier, std::uint64_t least, std::uint64_t most) {
-  const std::uint64_t disk = free_on_disk(tier.options.path);
+/// Takes the space if it is free.
+bool Store::try_take(Tier& tier, const Space& need) {
+  const auto disk = look_at_disk(tier.options.path);
   const std::lock_guard lock(mutex_);
-  std::uint64_t promised = tier.reserved;  // spoken for, but not on the disk yet
+  if (!free_of(tier, disk).fits(need)) return false;
+  tier.used += need;
+  tier.reserved += need;
+  return true;
+}
+
+/// What could be evicted from a tier, and what goes first. Called with mutex_ held.
+Store::Candidates Store::candidates_in(const Tier& tier, const std::set<std::string>& mounted) const {
+  Candidates out;
+  WallTime oldest{};
   for (const auto& [key, held] : replicas_) {
     const auto& state = held.replica->internals();
-    const std::uint64_t charged = state.charged, written = state.room.used();
-    if (held.replica->state() != ReplicaState::complete && state.tier == tier.options.name && charged > written)
-      promised += charged - written;
+    if (state.tier != tier.options.name) continue;
+    if (!why_busy(held, mounted, true).empty()) {
+      ++out.busy;
+      continue;
+    }
+    out.evictable += {state.charged, state.inodes};
+    if (out.oldest && held.last_used >= oldest) continue;
+    out.oldest = key;
+    oldest = held.last_used;
   }
-  const auto left = [](std::uint64_t of, std::uint64_t used) { return of - std::min(of, used); };
-  const std::uint64_t free = std::min(left(tier.options.quota.count, tier.used), left(disk, promised));
-  if (free < least) return 0;
-  const std::uint64_t got = std::min(free, most);
-  tier.used += got;
-  tier.reserved += got;
-  return got;
+  return out;
 }
 
-Status Store::make_room(Tier& tier, std::uint64_t need) {
+/// Takes `most`, or what there is, evicting what nobody needs, least recently used first, until it fits. Nothing is
+/// evicted in vain: not when not even `least` could be had so.
+Result<Space> Store::make_room(Tier& tier, const Space& least, const Space& most) {
   std::set<std::string> mounted;
   bool scanned = false;
   for (;;) {
-    if (try_take(tier, need)) return {};
-    if (need > tier.options.quota.count)
+    if (try_take(tier, most)) return most;
+    if (!Space{tier.options.quota.count, tier.options.inodes == 0 ? Space::kPlenty : tier.options.inodes}.fits(least))
       return fail(Code::resource_exhausted,
-                  "tier " + tier.options.name + " has a quota of " + format_size(tier.options.quota));
+                  "tier " + tier.options.name + " has a quota of " + format_size(tier.options.quota) +
+                      (tier.options.inodes == 0 ? "" : " and " + std::to_string(tier.options.inodes) + " inodes"));
     if (!std::exchange(scanned, true)) mounted = mounted_replicas();
-    std::optional<Key> victim;
-    std::uint32_t busy = 0;
+    const auto disk = look_at_disk(tier.options.path);
+    Candidates candidates;
+    Space free;
     {
       const std::lock_guard lock(mutex_);
-      WallTime oldest{};
-      for (const auto& [key, held] : replicas_) {
-        if (held.replica->tier() != tier.options.name) continue;
-        if (!why_busy(held, mounted, true).empty()) {
-          ++busy;
-          continue;
-        }
-        if (victim && held.last_used >= oldest) continue;
-        victim = key;
-        oldest = held.last_used;
+      candidates = candidates_in(tier, mounted);
+      free = free_of(tier, disk);
+      if (!candidates.oldest && free.fits(least)) {
+        const Space got = free.at_most(most);
+        tier.used += got;
+        tier.reserved += got;
+        return got;
       }
     }
-    if (!victim)
-      return fail(Code::resource_exhausted,
-                  "tier " + tier.options.name + " has " +
-                      format_size(Bytes{tier.options.quota.count - std::min(tier.options.quota.count, tier.used)}) +
-                      " free of its quota and " + format_size(Bytes{free_on_disk(tier.options.path)}) +
-                      " on its disk; " + std::to_string(busy) + " replicas there are in use or pinned");
-    if (const auto removed = remove(*victim); !removed && removed.error().code != Code::failed_precondition)
+    if (!candidates.oldest || !(free + candidates.evictable).fits(least)) {
+      std::string has = format_size(Bytes{free.bytes});
+      if (free.inodes < Space::kPlenty / 2) has += " and " + std::to_string(free.inodes) + " inodes";
+      return fail(
+          Code::resource_exhausted,
+          "tier " + tier.options.name + " has " + has + " free within its quota and on its disk" +
+              (candidates.oldest ? ", and " + format_size(Bytes{candidates.evictable.bytes}) + " to evict" : "") +
+              "; " + std::to_string(candidates.busy) + " replicas there are in use or pinned");
+    }
+    if (const auto removed = remove(*candidates.oldest); !removed && removed.error().code != Code::failed_precondition)
       return fail(removed.error());
   }
+}
+
+void Store::give_way() {
+  for (const auto& tier : tiers_)
+    if (tier->ok()) give_way(*tier);
+}
+
+void Store::give_way(Tier& tier) {
+  const auto disk = look_at_disk(tier.options.path);
+  if (!disk) return;
+  if (disk->beyond(tier.options.high) == Space{}) {
+    if (tier.crowded.exchange(false) && gave_way_) gave_way_("tier " + tier.options.name + " has room again");
+    return;
+  }
+  const auto mounted = mounted_replicas();
+  // What is removed is counted, not seen: some file systems show it later.
+  Space removed;
+  std::uint32_t replicas = 0;
+  while (disk->beyond(tier.options.low).without(removed) != Space{}) {
+    std::optional<Key> oldest;
+    {
+      const std::lock_guard lock(mutex_);
+      oldest = candidates_in(tier, mounted).oldest;
+    }
+    if (!oldest) break;
+    const auto gone = remove(*oldest);
+    if (gone) {
+      removed += *gone;
+      ++replicas;
+    } else if (gone.error().code != Code::failed_precondition) {
+      break;
+    }
+  }
+  const bool crowded = disk->beyond(tier.options.high).without(removed) != Space{};
+  const bool news = tier.crowded.exchange(crowded) != crowded;
+  if (!gave_way_ || (replicas == 0 && !news)) return;
+  gave_way_("others fill the disk of tier " + tier.options.name + ": " + std::to_string(replicas) + " replicas, " +
+            format_size(Bytes{removed.bytes}) + ", made way" +
+            (crowded ? "; what is left is in use or pinned, and nothing more is written until there is room" : ""));
 }
 
 Status Store::grow(const Key& key, std::uint64_t more) {
   const auto replica = find(key.first, key.second);
   if (!replica) return fail(Code::aborted, show(key.first) + ": the replica was evicted while it was written");
   Tier& tier = *tier_named(replica->tier());
-  const std::uint64_t step = std::max(more, kGrowStep);
-  std::uint64_t got = step;
-  if (!make_room(tier, step)) {
-    ATLAS_TRY(make_room(tier, more));
-    got = more;
-  }
+  ATLAS_ASSIGN(const Space got, make_room(tier, {more, 0}, {std::max(more, kGrowStep), 0}));
   const std::lock_guard lock(mutex_);
   tier.reserved -= got;
-  replica->internals().charged += got;
+  replica->internals().charged += got.bytes;
   return {};
 }
 
-void Store::give_back(const std::string& tier, Bytes bytes) {
+void Store::give_back(const std::string& tier, const Space& space) {
   const std::lock_guard lock(mutex_);
   Tier* t = tier_named(tier);
-  t->used -= bytes.count;
-  t->reserved -= bytes.count;
+  t->used -= space;
+  t->reserved -= space;
 }
 
 /// Called with mutex_ held, so nobody can take another reference meanwhile.
@@ -143,7 +194,7 @@ std::string Store::why_busy(const Held& held, const std::set<std::string>& mount
   return "";
 }
 
-Result<Bytes> Store::remove(const Key& key) {
+Result<Space> Store::remove(const Key& key) {
   std::shared_ptr<Replica> replica;
   std::string trash;
   {
@@ -162,39 +213,71 @@ Result<Bytes> Store::remove(const Key& key) {
   if (rename(state.path.c_str(), trash.c_str()) != 0 && errno != ENOENT)
     status = fail_errno(errno, "evict " + state.path);
   if (status) status = database_->drop_replica(key.first, key.second);
-  const Bytes bytes = hand_over(*replica, trash);
+  const Space space = hand_over(*replica, trash);
   if (status) status = remove_tree(trash);
   {
     const std::lock_guard lock(mutex_);
-    tier_named(state.tier)->used -= bytes.count;
+    tier_named(state.tier)->used -= space;
   }
   if (!status) note_failure(state.tier, status.error());
   announce(info(*replica));
   if (!status) return fail(status.error());
-  return bytes;
+  return space;
 }
 
-/// What a replica that goes gives back: files it shares with another generation stay on the disk and are charged to
-/// that one from now on. At most what the leaving one was charged, so that nothing is ever counted too low.
-Bytes Store::hand_over(const Replica& leaving, const std::string& path) {
-  const std::uint64_t charged = leaving.internals().charged;
-  std::shared_ptr<Replica> heir;
+/// What a replica that goes gives back: files that it shares with others and is charged for stay on the disk, and are
+/// charged to one of those from now on.
+Space Store::hand_over(const Replica& leaving, const std::string& path) {
+  const auto& state = leaving.internals();
+  Space left{state.charged, state.inodes};
+  auto shared = shared_with_others(path);
+  Space to_give;
+  for (const auto& [inode, bytes] : shared) to_give += {bytes, 1};
+  to_give = to_give.without({state.borrowed_bytes, state.borrowed_inodes}).at_most(left);
+  if (to_give == Space{}) return left;
+  std::optional<Key> kin;  // of the same dataset: who took over what has no key yet is one of these
+  std::vector<Key> heirs;
   {
     const std::lock_guard lock(mutex_);
-    for (auto it = replicas_.lower_bound({leaving.dataset(), {}});
-         it != replicas_.end() && it->first.first == leaving.dataset(); ++it)
-      if (it->second.replica->tier() == leaving.tier() &&
-          (!heir || it->second.replica->internals().charged > heir->internals().charged))
-        heir = it->second.replica;
+    std::uint64_t most = 0;
+    for (const auto& [key, held] : replicas_) {
+      if (held.replica->tier() != leaving.tier()) continue;
+      heirs.push_back(key);
+      const std::uint64_t charged = held.replica->internals().charged;
+      if (key.first != leaving.dataset() || (kin && charged <= most)) continue;
+      kin = key;
+      most = charged;
+    }
   }
-  if (!heir) return Bytes{charged};
-  const std::uint64_t shared = std::min(charged, bytes_shared_with_others(path));
-  if (shared != 0) {
-    heir->internals().charged += shared;
-    heir->internals().room.add(shared);
-    static_cast<void>(put({heir->dataset(), heir->generation()}));  // at worst the next start counts too low
+  const auto give = [&](Replica& heir, const Space& space) {
+    const Space taken = space.at_most(to_give);
+    left -= taken;
+    to_give -= taken;
+    if (taken != Space{}) charge(heir, taken);
+  };
+  if (const auto keys = load_keys(path)) {
+    for (const auto& [dataset, generation] : heirs) {  // one at a time: what is held cannot be evicted
+      const auto heir = to_give == Space{} ? nullptr : find(dataset, generation);
+      if (!heir) continue;
+      // What it was charged for before it is charged for already.
+      const auto& its = heir->internals();
+      give(*heir, take_over(*heir, *keys, shared).at_most({its.borrowed_bytes, its.borrowed_inodes}));
+      heir->forget_manifest();
+    }
   }
-  return Bytes{charged - shared};
+  if (const auto heir = kin ? find(kin->first, kin->second) : nullptr) give(*heir, to_give);
+  return left;
+}
+
+void Store::charge(Replica& heir, const Space& space) {
+  auto& state = heir.internals();
+  state.charged += space.bytes;
+  state.inodes += space.inodes;
+  state.borrowed_bytes -= std::min<std::uint64_t>(space.bytes, state.borrowed_bytes);
+  state.borrowed_inodes -= std::min<std::uint64_t>(space.inodes, state.borrowed_inodes);
+  state.room.add(space.bytes);
+  static_cast<void>(put({heir.dataset(), heir.generation()}));  // at worst the next start counts too low
+  announce(info(heir));
 }
 
 Evicted Store::evict(const DatasetId& dataset, const std::optional<GenerationId>& generation) {
@@ -216,7 +299,7 @@ Evicted Store::evict(const DatasetId& dataset, const std::optional<GenerationId>
   for (const auto& key : victims) {
     const auto removed = remove(key);
     if (removed) {
-      outcome.bytes += *removed;
+      outcome.bytes += Bytes{removed->bytes};
       ++outcome.replicas;
     } else {
       outcome.kept.push_back(show(dataset) + " " + hex(key.second).substr(0, 8) + ": " + removed.error().message);

@@ -133,7 +133,7 @@ bool Replica::keeps(const EntryAttributes& file) const {
 }
 
 bool Replica::has_room(Bytes more) const {
-  return state_->room.fits(more.count);
+  return state_->room.fits(more.count) && !state_->is_crowded();
 }
 
 Status Replica::prepare() {

@@ -4,6 +4,7 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -37,13 +38,19 @@ struct Replica::State {
   std::atomic<std::uint64_t> bytes_resident{0}, files_resident{0};
   Room room;                              ///< bytes that occupy the disk, roughly, and how many may
   std::atomic<std::uint64_t> charged{0};  ///< bytes of the tier's quota that it holds; changed by the store
+  std::atomic<std::uint64_t> inodes{0};  ///< the same of the quota of inodes; those of files that are still to come too
+  /// What it holds and another replica is charged for: files that they share.
+  std::atomic<std::uint64_t> borrowed_bytes{0}, borrowed_inodes{0};
+  const std::atomic<bool>* crowded = nullptr;  ///< nothing may be written to the tier now; the store's
   std::atomic<std::int64_t> kept_before{std::numeric_limits<std::int64_t>::max()};
   /// Asked for more when data is written beyond what is charged; set by the store.
   std::function<Status(std::uint64_t more)> grow;
   mutable std::atomic<bool> flush_wanted{false};  ///< somebody reads what is not known to be on the disk
   /// Told of errors of the tier's disk; set by the store.
   std::function<void(const Error&)> failed;
+  [[nodiscard]] bool is_crowded() const { return crowded != nullptr && crowded->load(std::memory_order_relaxed); }
   [[nodiscard]] Status charge(std::uint64_t more) {
+    if (is_crowded()) return fail(Code::resource_exhausted, "others fill the disk of tier " + tier);
     if (!room.take(more)) return fail(Code::resource_exhausted, "what may be kept of it is kept");
     const std::uint64_t total = room.used();
     const std::uint64_t have = charged.load(std::memory_order_relaxed);
@@ -55,6 +62,7 @@ struct Replica::State {
 
   mutable std::mutex mutex;  ///< guards what follows
   mutable std::shared_ptr<const Manifest> manifest;
+  std::optional<Payer> payer;      ///< for whom it was brought here
   std::set<std::string> vouchers;  ///< key_of() principals whose walk gave exactly this generation
 
   /// Makes bits and counters agree; called once, before the replica is shared.

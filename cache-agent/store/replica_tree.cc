@@ -263,6 +263,35 @@ Status ReplicaTree::link_from(const ReplicaTree& other, const Manifest& theirs, 
   return {};
 }
 
+Status ReplicaTree::replace_by_link(const Manifest& manifest, FileIndex file, const ReplicaTree& other,
+                                    const Manifest& theirs, FileIndex from) const {
+  static constexpr const char* kFresh = "fresh-link";  // beside the tree: no name of the user's is in its way
+  ATLAS_ASSIGN(const Shared there, other.directory_of(theirs, from));
+  ATLAS_ASSIGN(const Shared here, directory_of(manifest, file));
+  if (unlinkat(directory_.get(), kFresh, 0) != 0 && errno != ENOENT) return fail_errno(errno, "remove a link");
+  if (linkat(there->get(), name_of(theirs, from).c_str(), directory_.get(), kFresh, 0) != 0)
+    return fail_errno(errno, "link");
+  if (renameat(directory_.get(), kFresh, here->get(), name_of(manifest, file).c_str()) == 0) return {};
+  const int err = errno;
+  unlinkat(directory_.get(), kFresh, 0);
+  return fail_errno(err, "rename a link");
+}
+
+Status ReplicaTree::restore_times(const Manifest& manifest, FileIndex directory) const {
+  ATLAS_ASSIGN(const Shared fd, open_directory(manifest, directory));
+  const auto time = time_of(manifest.at(directory).attributes.mtime);
+  const timespec times[2] = {time, time};
+  return futimens(fd->get(), times) == 0 ? Status{} : Status(fail_errno(errno, "set times"));
+}
+
+Result<ReplicaTree::Inode> ReplicaTree::inode_of(const Manifest& manifest, FileIndex file) const {
+  ATLAS_ASSIGN(const Shared parent, directory_of(manifest, file));
+  struct stat st {};
+  if (fstatat(parent->get(), name_of(manifest, file).c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0)
+    return fail_errno(errno, "stat");
+  return Inode{st.st_nlink, static_cast<std::uint64_t>(st.st_blocks) * 512};
+}
+
 Status ReplicaTree::finish_file(const Manifest& manifest, FileIndex index) {
   ATLAS_ASSIGN(const Shared parent, directory_of(manifest, index));
   const UniqueFd fd(openat(parent->get(), name_of(manifest, index).c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC));

@@ -46,6 +46,17 @@ class ReplicaTree {
   [[nodiscard]] Status link_from(const ReplicaTree& other, const Manifest& theirs, FileIndex from,
                                  const Manifest& manifest, FileIndex to) const;
 
+  /// Makes it the same file as one of another tree, in one step; its directory gets a new time.
+  [[nodiscard]] Status replace_by_link(const Manifest& manifest, FileIndex file, const ReplicaTree& other,
+                                       const Manifest& theirs, FileIndex from) const;
+  /// A directory's times are the manifest's again.
+  [[nodiscard]] Status restore_times(const Manifest& manifest, FileIndex directory) const;
+  struct Inode {
+    std::uint64_t links = 0;  ///< names that it has, in this tree and elsewhere
+    std::uint64_t bytes = 0;  ///< on the disk
+  };
+  [[nodiscard]] Result<Inode> inode_of(const Manifest& manifest, FileIndex file) const;
+
   /// What is left when all data is there: owners, modes and times of large files, opaque entries, hard links, and last
   /// of directories, deepest first. `metas` has the ACLs and xattrs of directories and opaque entries.
   [[nodiscard]] Status finish(const Manifest& manifest, const Principal& as,

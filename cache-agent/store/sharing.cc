@@ -67,12 +67,14 @@ Status lend(const Lender& lender, Replica& into) {
     BlockSums sums(entry.blocks);
     for (std::uint32_t i = 0; i < entry.blocks; ++i) sums[i] = from.blocks.sum(old->at(mine).first_block + i);
     ATLAS_TRY(into.adopt(whole, sums));
+    into.internals().borrowed_bytes += to.tree.inode_of(*fresh, wanted).value_or(ReplicaTree::Inode{}).bytes;
+    ++into.internals().borrowed_inodes;
   }
   lender.replica->forget_manifest();
   return {};
 }
 
-std::uint64_t bytes_shared_with_others(const std::string& path) {
+SharedInodes shared_with_others(const std::string& path) {
   struct Inode {
     std::uint64_t bytes = 0, links = 0, seen = 0;
   };
@@ -87,10 +89,10 @@ std::uint64_t bytes_shared_with_others(const std::string& path) {
     inode.links = st.st_nlink;
     ++inode.seen;
   }
-  std::uint64_t bytes = 0;
+  SharedInodes shared;
   for (const auto& [number, inode] : inodes)
-    if (inode.links > inode.seen) bytes += inode.bytes;
-  return bytes;
+    if (inode.links > inode.seen) shared[number] = inode.bytes;
+  return shared;
 }
 
 }  // namespace atlas::agent

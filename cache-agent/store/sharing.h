@@ -1,10 +1,12 @@
 #pragma once
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "cache-agent/store/replica.h"
+#include "cache-agent/store/space.h"
 #include "common/result.h"
 
 namespace atlas::agent {
@@ -25,7 +27,9 @@ struct Lender {
 /// that are there already, or cannot be linked, are left for the fetch. Blocks: about 20 us a file.
 [[nodiscard]] Status lend(const Lender& lender, Replica& into);
 
-/// Bytes below a path in files that have links elsewhere too. Blocks.
-[[nodiscard]] std::uint64_t bytes_shared_with_others(const std::string& path);
+/// Bytes on the disk by inode.
+using SharedInodes = std::map<std::uint64_t, std::uint64_t>;
+/// The files below a path that have links elsewhere too. Blocks.
+[[nodiscard]] SharedInodes shared_with_others(const std::string& path);
 
 }  // namespace atlas::agent

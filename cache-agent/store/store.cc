@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <filesystem>
 
+#include "cache-agent/store/equal_files.h"
 #include "cache-agent/store/store_internal.h"
 #include "common/percent.h"
 
@@ -15,8 +16,9 @@ namespace atlas::agent {
 namespace {
 
 /// What the manifest, the checksums and the inodes of a replica need besides the data.
-std::uint64_t overhead_of(const ManifestSummary& summary) {
-  return 64 * 1024 + summary.entries * 256 + summary.blocks * 9;
+Space overhead_of(const ManifestSummary& summary) {
+  constexpr std::uint64_t kOwnInodes = 6;  // two directories, the manifest, residency, checksums, the files' keys
+  return {64 * 1024 + summary.entries * 256 + summary.blocks * 9, summary.entries + kOwnInodes};
 }
 
 ManifestSummary summary_of(const ReplicaRow& row) {
@@ -36,6 +38,9 @@ ManifestSummary summary_of(const ReplicaRow& row) {
   return s;
 }
 
+/// Of a part: a view of next to nothing costs more than it saves.
+constexpr std::uint64_t kWorthIt = 20;
+
 Status make_directory(const std::string& path) {
   if (mkdir(path.c_str(), 0700) == 0 || errno == EEXIST) return {};
   return fail_errno(errno, "cannot make " + path);
@@ -46,10 +51,10 @@ Status make_directory(const std::string& path) {
 Reservation::Reservation(Reservation&& other) noexcept
     : store_(std::exchange(other.store_, nullptr)),
       tier_(std::move(other.tier_)),
-      bytes_(other.bytes_),
+      space_(other.space_),
       some_(other.some_) {}
 Reservation::~Reservation() {
-  if (store_ != nullptr) store_->give_back(tier_, bytes_);
+  if (store_ != nullptr) store_->give_back(tier_, space_);
 }
 
 Store::Store(StoreOptions options, const Clock& clock) : options_(std::move(options)), clock_(clock) {}
@@ -116,7 +121,7 @@ Status Store::recover() {
       continue;  // its directory goes below
     }
     known.insert((*replica)->internals().path);
-    tier->used += (*replica)->internals().charged;
+    tier->used += {(*replica)->internals().charged, (*replica)->internals().inodes};
     replicas_[{row.dataset, row.generation.id}] = {
         std::move(*replica), row.last_used, row.generation.observed, {}, !row.complete && row.boot != options_.boot};
   }
@@ -142,6 +147,11 @@ Result<std::shared_ptr<Replica>> Store::bring_back(const ReplicaRow& row, Tier& 
   auto state = std::make_unique<Replica::State>(row.dataset, summary_of(row), row.tier, path,
                                                 options_.absolute(row.dataset), std::move(fd), std::move(blocks));
   state->charged = row.charged;
+  state->inodes = row.inodes != 0 ? row.inodes : overhead_of(state->summary).inodes;
+  state->borrowed_bytes = row.borrowed_bytes;
+  state->borrowed_inodes = row.borrowed_inodes;
+  state->crowded = &tier.crowded;
+  state->payer = row.payer;
   state->vouchers.insert(row.vouchers.begin(), row.vouchers.end());
   state->grow = [this, key = Key{row.dataset, row.generation.id}](std::uint64_t more) { return grow(key, more); };
   state->failed = [this, name = state->tier](const Error& error) { note_failure(name, error); };
@@ -214,48 +224,55 @@ std::vector<Store::Tier*> Store::tiers_for(const DatasetId& dataset) const {
 }
 
 Result<Reservation> Store::reserve(const DatasetId& dataset, const ManifestSummary& summary) {
-  const std::uint64_t whole = summary.allocated + overhead_of(summary);
+  const Space whole = Space{summary.allocated, 0} + overhead_of(summary);
   if (const auto here = find(dataset, summary.generation)) {
-    const std::uint64_t have = here->internals().charged;
-    const std::uint64_t need = whole > have ? whole - have : 0;
-    ATLAS_TRY(make_room(*tier_named(here->tier()), need));
-    return Reservation(*this, here->tier(), Bytes{need});
+    const Space need = whole.without({here->internals().charged, here->internals().inodes});
+    ATLAS_TRY(make_room(*tier_named(here->tier()), need, need));
+    return Reservation(*this, here->tier(), need);
   }
   const auto tiers = tiers_for(dataset);
   // What others need no more makes way for it in the tier that it was settled for; elsewhere only if all are full.
-  if (tiers.front()->ok() && tiers.front()->options.name == preferred(dataset) && make_room(*tiers.front(), whole))
-    return Reservation(*this, tiers.front()->options.name, Bytes{whole});
+  if (tiers.front()->ok() && tiers.front()->options.name == preferred(dataset) &&
+      make_room(*tiers.front(), whole, whole))
+    return Reservation(*this, tiers.front()->options.name, whole);
   for (auto* tier : tiers)
-    if (tier->ok() && try_take(*tier, whole)) return Reservation(*this, tier->options.name, Bytes{whole});
+    if (tier->ok() && try_take(*tier, whole)) return Reservation(*this, tier->options.name, whole);
   std::string why;
   for (auto* tier : tiers) {
-    Status made = tier->ok() ? make_room(*tier, whole)
-                             : Status(fail(Code::unavailable, "tier " + tier->options.name + " is " + tier->state()));
-    if (made) return Reservation(*this, tier->options.name, Bytes{whole});
+    const auto made =
+        tier->ok() ? make_room(*tier, whole, whole)
+                   : Result<Space>(fail(Code::unavailable, "tier " + tier->options.name + " is " + tier->state()));
+    if (made) return Reservation(*this, tier->options.name, whole);
     why += (why.empty() ? "" : "; ") + made.error().message;
   }
-  return fail(Code::resource_exhausted,
-              show(dataset) + " needs " + format_size(Bytes{whole}) + " of cache: " + (why.empty() ? "no tier" : why));
+  return fail(Code::resource_exhausted, show(dataset) + " needs " + format_size(Bytes{whole.bytes}) + " and " +
+                                            std::to_string(whole.inodes) +
+                                            " inodes of cache: " + (why.empty() ? "no tier" : why));
+}
+
+Store::Need Store::need_of(const DatasetId& dataset, const ManifestSummary& summary, std::optional<Bytes> most,
+                           Bytes lent) const {
+  const std::uint64_t overhead = overhead_of(summary).bytes, all = summary.allocated;
+  const std::uint64_t data = most && most->count != 0 ? std::min(all, most->count) : all - std::min(all, lent.count);
+  const auto here = find(dataset, summary.generation);
+  const std::uint64_t have = here ? here->internals().charged.load() : 0;
+  const auto more = [have](std::uint64_t than) { return Bytes{than - std::min(than, have)}; };
+  const Bytes wanted = more(overhead + data);
+  return {Bytes{have}, wanted, most ? more(overhead + std::min(data, all / kWorthIt)) : wanted, Bytes{overhead}};
 }
 
 Result<Reservation> Store::reserve_some(const DatasetId& dataset, const ManifestSummary& summary, Bytes most) {
-  constexpr std::uint64_t kWorthIt = 20;  // a view of next to nothing costs more than it saves
-  const std::uint64_t all = summary.allocated, overhead = overhead_of(summary);
-  const std::uint64_t wanted = overhead + (most.count == 0 ? all : std::min(all, most.count));
-  const std::uint64_t least = overhead + std::min(wanted - overhead, all / kWorthIt);
+  const std::uint64_t all = summary.allocated, data = most.count == 0 ? all : std::min(all, most.count);
+  const Space overhead = overhead_of(summary);
+  const Space wanted = overhead + Space{data, 0}, least = overhead + Space{std::min(data, all / kWorthIt), 0};
   const auto here = find(dataset, summary.generation);
-  const std::uint64_t have = here ? here->internals().charged.load() : 0;
+  const Space have = here ? Space{here->internals().charged, here->internals().inodes} : Space{};
   std::string why;
   for (auto* tier : tiers_for(dataset)) {
     if (here ? tier->options.name != here->tier() : !tier->ok()) continue;
-    const std::uint64_t need = wanted > have ? wanted - have : 0;
-    const std::uint64_t enough = least > have ? least - have : 0;
-    auto made = make_room(*tier, need);
-    std::optional<std::uint64_t> got = made ? std::optional(need) : std::nullopt;
-    if (!made)
-      if (const auto some = take_most(*tier, enough, need); some >= enough) got = some;
-    if (got) {
-      Reservation reservation(*this, tier->options.name, Bytes{*got});
+    auto made = make_room(*tier, least.without(have), wanted.without(have));
+    if (made) {
+      Reservation reservation(*this, tier->options.name, *made);
       reservation.some_ = true;
       return reservation;
     }
@@ -266,10 +283,10 @@ Result<Reservation> Store::reserve_some(const DatasetId& dataset, const Manifest
 
 Result<Reservation> Store::reserve(const DatasetId& dataset, const ManifestSummary& summary, Lender& lender) {
   if (!lender.files.empty() && !find(dataset, summary.generation)) {
-    const std::uint64_t whole = summary.allocated + overhead_of(summary);
-    const std::uint64_t need = whole - std::min(summary.allocated, lender.bytes);
-    if (make_room(*tier_named(lender.replica->tier()), need))
-      return Reservation(*this, lender.replica->tier(), Bytes{need});
+    const Space whole = Space{summary.allocated, 0} + overhead_of(summary);
+    const Space need = whole.without({std::min(summary.allocated, lender.bytes), lender.files.size()});
+    if (make_room(*tier_named(lender.replica->tier()), need, need))
+      return Reservation(*this, lender.replica->tier(), need);
   }
   if (lender.replica) lender.replica->forget_manifest();
   lender = {};
@@ -309,14 +326,15 @@ Result<std::shared_ptr<Replica>> Store::make(const DatasetId& dataset, std::shar
   auto state = std::make_unique<Replica::State>(dataset, summary, tier.options.name, path, options_.absolute(dataset),
                                                 std::move(fd), std::move(blocks));
   state->manifest = std::move(manifest);
-  state->room.set_used(overhead_of(summary));
+  state->room.set_used(overhead_of(summary).bytes);
+  state->crowded = &tier.crowded;
   state->grow = [this, key = Key{dataset, summary.generation}](std::uint64_t more) { return grow(key, more); };
   state->failed = [this, name = state->tier](const Error& error) { note_failure(name, error); };
   return std::make_shared<Replica>(std::move(state));
 }
 
 Result<std::shared_ptr<Replica>> Store::open(const DatasetId& dataset, std::shared_ptr<const Manifest> manifest,
-                                             Reservation reservation) {
+                                             Reservation reservation, const std::optional<Payer>& payer) {
   Tier& tier = *tier_named(reservation.tier());
   const Key key{dataset, manifest->summary().generation};
   std::shared_ptr<Replica> replica = find(dataset, key.second);
@@ -339,8 +357,13 @@ Result<std::shared_ptr<Replica>> Store::open(const DatasetId& dataset, std::shar
     it->second.last_used = clock_.wall();
     check = std::exchange(it->second.unverified, false);
     auto& state = replica->internals();
-    state.charged += reservation.bytes_.count;
-    tier.reserved -= reservation.bytes_.count;
+    state.charged += reservation.space_.bytes;
+    state.inodes += reservation.space_.inodes;
+    tier.reserved -= reservation.space_;
+    if (payer && (fresh || reservation.space_.bytes != 0)) {
+      const std::lock_guard inner(state.mutex);
+      state.payer = payer;
+    }
     if (!reservation.some_) {
       state.room.set_most(Room::kNoLimit);
     } else if (fresh || state.room.most() != Room::kNoLimit) {
@@ -370,6 +393,9 @@ Status Store::put(const Key& key) {
     row.boot = options_.boot;
     row.last_used = about.last_used;
     row.charged = it->second.replica->internals().charged;
+    row.inodes = it->second.replica->internals().inodes;
+    row.borrowed_bytes = it->second.replica->internals().borrowed_bytes;
+    row.borrowed_inodes = it->second.replica->internals().borrowed_inodes;
     row.blind = s.blind;
     row.blocks = s.blocks;
     row.allocated = s.allocated;
@@ -378,6 +404,7 @@ Status Store::put(const Key& key) {
     const std::lock_guard inner(it->second.replica->internals().mutex);
     const auto& vouchers = it->second.replica->internals().vouchers;
     row.vouchers.assign(vouchers.begin(), vouchers.end());
+    row.payer = it->second.replica->internals().payer;
   }
   return database_->put_replica(row);
 }
@@ -393,6 +420,35 @@ Status Store::vouch(const Replica& replica, const Principal& as, WallTime when) 
     state.vouchers.insert(key_of(as));
   }
   return put({replica.dataset(), replica.generation()});
+}
+
+void Store::share_equal_files(const std::shared_ptr<Replica>& replica) {
+  auto& state = replica->internals();
+  const auto manifest = replica->manifest();
+  if (!manifest) return;
+  const auto keys = keys_of(**manifest, state.blocks);
+  if (!save_keys(state.path, keys)) return;  // without them nobody would find out later what it shares
+  std::vector<Key> others;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [key, held] : replicas_)
+      if (held.replica != replica && held.replica->tier() == state.tier) others.push_back(key);
+  }
+  Space saved;
+  for (const auto& [dataset, generation] : others) {
+    const auto other = find(dataset, generation);  // one at a time: what is held cannot be evicted
+    if (!other || other->state() != ReplicaState::complete) continue;
+    if (const auto space = store_once(*replica, keys, *other)) saved += *space;  // the rest stays as it was fetched
+    other->forget_manifest();
+  }
+  const std::lock_guard lock(mutex_);
+  saved = saved.at_most({state.charged, state.inodes});
+  state.borrowed_bytes += saved.bytes;
+  state.borrowed_inodes += saved.inodes;
+  state.charged -= saved.bytes;
+  state.inodes -= saved.inodes;
+  state.room.give(std::min(saved.bytes, state.room.used()));
+  tier_named(state.tier)->used -= saved;
 }
 
 Status Store::complete(const std::shared_ptr<Replica>& replica) {
@@ -415,7 +471,7 @@ void Store::settle(const std::shared_ptr<Replica>& replica) {
     const std::lock_guard lock(mutex_);
     const std::uint64_t written = state.room.used(), charged = state.charged;
     if (charged > written) {
-      tier_named(state.tier)->used -= charged - written;
+      tier_named(state.tier)->used.bytes -= charged - written;
       state.charged = written;
     }
   }
@@ -480,8 +536,11 @@ ReplicaInfo Store::describe(const Held& held) const {
   out.files_resident = held.replica->files_resident();
   out.tier = held.replica->tier();
   out.last_used = held.last_used;
+  out.charged = Bytes{held.replica->internals().charged};
   out.pinned = pins_.contains(out.dataset);
   out.leases.assign(held.leases.begin(), held.leases.end());
+  const std::lock_guard inner(held.replica->internals().mutex);
+  out.payer = held.replica->internals().payer;
   return out;
 }
 
@@ -514,7 +573,8 @@ std::vector<TierInfo> Store::tiers() const {
   const std::lock_guard lock(mutex_);
   std::vector<TierInfo> all;
   for (const auto& tier : tiers_)
-    all.push_back({tier->options.name, tier->options.quota, Bytes{tier->used}, tier->state()});
+    all.push_back({tier->options.name, tier->options.quota, Bytes{tier->used.bytes},
+                   tier->ok() && tier->crowded ? "crowded" : tier->state(), tier->options.inodes, tier->used.inodes});
   return all;
 }
 

@@ -12,6 +12,7 @@
 
 #include "cache-agent/store/replica.h"
 #include "cache-agent/store/sharing.h"
+#include "cache-agent/store/space.h"
 #include "cache-agent/store/tier_probe.h"
 #include "common/identity.h"
 #include "common/result.h"
@@ -26,14 +27,19 @@ struct TierOptions {
   std::string name;
   std::string path;
   Bytes quota;
+  std::uint64_t inodes = 0;  ///< 0 = no limit
+  /// Parts of its file system: filled up to `low` by us; filled beyond `high` by others, we give way down to `low`.
+  double low = 1, high = 1;
 };
 
 /// As TierState of the wire: "ok", "suspect" (erred or did not answer a moment ago: takes nothing new until it has been
-/// seen to work) or "out" (could not be opened).
+/// seen to work), "out" (could not be opened), or "crowded" (others fill its file system, and nothing is left that
+/// could make way).
 struct TierInfo {
   std::string name;
   Bytes quota, used;
   std::string state;
+  std::uint64_t inodes = 0, inodes_used = 0;  ///< the quota (0 = none), what of it is used
 };
 
 struct Evicted {
@@ -61,14 +67,13 @@ class Reservation {
   Reservation(const Reservation&) = delete;
   ~Reservation();
   [[nodiscard]] const std::string& tier() const { return tier_; }
-  [[nodiscard]] Bytes bytes() const { return bytes_; }
 
  private:
   friend class Store;
-  Reservation(Store& store, std::string tier, Bytes bytes) : store_(&store), tier_(std::move(tier)), bytes_(bytes) {}
+  Reservation(Store& store, std::string tier, Space space) : store_(&store), tier_(std::move(tier)), space_(space) {}
   Store* store_;
   std::string tier_;
-  Bytes bytes_;
+  Space space_;
   bool some_ = false;  ///< of reserve_some()
 };
 
@@ -107,12 +112,24 @@ class Store {
   [[nodiscard]] Result<Reservation> reserve(const DatasetId& dataset, const ManifestSummary& summary, Lender& lender);
   /// The complete replica of another generation that has the most of this one's files. Blocks.
   [[nodiscard]] Lender lender_for(const DatasetId& dataset, const Manifest& manifest) const;
-  /// The replica of this generation, made if need be (partial, empty). Blocks.
+  /// What a reservation of all of a generation (nothing said), or of so much data of it at most (0 = all), would ask
+  /// for, if `lent` bytes of it come from an older one.
+  struct Need {
+    Bytes have, most, least;  ///< of the quota: charged already, wanted beyond that, not worth it with less
+    Bytes overhead;           ///< of what is charged: not data
+  };
+  [[nodiscard]] Need need_of(const DatasetId& dataset, const ManifestSummary& summary, std::optional<Bytes> most,
+                             Bytes lent) const;
+  /// The replica of this generation, made if need be (partial, empty). What is reserved is brought for `payer`: from
+  /// now on the replica is his. Blocks.
   [[nodiscard]] Result<std::shared_ptr<Replica>> open(const DatasetId& dataset,
-                                                      std::shared_ptr<const Manifest> manifest,
-                                                      Reservation reservation);
+                                                      std::shared_ptr<const Manifest> manifest, Reservation reservation,
+                                                      const std::optional<Payer>& payer = {});
   /// A principal's own walk produced exactly this generation at `when`. Blocks.
   [[nodiscard]] Status vouch(const Replica& replica, const Principal& as, WallTime when);
+  /// Where a sealed replica, not complete yet, has files that another one of its tier has too, equal in every byte and
+  /// attribute, they become one. What cannot be shared stays as it is. Blocks: compares all of them.
+  void share_equal_files(const std::shared_ptr<Replica>& replica);
   /// A sealed replica becomes complete for good: one sync of its file system, then the record. Blocks.
   [[nodiscard]] Status complete(const std::shared_ptr<Replica>& replica);
   /// A warm-up ended without completing: what was reserved but not written is given back.
@@ -122,6 +139,12 @@ class Store {
   [[nodiscard]] Status flush(const std::string& tier);
   /// Same for every tier of which somebody reads what is not known to be on the disk. Now and then.
   void flush_what_is_read();
+  /// Where others fill the disk beyond a tier's high mark: evicts what nobody needs, least recently used first, down to
+  /// the low mark; if that is not enough, nothing more is written there until there is room again. Now and then; blocks
+  /// while evicting.
+  void give_way();
+  /// What give_way() did, for the log. Set once, before use.
+  void on_giving_way(std::function<void(const std::string&)> tell) { gave_way_ = std::move(tell); }
   /// Takes note of an error met while writing to a tier: EIO and the like make it suspect.
   void note_failure(const std::string& tier, const Error& error);
   /// Compares every block with its checksum; what differs makes the replica partial again. Blocks for long.
@@ -167,13 +190,21 @@ class Store {
   [[nodiscard]] Status grow(const Key& key, std::uint64_t more);
   [[nodiscard]] std::string preferred(const DatasetId& dataset) const;
   [[nodiscard]] std::vector<Tier*> tiers_for(const DatasetId& dataset) const;
-  [[nodiscard]] bool try_take(Tier& tier, std::uint64_t need);
-  [[nodiscard]] std::uint64_t take_most(Tier& tier, std::uint64_t least, std::uint64_t most);
-  [[nodiscard]] Status make_room(Tier& tier, std::uint64_t need);
+  [[nodiscard]] Space free_of(const Tier& tier, const std::optional<DiskUse>& disk) const;
+  [[nodiscard]] bool try_take(Tier& tier, const Space& need);
+  [[nodiscard]] Result<Space> make_room(Tier& tier, const Space& least, const Space& most);
+  struct Candidates {
+    std::optional<Key> oldest;
+    Space evictable;
+    std::uint32_t busy = 0;
+  };
+  [[nodiscard]] Candidates candidates_in(const Tier& tier, const std::set<std::string>& mounted) const;
+  void give_way(Tier& tier);
   [[nodiscard]] std::string why_busy(const Held& held, const std::set<std::string>& mounted, bool pins_count) const;
-  [[nodiscard]] Result<Bytes> remove(const Key& key);
-  [[nodiscard]] Bytes hand_over(const Replica& leaving, const std::string& path);
-  void give_back(const std::string& tier, Bytes bytes);
+  [[nodiscard]] Result<Space> remove(const Key& key);
+  [[nodiscard]] Space hand_over(const Replica& leaving, const std::string& path);
+  void charge(Replica& heir, const Space& space);
+  void give_back(const std::string& tier, const Space& space);
   [[nodiscard]] Tier* tier_named(const std::string& name) const;
   [[nodiscard]] ReplicaInfo describe(const Held& held) const;
   void announce(const ReplicaInfo& info) const;
@@ -183,6 +214,7 @@ class Store {
   std::unique_ptr<NodeManifest> database_;
   std::vector<std::unique_ptr<Tier>> tiers_;  ///< fixed after open(); what changes in a tier is guarded by mutex_
   std::function<void(const ReplicaInfo&)> changed_;
+  std::function<void(const std::string&)> gave_way_;
 
   mutable std::mutex announce_mutex_;  ///< orders what on_change() is told; taken before mutex_
   std::mutex put_mutex_;      ///< orders records of the same replica; taken before mutex_, held over the database

@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -14,8 +15,10 @@ namespace atlas::agent {
 struct Store::Tier {
   TierOptions options;
   std::unique_ptr<TierProbe> probe;  ///< once the store is open
-  std::uint64_t used = 0;            ///< charged and reserved
-  std::uint64_t reserved = 0;        ///< of it: not yet charged to a replica
+  Space used;                        ///< charged and reserved
+  Space reserved;                    ///< of it: not yet charged to a replica
+  /// Others fill the disk beyond the high mark, and nothing is left that could make way: nothing is written there.
+  std::atomic<bool> crowded{false};
   std::optional<FileLock> lock;
   UniqueFd root;  ///< none: it could not be opened. The kernel tells each descriptor once of what the disk has lost: so
                   ///< it is one and the same

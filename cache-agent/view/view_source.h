@@ -20,6 +20,7 @@ struct PlannedView {
   Bytes size;                                 ///< of the generation, 0 = not known
   Bytes resident{};                           ///< of a partial one: what is here already
   std::string reason;                         ///< when there is nothing to mount: why, one sentence
+  std::string note{};                         ///< what its user may want to know of the view, one sentence
   std::string refused{};                      ///< why the job's user does not want it to start; "" = he does
   std::vector<std::string> windows{};         ///< directories of it that stay the origin's own
   bool granted = false;                       ///< shared with the user's group: the mount gives what the owner may read

@@ -12,6 +12,8 @@ namespace {
 
 /// Files that can be taken over from an older generation while a job waits to be attached: 2 s at 20 us each.
 constexpr std::size_t kLentInTime = 100'000;
+/// How long what its user need not keep may take to make way, while a job waits to be attached.
+constexpr std::chrono::milliseconds kSpaceForAJobThatStarts{500};
 
 }  // namespace
 
@@ -83,26 +85,36 @@ Result<WarmEngine::Seen> WarmEngine::walk(WarmUp& up, bool fresh) {
 
 Result<std::shared_ptr<Replica>> WarmEngine::open_replica(const DatasetId& dataset,
                                                           const std::shared_ptr<const Manifest>& manifest,
-                                                          std::optional<Bytes> most) {
+                                                          std::optional<Bytes> most, const Payer& payer,
+                                                          std::chrono::milliseconds patience) {
   const auto& summary = manifest->summary();
   const std::pair key{dataset, summary.generation};
+  Lender lender;
+  if (!most || most->count == 0) lender = store_.lender_for(dataset, *manifest);
+  if (most && lender.files.size() > kLentInTime) lender = {};
+  // What makes way for it may take its time: nobody else waits for that.
+  const SpaceQuestion question{dataset, summary.generation, payer, {}, {}, {}, patience};
+  auto allowed = ask_for_space(question, summary, Bytes{lender.bytes}, most);
+  if (!allowed && lender.replica) {  // it may be what has to make way
+    lender = {};
+    allowed = ask_for_space(question, summary, {}, most);
+  }
+  if (!allowed) return fail(allowed.error());
   {
     std::unique_lock lock(mutex_);  // two that make the same directory would spoil each other's work
     changed_.wait(lock, [&] { return opening_.insert(key).second; });
   }
-  Lender lender;
   const auto reserve = [&]() -> Result<Reservation> {
     if (!most || most->count == 0) {
-      lender = store_.lender_for(dataset, *manifest);
-      if (most && lender.files.size() > kLentInTime) lender = {};
       auto all = store_.reserve(dataset, summary, lender);
       if (all || !most) return all;
     }
+    lender = {};
     return store_.reserve_some(dataset, summary, *most);
   };
   const auto open = [&]() -> Result<std::shared_ptr<Replica>> {
     ATLAS_ASSIGN(auto reservation, reserve());
-    ATLAS_ASSIGN(auto opened, store_.open(dataset, manifest, std::move(reservation)));
+    ATLAS_ASSIGN(auto opened, store_.open(dataset, manifest, std::move(reservation), payer));
     if (!lender.files.empty()) {
       ATLAS_TRY(opened->prepare());
       ATLAS_TRY(lend(lender, *opened));
@@ -116,6 +128,39 @@ Result<std::shared_ptr<Replica>> WarmEngine::open_replica(const DatasetId& datas
   }
   changed_.notify_all();
   return replica;
+}
+
+/// Makes `most` what the payer's quota allows; an error when that is not enough. With nobody to ask it does not hold.
+Status WarmEngine::ask_for_space(SpaceQuestion question, const ManifestSummary& summary, Bytes lent,
+                                 std::optional<Bytes>& most) {
+  if (space_ == nullptr) return {};
+  const auto need = store_.need_of(question.dataset, summary, most, lent);
+  if (need.most.count == 0) return {};
+  question.have = need.have;
+  question.most = need.most;
+  question.least = need.least;
+  const auto answer = space_->ask(question);
+  const bool enough = !answer || answer->granted >= need.most;
+  {
+    const std::lock_guard lock(mutex_);
+    const std::pair key{question.dataset, question.payer.uid};
+    if (enough) {
+      refused_.erase(key);
+    } else {
+      refused_[key] = answer->reason;
+    }
+  }
+  if (enough) return {};
+  if (!most || answer->granted < need.least) return fail(Code::out_of_range, answer->reason);
+  const Bytes total = need.have + answer->granted;
+  most = Bytes{std::max<std::uint64_t>(1, total.count - std::min(total.count, need.overhead.count))};
+  return {};
+}
+
+std::string WarmEngine::why_not_more(const DatasetId& dataset, std::uint32_t uid) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = refused_.find({dataset, uid});
+  return found == refused_.end() ? "" : found->second;
 }
 
 Result<WarmEngine::Seen> WarmEngine::observe(const DatasetId& dataset, const Principal& as, SteadyTime deadline,
@@ -144,7 +189,8 @@ Result<WarmEngine::Seen> WarmEngine::observe(const DatasetId& dataset, const Pri
 }
 
 Result<std::shared_ptr<Replica>> WarmEngine::open_partial(const DatasetId& dataset, const Principal& as, Bytes most,
-                                                          SteadyTime deadline, const Asked& asked) {
+                                                          SteadyTime deadline, const Asked& asked,
+                                                          const std::string& account) {
   ATLAS_ASSIGN(auto seen, observe(dataset, as, deadline, asked));
   const Principal who = with_groups(as);
   auto replica = store_.find(dataset, seen.generation);
@@ -160,7 +206,8 @@ Result<std::shared_ptr<Replica>> WarmEngine::open_partial(const DatasetId& datas
     const Bytes limit = policy_of(dataset).cache;
     if (limit.count != 0 && limit.count < seen.manifest->summary().bytes)
       most = most.count == 0 ? limit : std::min(most, limit);
-    ATLAS_ASSIGN(replica, open_replica(dataset, seen.manifest, most));
+    ATLAS_ASSIGN(replica,
+                 open_replica(dataset, seen.manifest, most, {as.uid, as.gid, account}, kSpaceForAJobThatStarts));
     ATLAS_TRY(replica->prepare());
     WarmRequest reading;
     reading.dataset = dataset;

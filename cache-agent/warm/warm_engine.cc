@@ -19,6 +19,8 @@ namespace {
 constexpr int kAttempts = 3;
 constexpr unsigned kFrontThreads = 4;
 constexpr std::chrono::minutes kLongestWalk{10};
+/// Half a million files that make way are deleted meanwhile.
+constexpr std::chrono::minutes kSpaceForAWarmUp{1};
 
 }  // namespace
 
@@ -241,7 +243,8 @@ Status WarmEngine::fill(WarmUp& up, const Seen& seen) {
   const Bytes have = replica ? replica->bytes_resident() : Bytes{};  // of a part that was warmed before
   replica.reset();                                                   // so that making room sees it as it is
   const std::optional<Bytes> most = chosen.picky() ? std::optional(have + chosen.bytes()) : std::nullopt;
-  ATLAS_ASSIGN(replica, open_replica(request.dataset, manifest, most));
+  ATLAS_ASSIGN(replica, open_replica(request.dataset, manifest, most, {request.as.uid, request.as.gid, request.account},
+                                     kSpaceForAWarmUp));
   up.fill_into(replica);
   up.enter(WarmPhase::fetching, clock_.now());
   std::map<FileIndex, FileMeta> metas;
@@ -260,6 +263,7 @@ Status WarmEngine::fill(WarmUp& up, const Seen& seen) {
   if (status) {
     up.enter(WarmPhase::sealing, clock_.now());
     status = replica->seal(request.as, metas);
+    if (status) store_.share_equal_files(replica);
   }
   if (status) status = store_.vouch(*replica, request.as, seen.walked);
   if (status) status = store_.complete(replica);

@@ -17,6 +17,7 @@
 #include "cache-agent/fetch/fetcher.h"
 #include "cache-agent/origin/origin.h"
 #include "cache-agent/store/store.h"
+#include "cache-agent/warm/cache_space.h"
 #include "common/dataset_policy.h"
 #include "common/identity.h"
 #include "common/patterns.h"
@@ -50,6 +51,7 @@ struct WarmRequest {
   Asked asked{};
   bool settled_only = false;  ///< leave out what changed within WarmOptions::settle, if an older generation is here
   Selection only{};
+  std::string account{};  ///< of the payer's job
 };
 
 struct WarmOptions {
@@ -81,6 +83,9 @@ class WarmEngine {
              WarmOptions options);
   /// Stops what is under way and waits for it.
   ~WarmEngine();
+  /// From now on what is brought here is within its payer's quota; out_of_range when that does not suffice. `space`
+  /// outlives the engine. Once, before use.
+  void stay_within(SpaceSource& space) { space_ = &space; }
   WarmEngine(const WarmEngine&) = delete;
   WarmEngine& operator=(const WarmEngine&) = delete;
 
@@ -113,7 +118,11 @@ class WarmEngine {
   /// principal may not be shown it; resource_exhausted when next to nothing could be kept; otherwise as for warm().
   /// Blocks.
   [[nodiscard]] Result<std::shared_ptr<Replica>> open_partial(const DatasetId& dataset, const Principal& as, Bytes most,
-                                                              SteadyTime deadline, const Asked& asked = {});
+                                                              SteadyTime deadline, const Asked& asked = {},
+                                                              const std::string& account = "");
+  /// Why less, or nothing, of a dataset was brought here for a user than he wanted, if his quota was the reason; "" =
+  /// it was not.
+  [[nodiscard]] std::string why_not_more(const DatasetId& dataset, std::uint32_t uid) const;
   /// True if one was running for this dataset and principal.
   bool cancel(const DatasetId& dataset, const Principal& as);
   /// Walks without copying for `limit` at most; then the answer is what was seen so far, and its generation has no id.
@@ -170,7 +179,10 @@ class WarmEngine {
   /// `most`: nothing = all of it, or an error.
   [[nodiscard]] Result<std::shared_ptr<Replica>> open_replica(const DatasetId& dataset,
                                                               const std::shared_ptr<const Manifest>& manifest,
-                                                              std::optional<Bytes> most);
+                                                              std::optional<Bytes> most, const Payer& payer,
+                                                              std::chrono::milliseconds patience);
+  [[nodiscard]] Status ask_for_space(SpaceQuestion question, const ManifestSummary& summary, Bytes lent,
+                                     std::optional<Bytes>& most);
   [[nodiscard]] Status fill(WarmUp& up, const Seen& seen);
   [[nodiscard]] Status fetch_all(WarmUp& up, const std::shared_ptr<Replica>& replica, const Manifest& manifest,
                                  const Chosen& chosen, std::map<FileIndex, FileMeta>& metas);
@@ -186,6 +198,7 @@ class WarmEngine {
   Store& store_;
   Fetcher& fetcher_;
   const Clock& clock_;
+  SpaceSource* space_ = nullptr;
   const WarmOptions options_;
 
   mutable std::mutex mutex_;  ///< guards what follows; taken before a WarmUp's own
@@ -202,6 +215,7 @@ class WarmEngine {
   std::map<Walker, Vouch> vouches_;
   std::map<DatasetId, DatasetPolicy> policies_;
   std::map<std::uint32_t, std::map<DatasetId, std::uint64_t>> filled_;  ///< bytes by job
+  std::map<std::pair<DatasetId, std::uint32_t>, std::string> refused_;  ///< by their quotas, last: to whom, why
 
   ThreadExecutor walkers_;  ///< each holds a thread while it walks, and longer when the origin hangs
   ThreadExecutor runners_;  ///< each warm-up holds a thread while it waits for a walk, fetches or seals

@@ -52,6 +52,7 @@ void AgentClients::warm(const std::string& address, WarmOrder order, std::functi
   request.set_age(age_of(order.asked));
   request.set_settled_only(order.settled_only);
   request.set_keep(order.keep);
+  request.set_account(order.account);
   for (const auto& pattern : order.only.patterns) request.mutable_only()->add_patterns(pattern);
   for (const auto& file : order.only.files) request.mutable_only()->add_files(file);
   if (order.only.metadata_only) request.mutable_only()->set_metadata_only(true);
@@ -105,6 +106,7 @@ void AgentClients::plan(const std::string& address, PlanOrder order,
   }
   request.set_on_change(to_wire(order.on_change));
   request.set_reason(printable(order.reason));
+  request.set_account(order.account);
   request.set_waited(order.waited.count());
   request.set_cache_limit(order.cache_limit.count);
   const auto to = peer(address);

@@ -3,6 +3,7 @@
 #include "common/percent.h"
 #include "controller/rpc/agent_clients.h"
 #include "controller/rpc/dataset_settings.h"
+#include "controller/rpc/limits.h"
 #include "controller/rpc/operations.h"
 #include "controller/rpc/queries.h"
 #include "controller/rpc/report_stream.h"
@@ -82,6 +83,7 @@ grpc::ServerUnaryReactor* ControllerService::JobPlan(grpc::CallbackServerContext
                                      out.add_ages(age_of(item.asked));
                                    }
                                    out.set_on_change(to_wire((*order)->on_change));
+                                   out.set_account((*order)->account);
                                    out.set_reason(printable((*order)->reason));
                                    out.set_waited((*order)->waited.count());
                                    out.set_cache_limit((*order)->cache_limit.count);
@@ -101,6 +103,46 @@ grpc::ServerUnaryReactor* ControllerService::Peers(grpc::CallbackServerContext* 
                        return fail(Code::permission_denied, "Peers is for the nodes' agents");
                      return find_peers(parts_, in);
                    });
+}
+
+grpc::ServerUnaryReactor* ControllerService::ReserveCache(grpc::CallbackServerContext* ctx,
+                                                          const v1::ReserveCacheRequest* request,
+                                                          v1::ReserveCacheReply* reply) {
+  return serve_unary(
+      auth_, ctx, "Controller.ReserveCache", request, reply,
+      [this](Caller caller, const v1::ReserveCacheRequest& in, const Respond<v1::ReserveCacheReply>& respond) {
+        if (!auth_.trusts(caller.uid))
+          return respond(fail(Code::permission_denied, "ReserveCache is for the nodes' agents"));
+        parts_.strand.post([this, in, respond] { guarded(respond, [&] { reserve_cache(parts_, in, respond); }); });
+      });
+}
+
+grpc::ServerUnaryReactor* ControllerService::SetLimit(grpc::CallbackServerContext* ctx,
+                                                      const v1::SetLimitRequest* request, v1::SetLimitReply* reply) {
+  return serve_unary(auth_, ctx, "Controller.SetLimit", request, reply,
+                     [this](Caller caller, const v1::SetLimitRequest& in, const Respond<v1::SetLimitReply>& respond) {
+                       const auto subject = look_up(in.subject());  // not on the strand
+                       if (!subject) return respond(fail(subject.error()));
+                       parts_.strand.post([this, who = person(caller), in, subject = *subject, respond] {
+                         guarded(respond, [&] { respond(set_limit(parts_, who, in, subject)); });
+                       });
+                     });
+}
+
+grpc::ServerUnaryReactor* ControllerService::ListLimits(grpc::CallbackServerContext* ctx,
+                                                        const v1::ListLimitsRequest* request,
+                                                        v1::ListLimitsReply* reply) {
+  return on_strand(ctx, "Controller.ListLimits", request, reply,
+                   [this](const Person& who, const v1::ListLimitsRequest&) -> Result<v1::ListLimitsReply> {
+                     return list_limits(parts_, who);
+                   });
+}
+
+grpc::ServerUnaryReactor* ControllerService::DeleteLimit(grpc::CallbackServerContext* ctx,
+                                                         const v1::DeleteLimitRequest* request,
+                                                         v1::DeleteLimitReply* reply) {
+  return on_strand(ctx, "Controller.DeleteLimit", request, reply,
+                   [this](const Person& who, const auto& in) { return delete_limit(parts_, who, in); });
 }
 
 grpc::ServerUnaryReactor* ControllerService::Hook(grpc::CallbackServerContext* ctx, const v1::HookRequest* request,

@@ -16,6 +16,14 @@ class ControllerService final : public v1::Controller::CallbackService {
                                     v1::JobPlanReply* reply) override;
   grpc::ServerUnaryReactor* Peers(grpc::CallbackServerContext* ctx, const v1::PeersRequest* request,
                                   v1::PeersReply* reply) override;
+  grpc::ServerUnaryReactor* ReserveCache(grpc::CallbackServerContext* ctx, const v1::ReserveCacheRequest* request,
+                                         v1::ReserveCacheReply* reply) override;
+  grpc::ServerUnaryReactor* SetLimit(grpc::CallbackServerContext* ctx, const v1::SetLimitRequest* request,
+                                     v1::SetLimitReply* reply) override;
+  grpc::ServerUnaryReactor* ListLimits(grpc::CallbackServerContext* ctx, const v1::ListLimitsRequest* request,
+                                       v1::ListLimitsReply* reply) override;
+  grpc::ServerUnaryReactor* DeleteLimit(grpc::CallbackServerContext* ctx, const v1::DeleteLimitRequest* request,
+                                        v1::DeleteLimitReply* reply) override;
   grpc::ServerUnaryReactor* Hook(grpc::CallbackServerContext* ctx, const v1::HookRequest* request,
                                  v1::HookReply* reply) override;
   grpc::ServerWriteReactor<v1::JobStatus>* WatchJob(grpc::CallbackServerContext* ctx,

@@ -1,6 +1,5 @@
 #include "controller/rpc/dataset_settings.h"
 
-#include <grp.h>
 #include <pwd.h>
 
 #include <algorithm>
@@ -96,15 +95,6 @@ Status settle(const ControllerParts& parts, const Person& person, const DatasetI
   return {};
 }
 
-Result<std::uint32_t> group_named(const std::string& name) {
-  std::vector<char> buffer(65536);
-  group entry{};
-  group* found = nullptr;
-  getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
-  if (found == nullptr) return fail(Code::not_found, "there is no group '" + printable(name) + "' (getent group)");
-  return found->gr_gid;
-}
-
 Result<std::uint32_t> primary_group(std::uint32_t uid) {
   std::vector<char> buffer(16384);
   passwd entry{};
@@ -117,7 +107,8 @@ Result<std::uint32_t> primary_group(std::uint32_t uid) {
 
 Status grant(const ControllerParts& parts, const Person& person, const DatasetId& dataset, const std::string& group,
              std::uint32_t owner) {
-  ATLAS_ASSIGN(const auto gid, group_named(group));
+  const auto gid = group_named(group);
+  if (!gid) return fail(Code::not_found, "there is no group '" + printable(group) + "' (getent group)");
   ATLAS_ASSIGN(const auto owner_group, primary_group(owner));
   if (owner == 0)
     return fail(Code::invalid_argument,
@@ -125,7 +116,7 @@ Status grant(const ControllerParts& parts, const Person& person, const DatasetId
                 "of it is closed to a user who may enter it, or chown it first");
   const auto owner_name = parts.users.name_of(owner);
   ATLAS_TRY(
-      parts.datasets.share(dataset, {{gid, owner, owner_group}, group, owner_name, person.name, parts.clock.wall()}));
+      parts.datasets.share(dataset, {{*gid, owner, owner_group}, group, owner_name, person.name, parts.clock.wall()}));
   parts.log.info("grant: " + person.name + " shared " + parts.datasets.path_of(dataset) + " of " + owner_name +
                  " with group " + group);
   return {};

@@ -178,6 +178,12 @@ Result<std::vector<std::string>> warm_targets(const ControllerParts& parts, cons
   return decision.nodes;
 }
 
+/// A quota that does not suffice is no mistake in the command.
+Error as_told(Error error, const std::string& node) {
+  if (error.code == Code::out_of_range) error.code = Code::resource_exhausted;
+  return error.in(node);
+}
+
 }  // namespace
 
 void warm_dataset(const ControllerParts& parts, const Person& person, const v1::WarmDatasetRequest& request,
@@ -209,7 +215,7 @@ void warm_dataset(const ControllerParts& parts, const Person& person, const v1::
           },
           [&strand = parts.strand, stream, gather, node](const Status& status) {
             strand.post([stream, gather, node, status] {
-              if (!status && gather->result) gather->result = fail(status.error().in(node));
+              if (!status && gather->result) gather->result = fail(as_told(status.error(), node));
               if (--gather->open == 0) stream->finish(gather->result);
             });
           });
@@ -220,7 +226,7 @@ void warm_dataset(const ControllerParts& parts, const Person& person, const v1::
                                      {[stream](const WarmProgress& progress) { stream->write(to_wire(progress)); },
                                       [stream, gather, node](const Result<Generation>& generation) {
                                         if (!generation && gather->result)
-                                          gather->result = fail(generation.error().in(node));
+                                          gather->result = fail(as_told(generation.error(), node));
                                         if (--gather->open == 0) stream->finish(gather->result);
                                       }}));
   }

@@ -292,6 +292,8 @@ Result<v1::ListNodesReply> list_nodes(const ControllerParts& parts, const v1::Li
       t->set_quota(tier.quota.count);
       t->set_used(tier.used.count);
       t->set_state(tier.state);
+      t->set_inodes(tier.inodes);
+      t->set_inodes_used(tier.inodes_used);
     }
     row->set_replicas(static_cast<std::uint32_t>(agent->replicas.size()));
     row->set_warming(agent->warming);

@@ -13,7 +13,9 @@ constexpr std::string_view kMethod = "Controller.Report";
 
 std::vector<TierInfo> tiers_of(const google::protobuf::RepeatedPtrField<v1::TierState>& in) {
   std::vector<TierInfo> out;
-  for (const auto& tier : in) out.push_back({tier.name(), Bytes{tier.quota()}, Bytes{tier.used()}, tier.state()});
+  for (const auto& tier : in)
+    out.push_back(
+        {tier.name(), Bytes{tier.quota()}, Bytes{tier.used()}, tier.state(), tier.inodes(), tier.inodes_used()});
   return out;
 }
 

@@ -28,6 +28,7 @@ struct WarmOrder {
     bool metadata_only = false;
     [[nodiscard]] bool all() const { return patterns.empty() && files.empty() && !metadata_only; }
   } only{};
+  std::string account{};  ///< of the payer's job
 };
 
 struct PlanOrder {
@@ -44,6 +45,7 @@ struct PlanOrder {
   std::chrono::milliseconds waited{0};
   Bytes cache_limit{};  ///< bytes the job may fill there, all datasets together; 0 = as needed
   OnChange on_change = OnChange::refresh;
+  std::string account{};  ///< of Slurm
 };
 
 struct ReleasedDataset {

@@ -31,7 +31,8 @@ bool pin_is_in_the_way(const std::string& reason) {
 
 /// What another node would answer too.
 bool final_everywhere(Code code) {
-  return code == Code::permission_denied || code == Code::not_found || code == Code::invalid_argument;
+  return code == Code::permission_denied || code == Code::not_found || code == Code::invalid_argument ||
+         code == Code::out_of_range;  // a quota counts on all nodes together
 }
 
 }  // namespace
@@ -214,7 +215,7 @@ void Staging::ready(StagedJob& job, const std::vector<std::string>& nodes, JobPh
   job.released = true;
   job.give_up = 0;
   job.row.phase = phase;
-  job.row.reason = reason;
+  job.row.reason = reason + beyond_quota(job);
   job.row.nodes = nodes;
   const auto held = std::chrono::duration_cast<std::chrono::milliseconds>(parts_.clock.wall() - job.row.first_seen);
   if (job.wait.count() > 0) job.row.waited = held;
@@ -235,6 +236,15 @@ void Staging::ready(StagedJob& job, const std::vector<std::string>& nodes, JobPh
                   std::string(name_of(phase)) + ": " + reason);
   touch(job);
   releaser_.bring(job, [this, id = job.row.key.job_id, reason] { answer_hook(id, true, reason); });
+}
+
+/// What its user should know who asks for more cache than he may ever have.
+std::string Staging::beyond_quota(const StagedJob& job) const {
+  const auto quota = cache_space_.tightest(job.payer());
+  if (!job.request.cache || !quota || *job.request.cache <= *quota->cache) return "";
+  return "; --cache " + format_size(*job.request.cache) + " is more than the cache quota of " +
+         std::string(name_of(quota->kind)) + " " + quota->name + ", " + format_size(*quota->cache) +
+         " on all nodes together";
 }
 
 void Staging::start_cold(StagedJob& job, const std::string& reason) {

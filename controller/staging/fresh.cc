@@ -12,9 +12,9 @@ constexpr auto kLookAgainAfter = 10s;
 }  // namespace
 
 PlanOrder Staging::plan_order(const StagedJob& job) const {
-  PlanOrder order{job.row.key,          job.principal(), {},
-                  job.row.reason,       job.row.waited,  job.request.cache.value_or(Bytes{}),
-                  job.request.on_change};
+  PlanOrder order{job.row.key,           job.principal(),   {},
+                  job.row.reason,        job.row.waited,    job.request.cache.value_or(Bytes{}),
+                  job.request.on_change, job.record.account};
   for (std::size_t i = 0; i < job.datasets.size(); ++i) {
     auto policy = parts_.datasets.policy_of(job.datasets[i]);
     const auto asked = job.asked(policy);
@@ -29,6 +29,7 @@ WarmOrder Staging::warm_order(const StagedJob& job, std::size_t dataset) const {
   order.policy = parts_.datasets.policy_of(order.dataset);
   order.asked = job.asked(order.policy);
   order.keep = job.request.on_change == OnChange::keep;
+  order.account = job.record.account;
   return order;
 }
 

@@ -70,6 +70,7 @@ struct StagedJob {
     return !record.held && !record.dependent && own <= now + std::max(wait, kSoon);
   }
   [[nodiscard]] Principal principal() const { return {row.uid, row.gid, {}}; }
+  [[nodiscard]] Payer payer() const { return {row.uid, row.gid, record.account}; }
   /// It waits at most so long: counted from when it could have started.
   [[nodiscard]] WallTime deadline() const {
     const WallTime own = record.own_begin.value_or(WallSeconds{});

@@ -116,6 +116,15 @@ void Registry::note_complete(const std::string& node, const DatasetId& dataset, 
   check(catalog_.put_replica(node, replica));
 }
 
+void Registry::note_gone(const std::string& node, const DatasetId& dataset, const GenerationId& generation) {
+  const auto at = agents_.find(node);
+  if (at == agents_.end() || at->second.replicas.erase({dataset, generation}) == 0) return;
+  ReplicaInfo gone;
+  gone.dataset = dataset;
+  gone.generation.id = generation;
+  check(catalog_.put_replica(node, gone));
+}
+
 Status Registry::set_drained(const std::string& node, bool drained, const std::string& by) {
   ATLAS_TRY(catalog_.set_drained(node, drained, by, clock_.wall()));
   agents_[node].node = node;

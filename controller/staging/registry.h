@@ -16,7 +16,8 @@ namespace atlas {
 struct TierInfo {
   std::string name;
   Bytes quota, used;
-  std::string state;  ///< ok | suspect | out
+  std::string state;                          ///< ok | crowded | suspect | out
+  std::uint64_t inodes = 0, inodes_used = 0;  ///< the quota (0 = none), what of it is used
 };
 
 /// What the controller knows of one node's agent.
@@ -60,6 +61,8 @@ class Registry {
   void note_generation(const DatasetId& dataset, const Generation& generation);
   /// A warm-up has just made this replica complete; its agent's own report may come later.
   void note_complete(const std::string& node, const DatasetId& dataset, const Generation& generation);
+  /// A node has just evicted this replica; its agent's own report may come later.
+  void note_gone(const std::string& node, const DatasetId& dataset, const GenerationId& generation);
   [[nodiscard]] Status set_drained(const std::string& node, bool drained, const std::string& by);
 
   [[nodiscard]] const AgentInfo* find(const std::string& node) const;

@@ -24,6 +24,7 @@ Staging::Staging(const Parts& parts)
       warmups_(parts.strand, parts.agents, parts.registry, parts.clock),
       leases_(parts.strand, parts.agents, parts.registry, parts.catalog,
               [warn = parts.log.warn](const Error& error) { warn(error.message); }),
+      cache_space_(parts.strand, parts.agents, parts.registry, parts.catalog, parts.clock),
       releaser_(
           slurm_, parts.catalog, parts.clock, [this](const JobKey& key) { return find(key); },
           [warn = parts.log.warn](const Error& error) { warn(error.message); }),
@@ -31,6 +32,7 @@ Staging::Staging(const Parts& parts)
 
 Status Staging::load() {
   ATLAS_TRY(leases_.load());
+  ATLAS_TRY(cache_space_.load());
   ATLAS_TRY(parts_.catalog.prune_jobs(kKeptJobs));
   ATLAS_ASSIGN(auto rows, parts_.catalog.open_jobs());
   for (auto& row : rows) {

@@ -9,6 +9,7 @@
 
 #include "common/config.h"
 #include "controller/placement/placement.h"
+#include "controller/staging/cache_space.h"
 #include "controller/staging/datasets.h"
 #include "controller/staging/job.h"
 #include "controller/staging/leases.h"
@@ -88,6 +89,7 @@ class Staging {
   [[nodiscard]] const std::string& cluster_name() const { return cluster_name_; }
   [[nodiscard]] WarmUps& warmups() { return warmups_; }
   [[nodiscard]] Leases& leases() { return leases_; }
+  [[nodiscard]] CacheSpace& cache_space() { return cache_space_; }
   /// Whether a job of another user than `uid` runs on, or is about to run on, the dataset.
   [[nodiscard]] bool used_by_other(const DatasetId& dataset, std::uint32_t uid) const;
 
@@ -133,6 +135,7 @@ class Staging {
   void check_briefly(StagedJob& job, const std::vector<std::string>& nodes, const std::string& reason);
   void ready(StagedJob& job, const std::vector<std::string>& nodes, JobPhase phase, const std::string& reason);
   void start_cold(StagedJob& job, const std::string& reason);
+  [[nodiscard]] std::string beyond_quota(const StagedJob& job) const;
   void recheck_pin(StagedJob& job);
   void prefetch(StagedJob& job, const std::vector<std::string>& nodes);
   [[nodiscard]] bool free_now(const StagedJob& job, const std::vector<std::string>& nodes) const;
@@ -160,6 +163,7 @@ class Staging {
   SlurmCalls slurm_;
   WarmUps warmups_;
   Leases leases_;
+  CacheSpace cache_space_;
   Releaser releaser_;
   Upkeep upkeep_;
   Watchers watchers_;

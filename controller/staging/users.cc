@@ -11,14 +11,6 @@ namespace {
 
 constexpr std::chrono::seconds kRemembered{60};
 
-std::optional<uid_t> uid_of(const std::string& name) {
-  std::vector<char> buffer(16384);
-  passwd entry{};
-  passwd* found = nullptr;
-  getpwnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
-  return found == nullptr ? std::nullopt : std::optional(found->pw_uid);
-}
-
 struct Account {
   std::string name;
   gid_t gid;
@@ -51,10 +43,26 @@ std::vector<gid_t> groups_in_directory(uid_t uid) {
 
 }  // namespace
 
+std::optional<uid_t> user_named(const std::string& name) {
+  std::vector<char> buffer(16384);
+  passwd entry{};
+  passwd* found = nullptr;
+  getpwnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  return found == nullptr ? std::nullopt : std::optional(found->pw_uid);
+}
+
+std::optional<gid_t> group_named(const std::string& name) {
+  std::vector<char> buffer(65536);
+  group entry{};
+  group* found = nullptr;
+  getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  return found == nullptr ? std::nullopt : std::optional(found->gr_gid);
+}
+
 Users::Users(const Config& config) : operators_{0, ::getuid()} {
-  if (const auto uid = uid_of(config.site.slurm_user)) operators_.insert(*uid);
+  if (const auto uid = user_named(config.site.slurm_user)) operators_.insert(*uid);
   for (const auto& name : config.site.operators) {
-    if (const auto uid = uid_of(name)) {
+    if (const auto uid = user_named(name)) {
       operators_.insert(*uid);
     } else {
       unknown_.push_back(name);

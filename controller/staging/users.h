@@ -11,6 +11,10 @@
 
 namespace atlas {
 
+/// The numbers of a name on this host; none when there is no such name. May block on the name service.
+[[nodiscard]] std::optional<uid_t> user_named(const std::string& name);
+[[nodiscard]] std::optional<gid_t> group_named(const std::string& name);
+
 /// Accounts of this host, and who is what. Thread-safe; a look-up may block on the name service and is remembered for a
 /// minute.
 class Users {

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import datasets
-from cluster import Cluster, Settings, wait_for
+from cluster import USERS, Cluster, Settings, wait_for
 from datasets import STATE, warm
 
 SETTINGS = Settings(nodes=1, quota="60M")
@@ -71,3 +71,47 @@ def test_a_pinned_dataset_stays_and_an_unpinned_one_can_be_evicted(cluster: Clus
     wait_for(lambda: "pinned" not in held(cluster), 10, "evicted")
     room = f"du -s --block-size=1M {cluster.store('n001')} | cut -f1"
     wait_for(lambda: int(cluster.sh(room).out) < 60, 10, "the room is free again")
+
+
+def test_a_users_quota_is_his_own_to_fill_and_no_job_is_held_for_it(cluster: Cluster) -> None:
+    user, other = USERS
+    nobody_holds = lambda: all(not row["jobs"] for row in cluster.atlasctl("placement"))
+    wait_for(nobody_holds, 20, "earlier jobs have let go")
+    for row in cluster.atlasctl("placement"):
+        cluster.run("atlasctl", "evict", row["path"]).check()
+    limit = ("atlasctl", "limit", "set", "--user", user, "--cache", "40M")
+    assert cluster.run(*limit, user=user).code == 1, "it is the operators' to set"
+    cluster.run(*limit).check()
+    cluster.run("atlasctl", "limit", "set", "--account", "unheard-of", "--cache", "1").check()
+    for name in ("mine-first", "mine-second"):
+        job = cluster.submit(STATE, *warm(dataset(cluster, name, 25 * MB)))
+        cluster.wait_done(job)
+        assert "=complete" in cluster.job_output(job)
+        wait_for(nobody_holds, 20, "the job has let go")
+    assert held(cluster) == {"mine-second"}, "what nobody holds has made way, although the node has room"
+    [mine] = cluster.atlasctl("limit", "list", user=user)
+    assert (mine["kind"], mine["name"], mine["cache"]) == ("user", user, 40 << 20)
+    assert 25 * MB < mine["cache_used"] < 27 * MB
+    assert cluster.atlasctl("limit", "list", user=other) == []
+
+    root = dataset(cluster, "more-than-mine", 45 * MB)
+    job = cluster.submit(f'wc -c <{root}/file; {STATE}', *warm(root), "--atlas-cache=50M")
+    cluster.wait_done(job, 60)
+    out = cluster.job_output(job)
+    assert str(45 * MB) in out and f"{root}=partial" in out
+    quota = f"the cache quota of user {user}, 40M"
+    assert quota in out, "its user is told"
+    said = cluster.receipt(job)
+    assert said["receipt"]["outcome"] == "partial" and "cache quota" in said["receipt"]["reason"] + said["reason"], said
+    assert f"--cache 50M is more than {quota}" in out + said["reason"], said
+    assert cluster.atlasctl("limit", "list", user=user)[0]["cache_used"] <= 40 << 20
+
+    theirs = dataset(cluster, "theirs", 15 * MB)
+    job = cluster.submit(STATE, *warm(theirs), user=other)
+    cluster.wait_done(job)
+    assert f"{theirs}=complete" in cluster.job_output(job)
+    cluster.run("atlasctl", "limit", "delete", "--user", user).check()
+    wait_for(nobody_holds, 20, "jobs have let go")
+    job = cluster.submit(STATE, *warm(root))
+    cluster.wait_done(job)
+    assert f"{root}=complete" in cluster.job_output(job)

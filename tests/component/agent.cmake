@@ -10,6 +10,7 @@ atlas_test(agent_policy_test LABEL component
   DEPS atlas_node_parts atlas_agent_jobs atlas_slow_origin)
 target_compile_definitions(agent_policy_test PRIVATE ATLAS_SLOW_ORIGIN="${CMAKE_BINARY_DIR}/bin/atlas-slow-origin")
 add_dependencies(agent_policy_test atlas-slow-origin)
+atlas_test(equal_files_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/equal_files_test.cc DEPS atlas_node_parts)
 atlas_test(agent_store_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/store_test.cc DEPS atlas_node_parts)
 add_executable(call-agent ${CMAKE_SOURCE_DIR}/tests/support/call_agent.cc)
 target_link_libraries(call-agent PRIVATE atlas_rpc atlas_services atlas_options)

@@ -150,6 +150,54 @@ TEST_F(Cli, NodesAndHostlists) {
   EXPECT_THAT(ran.out, AllOf(HasSubstr("n001  up  IDLE"), HasSubstr("  4G  1G  25.0  "), Not(HasSubstr("NODE"))));
 }
 
+TEST_F(Cli, LimitsAreSetShownAndTakenBack) {
+  v1::SetLimitRequest asked;
+  controller_.set_limit = [&](const v1::SetLimitRequest& request) {
+    asked = request;
+    v1::SetLimitReply reply;
+    *reply.mutable_limit()->mutable_subject() = request.subject();
+    reply.mutable_limit()->set_cache(request.cache());
+    reply.mutable_limit()->set_cache_used(1ULL << 30);
+    return reply;
+  };
+  const auto set = ctl({"limit", "set", "--user", "alice", "--cache", "500G"});
+  EXPECT_EQ(set.status, 0) << set.err;
+  EXPECT_EQ(asked.subject().kind(), "user");
+  EXPECT_EQ(asked.subject().name(), "alice");
+  EXPECT_EQ(asked.cache(), 500ULL << 30);
+  EXPECT_THAT(set.out, HasSubstr("cache: 500G on all nodes together, 1G of it taken"));
+  EXPECT_EQ(ctl({"limit", "set", "--account", "speech", "--cache", "0"}).status, 0);
+  EXPECT_TRUE(asked.has_cache());
+  EXPECT_EQ(asked.subject().kind(), "account");
+  for (const Words& bad : {Words{"limit", "set", "--cache", "1G"}, Words{"limit", "set", "--user", "a"},
+                           Words{"limit", "set", "--user", "a", "--group", "b", "--cache", "1G"},
+                           Words{"limit", "set", "--user", "a", "--cache", "much"}, Words{"limit", "delete"}})
+    EXPECT_EQ(ctl(bad).status, 2) << testing::PrintToString(bad);
+
+  controller_.list_limits = [&](const v1::ListLimitsRequest&) {
+    v1::ListLimitsReply reply;
+    auto* limit = reply.add_limits();
+    limit->mutable_subject()->set_kind("group");
+    limit->mutable_subject()->set_name("staff");
+    limit->set_cache(4ULL << 30);
+    limit->set_cache_used(1ULL << 30);
+    limit->set_set_by("root");
+    return reply;
+  };
+  EXPECT_THAT(ctl({"limit", "list", "-n"}).out, HasSubstr("group  staff  4G  1G  25.0  root"));
+  const auto json = Json::parse(ctl({"limit", "list", "--json"}).out);
+  EXPECT_EQ(json.at(0).at("cache"), 4ULL << 30);
+  EXPECT_EQ(json.at(0).at("cache_used"), 1ULL << 30);
+
+  v1::DeleteLimitRequest gone;
+  controller_.delete_limit = [&](const v1::DeleteLimitRequest& request) {
+    return gone = request, v1::DeleteLimitReply{};
+  };
+  EXPECT_EQ(ctl({"limit", "delete", "--group", "staff"}).status, 0);
+  EXPECT_EQ(gone.subject().kind(), "group");
+  EXPECT_EQ(gone.subject().name(), "staff");
+}
+
 TEST_F(Cli, ErrorsOfTheControllerReachTheUserWithItsWords) {
   controller_.drain_node = [](const v1::DrainNodeRequest&) -> Result<v1::DrainNodeReply> {
     return fail(Code::permission_denied, "draining a node is for operators");

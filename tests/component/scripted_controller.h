@@ -33,6 +33,9 @@ class ScriptedController final : public v1::Controller::CallbackService {
   Answer<v1::ListJobsRequest, v1::ListJobsReply> list_jobs;
   Answer<v1::EvictDatasetRequest, v1::EvictDatasetReply> evict;
   Answer<v1::ExplainRequest, v1::ExplainReply> explain;
+  Answer<v1::SetLimitRequest, v1::SetLimitReply> set_limit;
+  Answer<v1::ListLimitsRequest, v1::ListLimitsReply> list_limits;
+  Answer<v1::DeleteLimitRequest, v1::DeleteLimitReply> delete_limit;
   Answer<v1::DoctorRequest, v1::DoctorReply> doctor;
   std::function<void(const v1::WatchJobRequest&, Stream<v1::JobStatus>)> watch_job;
   std::function<void(const v1::WarmDatasetRequest&, Stream<v1::Progress>)> warm_dataset;
@@ -50,6 +53,9 @@ class ScriptedController final : public v1::Controller::CallbackService {
   ATLAS_SCRIPTED(ListJobs, list_jobs)
   ATLAS_SCRIPTED(EvictDataset, evict)
   ATLAS_SCRIPTED(Explain, explain)
+  ATLAS_SCRIPTED(SetLimit, set_limit)
+  ATLAS_SCRIPTED(ListLimits, list_limits)
+  ATLAS_SCRIPTED(DeleteLimit, delete_limit)
   ATLAS_SCRIPTED(Doctor, doctor)
 #undef ATLAS_SCRIPTED
 

@@ -75,6 +75,63 @@ TEST_F(StoreOnDisk, TheLeastRecentlyUsedGivesWay) {
   EXPECT_LE(node.store->tiers()[0].used.count, 8 * kMiB.count);
 }
 
+TEST_F(StoreOnDisk, FilesAreCountedLikeBytes) {
+  for (const char* name : {"a", "b", "c"}) dataset(name, 3);
+  auto o = options(kGiB);
+  o.tiers[0].inodes = 20;  // 3 files, their directory, and what a replica has beside its tree: 10
+  {
+    NodeParts node(o);
+    warm(node, "a");
+    warm(node, "b");
+    EXPECT_EQ(node.store->tiers()[0].inodes_used, 20U);
+    node.store->touch(*node.store->newest_complete({"o", "a"}));
+    warm(node, "c");
+    EXPECT_TRUE(has(node, "a"));
+    EXPECT_FALSE(has(node, "b"));
+    EXPECT_TRUE(has(node, "c"));
+  }
+  NodeParts node(o);
+  EXPECT_EQ(node.store->tiers()[0].inodes_used, 20U) << "after a restart, too";
+  dataset("many", 17);
+  const auto refused = node.warm("many", user(0));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::resource_exhausted);
+  EXPECT_THAT(refused.error().message, HasSubstr("a quota of 1G and 20 inodes"));
+  EXPECT_TRUE(has(node, "a")) << "nothing is evicted in vain";
+  node.store->lease(*node.store->newest_complete({"o", "a"}), 7);
+  node.store->lease(*node.store->newest_complete({"o", "c"}), 7);
+  dataset("d", 1);
+  const auto no_inodes = node.warm("d", user(0));
+  ASSERT_FALSE(no_inodes);
+  EXPECT_THAT(no_inodes.error().message, HasSubstr("and 0 inodes free within its quota"));
+}
+
+TEST_F(StoreOnDisk, WhatANewGenerationSharesTakesNoFurtherInodes) {
+  dataset("a", 4);
+  NodeParts node(options(kGiB));
+  const auto first = warm(node, "a");
+  write_file(temp_.path("origin/a/0"), random_bytes(1 << 20, 99));
+  const auto second = warm(node, "a");
+  ASSERT_NE(first, second);
+  EXPECT_EQ(node.store->tiers()[0].inodes_used, 11U + 11U - 3U);
+  EXPECT_EQ(node.store->evict({"o", "a"}, first).replicas, 1U);
+  EXPECT_EQ(node.store->tiers()[0].inodes_used, 11U) << "those of the shared files are the other one's now";
+}
+
+TEST_F(StoreOnDisk, NothingIsEvictedInVain) {
+  for (const char* name : {"a", "b", "c"}) dataset(name, 3);
+  NodeParts node(options(Bytes{8 * kMiB.count}));
+  warm(node, "a");
+  warm(node, "b");
+  node.store->lease(*node.store->newest_complete({"o", "b"}), 7);
+  dataset("large", 7);
+  const auto refused = node.warm("large", user(0));
+  ASSERT_FALSE(refused);
+  EXPECT_TRUE(has(node, "a")) << "it would not have been enough";
+  ASSERT_TRUE(node.warm("c", user(0)));
+  EXPECT_FALSE(has(node, "a"));
+}
+
 TEST_F(StoreOnDisk, LeasedPinnedAndHeldReplicasStay) {
   for (const char* name : {"a", "b", "c", "d"}) dataset(name, 2);
   NodeParts node(options(Bytes{7 * kMiB.count}));

@@ -37,6 +37,21 @@ class DiskFault : public OriginTree {
     o.tiers = {{"nvme", temp_.path("tier"), kGiB}};
     return o;
   }
+  /// Somebody else's bytes on the disk, so that this part of it is used.
+  void others_fill(double part) const {
+    const auto disk = look_at_disk(temp_.path("tier"));
+    ASSERT_TRUE(disk);
+    const auto want = static_cast<std::uint64_t>(static_cast<double>(disk->usable.bytes) * part);
+    ASSERT_LT(disk->used.bytes, want);
+    const UniqueFd fd(open(temp_.path("tier/other").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    struct stat st {};
+    ASSERT_EQ(fstat(fd.get(), &st), 0);
+    ASSERT_EQ(fallocate(fd.get(), 0, st.st_size, static_cast<off_t>(want - disk->used.bytes)), 0) << strerror(errno);
+  }
+  [[nodiscard]] double used_part() const {
+    const auto disk = look_at_disk(temp_.path("tier"));
+    return disk ? static_cast<double>(disk->used.bytes) / static_cast<double>(disk->usable.bytes) : 2;
+  }
   /// Takes what is left of the disk.
   void fill_disk() const {
     const UniqueFd fd(open(temp_.path("tier/other").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
@@ -115,6 +130,104 @@ TEST_F(DiskFault, ADiskThatFillsUpWhileAJobReadsThroughFailsNoRead) {
   disk.forget();
   expect_all(job, "with room again");
   EXPECT_GT(job.replica->files_resident(), kept) << "and what is read is kept again";
+}
+
+TEST_F(DiskFault, OthersWhoFillTheDiskAreGivenWayToAndNoJobNoticesIt) {
+  const LoopDisk disk(temp_.path("image"), 128 * kMega, temp_.path("tier"));
+  for (const char* other : {"old", "held"}) {
+    directory(other, kAlice, 0755);
+    for (int i = 0; i < 12; ++i)
+      file(std::string(other) + "/" + std::to_string(i), random_bytes(kMega, 100U + static_cast<unsigned>(i)));
+  }
+  auto o = options();
+  o.tiers[0].low = 0.7;
+  o.tiers[0].high = 0.85;
+  NodeParts node(o);
+  std::string said;
+  node.store->on_giving_way([&](const std::string& what) { said = what; });
+  ASSERT_TRUE(node.warm("old", user(kAlice)));
+  ASSERT_TRUE(node.warm("held", user(kAlice)));
+  node.store->lease(*node.store->newest_complete({"o", "held"}), 7);
+  ViewJobs jobs(kAlice);
+  auto job = jobs.start(node);
+  for (int i = 0; i < 8; ++i) EXPECT_TRUE(content(job.path(std::to_string(i))) == bytes(i));
+
+  others_fill(0.8);
+  node.store->give_way();
+  EXPECT_TRUE(node.store->newest_complete({"o", "old"})) << "between the marks nothing happens";
+  EXPECT_EQ(said, "");
+  others_fill(0.86);
+  node.store->give_way();
+  EXPECT_FALSE(node.store->newest_complete({"o", "old"})) << "nobody needs it";
+  EXPECT_TRUE(node.store->newest_complete({"o", "held"})) << "a job holds it";
+  EXPECT_THAT(said, HasSubstr("others fill the disk of tier nvme: 1 replicas, 12"));
+  others_fill(0.92);
+  node.store->give_way();
+  EXPECT_THAT(said, HasSubstr("nothing more is written until there is room"));
+  const auto kept = job.replica->files_resident();
+  EXPECT_GE(kept, 8U);
+  EXPECT_LT(kept, unsigned(kFiles));
+  const double before = used_part();
+  expect_all(job, "crowded");
+  job.mount_again();
+  expect_all(job, "crowded, from the store or the origin");
+  EXPECT_EQ(job.replica->files_resident(), kept) << "nothing more is kept";
+  EXPECT_LT(used_part(), before + 0.01);
+  const auto refused = node.warm("old", user(kAlice), true);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::resource_exhausted) << refused.error().message;
+  EXPECT_TRUE(node.store->newest_complete({"o", "held"}));
+  EXPECT_EQ(node.store->tiers()[0].state, "crowded") << "the controller sends nothing there";
+
+  std::filesystem::remove(temp_.path("tier/other"));
+  node.store->give_way();
+  EXPECT_THAT(said, HasSubstr("has room again"));
+  EXPECT_EQ(node.store->tiers()[0].state, "ok");
+  job.mount_again();
+  expect_all(job, "with room again");
+  EXPECT_GT(job.replica->files_resident(), kept) << "and what is read is kept again";
+  const auto again = node.warm("old", user(kAlice), true);
+  EXPECT_TRUE(again) << again.error().message;
+}
+
+TEST_F(DiskFault, AWarmUpEndsWellBeforeTheDiskThatOthersFillIsFull) {
+  const LoopDisk disk(temp_.path("image"), 128 * kMega, temp_.path("tier"));
+  StallGovernor governor(5);
+  auto o = options();
+  o.governor = &governor;
+  o.tiers[0].low = 0.7;
+  o.tiers[0].high = 0.85;
+  NodeParts node(o);
+  auto running = node.start({{"o", "ds"}, user(kAlice), {}, {}, false});
+  governor.wait_until_stalled();
+  others_fill(0.9);
+  node.store->give_way();
+  governor.release_all();
+  const auto failed = running.get();
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().code, Code::resource_exhausted) << failed.error().message;
+  EXPECT_THAT(failed.error().message, HasSubstr("others fill the disk of tier nvme"));
+  EXPECT_LT(used_part(), 0.91) << "what it had written is given back";
+}
+
+TEST_F(DiskFault, ADiskThatIsFilledWithFilesHasNoRoomEither) {
+  const LoopDisk disk(temp_.path("image"), 64 * kMega, temp_.path("tier"));
+  auto o = options();
+  o.tiers[0].low = 0.5;
+  o.tiers[0].high = 0.6;
+  NodeParts node(o);
+  ASSERT_TRUE(node.warm("ds", user(kAlice)));
+  const auto before = look_at_disk(temp_.path("tier"));
+  ASSERT_TRUE(before);
+  std::filesystem::create_directory(temp_.path("tier/others"));
+  for (std::uint64_t i = 0; i <= before->room(0.6).inodes; ++i)
+    write_file(temp_.path("tier/others/" + std::to_string(i)), "");
+  ASSERT_NE(look_at_disk(temp_.path("tier"))->beyond(0.6).inodes, 0U);
+  node.store->give_way();
+  EXPECT_FALSE(node.store->newest_complete({"o", "ds"}));
+  const auto refused = node.warm("ds", user(kAlice));
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("and 0 inodes free"));
 }
 
 TEST_F(DiskFault, BytesThatTheDiskCannotGiveBackComeFromTheOrigin) {

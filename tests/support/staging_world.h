@@ -167,6 +167,7 @@ class FakeAgents final : public AgentPort {
   void evict(const std::string& address, const DatasetId&, const GenerationId& generation,
              std::function<void(Result<EvictOutcome>)> done) override {
     evicted.emplace_back(address, generation);
+    if (hold_evictions) return held_evictions.push_back(std::move(done));
     done(EvictOutcome{Bytes{1}, 1, {}});
   }
   void pin(const std::string&, const DatasetId&, bool, std::function<void(Result<std::uint32_t>)> done) override {
@@ -204,6 +205,14 @@ class FakeAgents final : public AgentPort {
     return count;
   }
 
+  /// Answers the evictions that were asked for while hold_evictions was set.
+  void let_evictions_go() {
+    hold_evictions = false;
+    for (auto& done : std::exchange(held_evictions, {})) done(EvictOutcome{Bytes{1}, 1, {}});
+  }
+
+  bool hold_evictions = false;
+  std::vector<std::function<void(Result<EvictOutcome>)>> held_evictions;
   std::vector<std::unique_ptr<Warm>> warms;
   std::map<DatasetId, Generation> origin;  ///< what a survey finds
   unsigned surveys = 0;

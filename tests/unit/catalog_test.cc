@@ -158,6 +158,10 @@ TEST_F(CatalogTest, ACatalogueOfTheFirstSchemaKeepsItsReceipts) {
   {
     auto db = SqliteDb::open(file());
     ASSERT_TRUE(db->execute(
+        "ALTER TABLE replicas DROP COLUMN charged; ALTER TABLE replicas DROP COLUMN payer_uid; "
+        "ALTER TABLE replicas DROP COLUMN payer_gid; ALTER TABLE replicas DROP COLUMN account; "
+        "ALTER TABLE limits DROP COLUMN id; ALTER TABLE limits DROP COLUMN cache; "
+        "INSERT INTO limits VALUES ('user', 'alice', 1000, NULL, 'root', 5); "
         "DROP TABLE settings; DROP TABLE shares; DROP TABLE share_log; "
         "ALTER TABLE receipts DROP COLUMN peers; ALTER TABLE receipts DROP COLUMN hit; PRAGMA user_version = 1"));
   }
@@ -165,6 +169,34 @@ TEST_F(CatalogTest, ACatalogueOfTheFirstSchemaKeepsItsReceipts) {
   const auto ended = catalog_->ended_jobs(10).value();
   ASSERT_EQ(ended.size(), 1U);
   EXPECT_EQ(ended[0].receipt, receipt);
+  EXPECT_THAT(catalog_->limits().value(),
+              ElementsAre(LimitRow{LimitKind::user, "alice", 0, std::nullopt, "root", WallTime(5ns)}));
+}
+
+TEST_F(CatalogTest, LimitsAndWhomReplicasAreChargedToAreKept) {
+  const LimitRow alice{LimitKind::user, "alice", 1000, Bytes{500}, "root", kNow};
+  const LimitRow nothing{LimitKind::group, "guests", 99, Bytes{0}, "root", kNow};
+  const LimitRow speech{LimitKind::account, "speech", 0, Bytes{1ULL << 60}, "root", kNow};
+  ASSERT_TRUE(catalog_->put_limit({LimitKind::user, "alice", 7, Bytes{1}, "bob", {}}));
+  for (const auto& limit : {alice, nothing, speech}) ASSERT_TRUE(catalog_->put_limit(limit));
+  ASSERT_TRUE(catalog_->put_limit({LimitKind::user, "bob", 1001, Bytes{1}, "root", kNow}));
+  ASSERT_TRUE(catalog_->drop_limit(LimitKind::user, "bob"));
+  ReplicaInfo replica;
+  replica.dataset = odd_;
+  replica.generation.id = GenerationId::of(std::string(16, 'g'));
+  replica.state = ReplicaState::partial;
+  replica.charged = Bytes{77};
+  replica.payer = Payer{1000, 99, "speech"};
+  ASSERT_TRUE(catalog_->put_replica("n1", replica));
+  replica.payer.reset();
+  ASSERT_TRUE(catalog_->put_replica("n2", replica));
+  open();
+  EXPECT_THAT(catalog_->limits().value(), ElementsAre(alice, nothing, speech));
+  const auto replicas = catalog_->replicas().value();
+  ASSERT_EQ(replicas.size(), 2U);
+  EXPECT_EQ(replicas[0].second.payer, (Payer{1000, 99, "speech"}));
+  EXPECT_EQ(replicas[0].second.charged, Bytes{77});
+  EXPECT_FALSE(replicas[1].second.payer);
 }
 
 TEST_F(CatalogTest, PruningKeepsTheNewestJobsAndAllOpenOnes) {
