@@ -40,6 +40,8 @@ struct Store::Held {
   bool unverified = false;  ///< written before the machine went down: to be checked before it grows
 };
 
+/// What the manifest, the checksums and the inodes of a replica need besides the data.
+[[nodiscard]] Space overhead_of(const ManifestSummary& summary);
 /// Roots of mounts anywhere on this machine that lie in a store ("/.../replicas/<dataset>/<generation>/..."), from
 /// /proc/*/mountinfo: 3 ms per hundred processes.
 [[nodiscard]] std::set<std::string> mounted_replicas();

@@ -46,6 +46,24 @@ TEST(ConfigParse, ErrorsNameFileLineAndColumnAndSuggest) {
   EXPECT_THAT(error_of("[origin]\nname=\"x\"\n"), HasSubstr("[[origin]]"));
 }
 
+TEST(ConfigParse, ATiersMarksArePartsOfItsDisk) {
+  const std::string tier = "[[tier]]\nname=\"n\"\npath=\"/nvme\"\nquota=\"1T\"\n";
+  const auto plain = parse_config(tier, "atlas.toml");
+  ASSERT_TRUE(plain) << plain.error().message;
+  EXPECT_EQ(plain->tiers.at(0).inodes, 0U);
+  EXPECT_DOUBLE_EQ(plain->tiers.at(0).low, 0.95);
+  EXPECT_DOUBLE_EQ(plain->tiers.at(0).high, 0.98);
+  const auto config = parse_config(tier + "inodes=5000000000\nlow_mark=\"80.5%\"\nhigh_mark=\"90%\"\n", "atlas.toml");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->tiers.at(0).inodes, 5'000'000'000U);
+  EXPECT_DOUBLE_EQ(config->tiers.at(0).low, 0.805);
+  EXPECT_THAT(show_config(*config), HasSubstr("low_mark = \"80.5%\", high_mark = \"90%\""));
+  EXPECT_THAT(error_of(tier + "low_mark=\"99%\"\n"), HasSubstr("low_mark \"99%\" is above high_mark \"98%\""));
+  for (const char* bad : {"0.9", "\"90\"", "\"%\"", "\"0%\"", "\"101%\"", "\"nan%\"", "\"9 %\""})
+    EXPECT_THAT(error_of(tier + "high_mark=" + bad + "\n"), HasSubstr("expected a part from")) << bad;
+  EXPECT_THAT(error_of(tier + "inodes=-1\n"), HasSubstr("expected a whole number"));
+}
+
 TEST(ConfigTable, ShowConfigNamesEveryScalar) {
   const auto config = parse_config("", "atlas.toml");
   const auto text = show_config(*config);
