@@ -11,12 +11,14 @@
 #include <condition_variable>
 #include <csignal>
 #include <fstream>
+#include <thread>
 
 #include "atlas/v1/agent.grpc.pb.h"
 #include "atlas/v1/controller.grpc.pb.h"
 #include "proto/client.h"
 #include "proto/convert.h"
 #include "proto/server.h"
+#include "tests/support/loop_disk.h"
 #include "tests/support/node_parts.h"
 #include "tests/support/private_munged.h"
 
@@ -201,6 +203,30 @@ class AgentProcess : public ::testing::Test {
   int controller_port_ = 0, port_ = 0;
   pid_t pid_ = -1;
 };
+
+TEST_F(AgentProcess, GivesWayByItselfToOthersWhoFillItsDisk) {
+  std::filesystem::create_directory(temp_.path("tier"));
+  const LoopDisk disk(temp_.path("image"), 64 << 20, temp_.path("tier"));
+  std::ofstream(temp_.path("atlas.toml"), std::ios::app) << "low_mark = \"60%\"\nhigh_mark = \"80%\"\n";
+  start();
+  Status status;
+  static_cast<void>(warm(status));
+  ASSERT_TRUE(status) << status.error().message << log();
+  const auto from = listener_->count();
+  {
+    const UniqueFd others(open(temp_.path("tier/others").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    ASSERT_EQ(fallocate(others.get(), 0, 0, 52 << 20), 0) << strerror(errno);
+  }
+  const auto gone = listener_->wait_for(
+      [](const auto& r) { return r.has_change() && r.change().replica().state() == v1::REPLICA_STATE_ABSENT; }, from);
+  EXPECT_EQ(gone.change().replica().dataset().path(), "ds");
+  const auto late = std::chrono::steady_clock::now() + 10s;
+  while (log().find("others fill the disk of tier nvme: 1 replicas") == std::string::npos &&
+         std::chrono::steady_clock::now() < late)
+    std::this_thread::yield();
+  EXPECT_THAT(log(), HasSubstr("others fill the disk of tier nvme: 1 replicas, "));
+  EXPECT_EQ(stop(SIGTERM), 0);
+}
 
 TEST_F(AgentProcess, WarmsReportsLeasesAndReleases) {
   const auto hello = start().hello();
