@@ -11,6 +11,7 @@ namespace atlas {
 namespace {
 
 constexpr std::string_view kVersion = "v1";
+constexpr std::string_view kReadWrite = ":rw", kReadOnly = ":ro";
 constexpr std::string_view kOwnBeginTag = "atlas-begin:";
 
 bool is_name(std::string_view text) {
@@ -53,9 +54,11 @@ Status decode_field(Request& request, char key, std::string_view value) {
       ATLAS_ASSIGN(request.on_change, parse_on_change_option(value));
       return {};
     }
+    case 'r':
     case 'd': {
       ATLAS_ASSIGN(auto raw, percent_decode(value));
       ATLAS_ASSIGN(auto dataset, parse_dataset_option(raw));
+      if (key == 'r') request.read_write.insert(dataset);
       request.datasets.push_back(std::move(dataset));
       return {};
     }
@@ -107,7 +110,8 @@ Result<std::string> encode(const Request& request) {
   if (request.locality)
     out += ",l=" + format_share(request.locality->share) + "@" + std::to_string(request.locality->max_wait.count());
   if (request.on_change != OnChange::refresh) out += ",o=" + std::string(name_of(request.on_change));
-  for (const auto& dataset : request.datasets) out += ",d=" + percent_encode(dataset);
+  for (const auto& dataset : request.datasets)
+    out += (request.read_write.contains(dataset) ? ",r=" : ",d=") + percent_encode(dataset);
   if (out.size() > kMaxEncodedRequest)
     return fail(Code::out_of_range,
                 "the dataset request is " + std::to_string(out.size()) + " bytes long, the limit is " +
@@ -205,6 +209,19 @@ Result<std::string> parse_dataset_option(std::string_view text) {
                                             "' is neither an absolute path nor a dataset's name (atlasctl dataset "
                                             "list): relative paths are not accepted");
   return std::string(text);
+}
+
+Result<AskedDataset> parse_asked_dataset(std::string_view text) {
+  const bool read_write = text.ends_with(kReadWrite);
+  if (read_write || text.ends_with(kReadOnly)) text.remove_suffix(kReadWrite.size());
+  ATLAS_ASSIGN(auto dataset, parse_dataset_option(text));
+  return AskedDataset{std::move(dataset), read_write};
+}
+
+std::string show_asked(const std::string& dataset, bool read_write) {
+  if (read_write) return dataset + std::string(kReadWrite);
+  const bool looks_so = dataset.ends_with(kReadWrite) || dataset.ends_with(kReadOnly);
+  return looks_so ? dataset + std::string(kReadOnly) : dataset;
 }
 
 std::optional<std::string_view> find_request(std::string_view burst_buffer, std::string_view admin_comment) {

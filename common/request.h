@@ -1,6 +1,7 @@
 #pragma once
 #include <chrono>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,6 +34,7 @@ struct Request {
   WarmMode warm = WarmMode::none;
   std::optional<Locality> locality;
   OnChange on_change = OnChange::refresh;
+  std::set<std::string, std::less<>> read_write{};  ///< of the datasets, those that the job writes to (":rw")
 
   bool operator==(const Request&) const = default;
 };
@@ -41,7 +43,8 @@ struct Request {
 inline constexpr std::size_t kMaxEncodedRequest = 8 * 1024;
 
 /// One line of [A-Za-z0-9._/,=@%-], safe in a Slurm field, lua and shell:
-/// "v1,w=wait,c=2147483648,l=0.9@600,d=/lustre/speech". out_of_range when longer than kMaxEncodedRequest.
+/// "v1,w=wait,c=2147483648,l=0.9@600,d=/lustre/speech"; "r=" instead of "d=" for one that is written to. out_of_range
+/// when longer than kMaxEncodedRequest.
 [[nodiscard]] Result<std::string> encode(const Request& request);
 /// Strict inverse: unknown version or key, repeated scalar, empty or NUL-holding dataset, no dataset: invalid_argument.
 [[nodiscard]] Result<Request> decode_request(std::string_view text);
@@ -55,6 +58,14 @@ inline constexpr std::size_t kMaxEncodedRequest = 8 * 1024;
 /// --dataset: an absolute path without "." or ".." components or NUL, or a name of [A-Za-z0-9._-] with an optional
 /// "~user/" in front. Returns it with doubled and trailing slashes removed.
 [[nodiscard]] Result<std::string> parse_dataset_option(std::string_view text);
+/// The same with the mode that users may add: ":rw", or ":ro" (the default, for names that end in ":rw" themselves).
+struct AskedDataset {
+  std::string dataset;
+  bool read_write = false;
+};
+[[nodiscard]] Result<AskedDataset> parse_asked_dataset(std::string_view text);
+/// How a user writes that.
+[[nodiscard]] std::string show_asked(const std::string& dataset, bool read_write);
 
 [[nodiscard]] std::string_view name_of(WarmMode mode);
 [[nodiscard]] std::string_view name_of(OnChange what);

@@ -47,8 +47,9 @@ ALTER TABLE replica ADD COLUMN payer_gid INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE replica ADD COLUMN account TEXT NOT NULL DEFAULT '';
 ALTER TABLE job ADD COLUMN account TEXT NOT NULL DEFAULT '';
 )sql";
+constexpr std::string_view kReadWrite = "ALTER TABLE job_dataset ADD COLUMN read_write INTEGER NOT NULL DEFAULT 0;";
 constexpr std::array kMigrations = {Migration{1, kCreate}, Migration{2, kReadThrough}, Migration{3, kPolicies},
-                                    Migration{4, kSpace}};
+                                    Migration{4, kSpace}, Migration{5, kReadWrite}};
 
 constexpr std::string_view kSelectReplicas =
     "SELECT origin, path, generation, tier, complete, boot, last_used, charged, bytes, files, entries, opaque, blind, "
@@ -73,10 +74,11 @@ constexpr std::string_view kSelectJobs =
     "SELECT job_id, cluster, restarts, submitted, uid, gid, groups, reason, waited, namespace, cache_limit, on_change, "
     "account FROM job";
 constexpr std::string_view kSelectJobDatasets =
-    "SELECT origin, path, generation, mounted, reason, partial FROM job_dataset WHERE job_id = ?1 ORDER BY position";
+    "SELECT origin, path, generation, mounted, reason, partial, read_write FROM job_dataset WHERE job_id = ?1 ORDER BY "
+    "position";
 constexpr std::string_view kDropJob = "DELETE FROM job WHERE job_id = ?1";
 constexpr std::string_view kPutJob = "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
-constexpr std::string_view kPutJobDataset = "INSERT INTO job_dataset VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+constexpr std::string_view kPutJobDataset = "INSERT INTO job_dataset VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 constexpr std::string_view kSelectPolicies = "SELECT origin, path, text FROM policy";
 constexpr std::string_view kPutPolicy = "INSERT OR REPLACE INTO policy VALUES (?1, ?2, ?3)";
 constexpr std::string_view kDropPolicy = "DELETE FROM policy WHERE origin = ?1 AND path = ?2";
@@ -277,7 +279,8 @@ Result<std::vector<NodeJobRow>> NodeManifest::jobs() {
                               GenerationId::of(datasets.blob(2)),
                               datasets.int64(3) != 0,
                               std::string(datasets.text(4)),
-                              datasets.int64(5) != 0});
+                              datasets.int64(5) != 0,
+                              datasets.int64(6) != 0});
     }
   }
   return rows;
@@ -299,7 +302,7 @@ Status NodeManifest::put_job(const NodeJobRow& row) {
     for (const auto& d : row.datasets) {
       const std::string generation = d.generation.empty() ? "" : d.generation.bytes();
       put_dataset.bind_all(row.job.job_id, position++, Blob{d.dataset.origin}, Blob{d.dataset.path}, Blob{generation},
-                           d.mounted ? 1 : 0, d.reason, d.partial ? 1 : 0);
+                           d.mounted ? 1 : 0, d.reason, d.partial ? 1 : 0, d.read_write ? 1 : 0);
       ATLAS_TRY(put_dataset.run());
     }
     return {};

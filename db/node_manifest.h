@@ -43,6 +43,7 @@ struct NodeJobDatasetRow {
   bool mounted = false;
   std::string reason;    ///< when it is not mounted
   bool partial = false;  ///< it is read through: not all of it was here
+  bool read_write = false;
 };
 
 /// A job the node has been told of.

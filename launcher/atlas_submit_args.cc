@@ -105,9 +105,9 @@ Result<std::optional<std::string>> own_value(const SubmitOption& own, Long given
 
 const std::vector<SubmitOption>& submit_options() {
   static const std::vector<SubmitOption> kOptions = {
-      {"dataset", Takes::required, "PATH|NAME",
+      {"dataset", Takes::required, "PATH|NAME[:rw]",
        "data the job reads: a directory or file below an origin, or a name "
-       "(atlasctl dataset list); may be repeated",
+       "(atlasctl dataset list); with :rw it also writes there; may be repeated",
        true},
       {"cache", Takes::required, "SIZE", "node-local space for all datasets together, e.g. 200G; default: their size",
        true},
@@ -133,8 +133,10 @@ const std::vector<SubmitOption>& submit_options() {
 
 Status AtlasOptions::set(std::string_view name, std::string_view value) {
   if (name == "dataset") {
-    ATLAS_ASSIGN(auto dataset, parse_dataset_option(value));
-    if (std::find(datasets.begin(), datasets.end(), dataset) == datasets.end()) datasets.push_back(std::move(dataset));
+    ATLAS_ASSIGN(auto asked, parse_asked_dataset(value));
+    if (asked.read_write) read_write.insert(asked.dataset);
+    if (std::find(datasets.begin(), datasets.end(), asked.dataset) == datasets.end())
+      datasets.push_back(std::move(asked.dataset));
   } else if (name == "cache") {
     ATLAS_ASSIGN(cache, parse_cache_option(value));
   } else if (name == "warm") {
@@ -152,6 +154,7 @@ AtlasOptions AtlasOptions::over(const AtlasOptions& under) const {
   for (const auto& dataset : under.datasets)
     if (std::find(out.datasets.begin(), out.datasets.end(), dataset) == out.datasets.end())
       out.datasets.push_back(dataset);
+  out.read_write.insert(under.read_write.begin(), under.read_write.end());
   if (!out.cache) out.cache = under.cache;
   if (!out.warm) out.warm = under.warm;
   if (!out.locality) out.locality = under.locality;
@@ -164,12 +167,14 @@ Request AtlasOptions::request() const {
           .cache = cache,
           .warm = warm.value_or(WarmMode::none),
           .locality = locality,
-          .on_change = on_change.value_or(OnChange::refresh)};
+          .on_change = on_change.value_or(OnChange::refresh),
+          .read_write = read_write};
 }
 
 std::vector<std::string> AtlasOptions::for_sbatch() const {
   std::vector<std::string> out;
-  for (const auto& dataset : datasets) out.push_back("--atlas-dataset=" + dataset);
+  for (const auto& dataset : datasets)
+    out.push_back("--atlas-dataset=" + show_asked(dataset, read_write.contains(dataset)));
   if (cache) out.push_back("--atlas-cache=" + exact_size(*cache));
   if (warm) out.push_back("--atlas-warm=" + std::string(name_of(*warm)));
   if (locality) {

@@ -1,5 +1,6 @@
 #pragma once
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,7 @@ struct SubmitOption {
 /// The Atlas options of one source (a command line, a script's directives, .atlas.toml), checked.
 struct AtlasOptions {
   std::vector<std::string> datasets;
+  std::set<std::string, std::less<>> read_write;  ///< of them, those that the job writes to
   std::optional<Bytes> cache;
   std::optional<WarmMode> warm;
   std::optional<Locality> locality;

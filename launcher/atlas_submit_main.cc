@@ -17,7 +17,7 @@ constexpr const char* kTool = "atlas-submit";
 
 std::string usage() {
   std::string out =
-      "usage: atlas-submit [--dataset PATH|NAME]... [--cache SIZE] [--warm[=wait|overlap]] [--locality "
+      "usage: atlas-submit [--dataset PATH|NAME[:rw]]... [--cache SIZE] [--warm[=wait|overlap]] [--locality "
       "SHARE[@MAXWAIT]]\n"
       "                    [--explain | --follow] [--json] [SBATCH OPTION...] [SCRIPT [ARGUMENT...]]\n\n"
       "Submits SCRIPT with sbatch, on nodes that hold the data it reads. All other options are sbatch's.\n"

@@ -59,12 +59,13 @@ std::filesystem::path canonical_path(const std::filesystem::path& path) {
   return error ? path.lexically_normal() : out;
 }
 
-/// The dataset that a path lies in, as the user wrote it; nullptr if none. Names of datasets are not known here.
-/// Symlinks are followed in a process of its own: storage that hangs must not hang the submission.
+/// The read-only dataset that a path lies in, as the user wrote it; nullptr if none. Names of datasets are not known
+/// here. Symlinks are followed in a process of its own: storage that hangs must not hang the submission.
 const std::string* dataset_of(const Request& request, const std::filesystem::path& path, milliseconds patience) {
   const auto find = [&](const auto& form) -> const std::string* {
     for (const auto& dataset : request.datasets)
-      if (dataset[0] == '/' && within(form(path), form(dataset))) return &dataset;
+      if (dataset[0] == '/' && !request.read_write.contains(dataset) && within(form(path), form(dataset)))
+        return &dataset;
     return nullptr;
   };
   if (const auto* found = find([](const std::filesystem::path& p) { return p.lexically_normal(); })) return found;
@@ -153,7 +154,9 @@ Request resolved(const Request& request, milliseconds patience) {
   for (auto& dataset : out.datasets) {
     if (dataset[0] != '/') continue;
     auto path = run_bounded(patience, [&] { return canonical_path(dataset).string(); });
-    if (path && !path->empty()) dataset = std::move(*path);
+    if (!path || path->empty()) continue;
+    if (out.read_write.erase(dataset) != 0) out.read_write.insert(*path);
+    dataset = std::move(*path);
   }
   return out;
 }

@@ -91,6 +91,7 @@ Json to_json(const Request& request) {
   for (const auto& dataset : request.datasets) {
     Json item;
     put_text(item, "dataset", dataset);
+    if (request.read_write.contains(dataset)) item["read_write"] = true;
     out["datasets"].push_back(std::move(item));
   }
   out["cache_bytes"] = request.cache ? Json(request.cache->count) : Json();

@@ -90,7 +90,8 @@ struct Option {
   OptionKey key;
 };
 constexpr std::array kOptions{
-    Option{"atlas-dataset", "PATH|NAME", "a dataset that the job reads (may be repeated)", 1, OptionKey::dataset},
+    Option{"atlas-dataset", "PATH|NAME[:rw]", "a dataset that the job reads, with :rw also writes (may be repeated)", 1,
+           OptionKey::dataset},
     Option{"atlas-cache", "SIZE", "space for the job's datasets on each node", 1, OptionKey::cache},
     Option{"atlas-warm", "wait|overlap", "fill the cache before the job starts, or while it runs", 2, OptionKey::warm},
     Option{"atlas-locality", "SHARE[@TIME]", "share of the data to wait for, and how long at most", 1,

@@ -66,12 +66,14 @@ Status Submission::add(OptionKey key, std::string_view value, Client client, boo
 }
 
 Status Submission::add_dataset(std::string_view value, bool existing) {
-  ATLAS_ASSIGN(std::string dataset, parse_dataset_option(value));
+  ATLAS_ASSIGN(auto asked, parse_asked_dataset(value));
+  std::string& dataset = asked.dataset;
   if (dataset[0] == '/' && !existing) {
     ATLAS_ASSIGN(auto resolved, resolve_dataset(*config_, dataset));
     if (!resolved.warning.empty()) warnings_.push_back(resolved.warning);
     dataset = std::move(resolved.path);
   }
+  if (asked.read_write) request_.read_write.insert(dataset);
   auto& all = request_.datasets;
   if (std::find(all.begin(), all.end(), dataset) == all.end()) all.push_back(std::move(dataset));
   if (auto encoded = encode(request_); !encoded) return fail(std::move(encoded).error());
@@ -89,7 +91,7 @@ Result<std::optional<Submission::Packed>> Submission::finish(std::string_view wo
         "the Atlas options name no dataset: add --atlas-dataset=PATH, the directory or file that the job reads");
   ATLAS_ASSIGN(packed.request, encode(request));
   for (const auto& dataset : request.datasets)
-    if (!working_directory.empty() && lies_in(working_directory, dataset))
+    if (!working_directory.empty() && !request.read_write.contains(dataset) && lies_in(working_directory, dataset))
       packed.warnings.push_back("the working directory lies inside the dataset '" + printable(dataset) +
                                 "', which is read-only for the job: write results elsewhere (--chdir, --output)");
   return packed;

@@ -88,7 +88,7 @@ Result<std::optional<std::vector<ReplicaInfo>>> JobTable::take(const JobOrder& o
   for (const auto& item : order.datasets) {
     if (engine_ != nullptr) engine_->learn(item.dataset, item.policy);
     row.asked.push_back(item.asked);
-    NodeJobDatasetRow wanted{item.dataset, item.generation, false, "", false};
+    NodeJobDatasetRow wanted{item.dataset, item.generation, false, "", false, item.read_write};
     chosen.push_back(choose(wanted));
     // With --on-change=fail it is what there was at submit, or nothing is known of that.
     const bool told = !item.generation.empty() || order.on_change != OnChange::fail;
@@ -192,8 +192,9 @@ void JobTable::show_partial(const NodeJobRow& job, NodeJobDatasetRow& wanted, St
     return;
   }
   const auto& replica = *opened;
-  if (!set_windows(*replica, out)) return;
+  if (!wanted.read_write && !set_windows(*replica, out)) return;
   out.state = ReplicaState::partial;
+  out.writable = wanted.read_write;
   out.size = Bytes{replica->summary().bytes};
   out.resident = replica->bytes_resident();
   out.reason.clear();
@@ -202,8 +203,9 @@ void JobTable::show_partial(const NodeJobRow& job, NodeJobDatasetRow& wanted, St
   wanted.generation = replica->generation();
   wanted.partial = true;
   out.mount = [this, replica, key = job.job, as = job.as,
-               noexec = origins_.at(wanted.dataset.origin).noexec]() -> Result<UniqueFd> {
-    auto mount = views_->mount(replica, key, as, noexec);
+               modes = view::PartialViews::Modes{origins_.at(wanted.dataset.origin).noexec,
+                                                 wanted.read_write}]() -> Result<UniqueFd> {
+    auto mount = views_->mount(replica, key, as, modes);
     if (knows(key.job_id)) return mount;
     static_cast<void>(views_->release(key.job_id));  // it was released meanwhile
     return fail(Code::cancelled, "the job is over");
@@ -270,6 +272,22 @@ bool JobTable::show_granted(const NodeJobRow& job, NodeJobDatasetRow& wanted, St
   return true;
 }
 
+/// What the job writes to is the origin's own; the cache only spares it reads. So whatever is wrong with that, it is
+/// shown the origin.
+void JobTable::show_writable(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline,
+                             view::PlannedView& out) {
+  if (views_ == nullptr) {
+    out.reason = "this node's agent shows nothing that can be written to";
+    return;
+  }
+  if (const auto seen = observe(job, wanted, deadline, out); !seen) {
+    out.reason = seen.error().message;
+    return;
+  }
+  out.lock_files.clear();  // it locks its own
+  if (out.refused.empty()) show_partial(job, wanted, deadline, out);
+}
+
 view::PlannedView JobTable::view_of(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline) {
   view::PlannedView out;
   out.dataset = wanted.dataset;
@@ -284,6 +302,10 @@ view::PlannedView JobTable::view_of(const NodeJobRow& job, NodeJobDatasetRow& wa
   for (const auto& one : {chosen, newest}) {
     if (one) out.reason = store_.why_silent(*one);
     if (!out.reason.empty()) return out;
+  }
+  if (wanted.read_write) {
+    show_writable(job, wanted, deadline, out);
+    return out;
   }
   const bool here = chosen || newest;
   if (!here && views_ == nullptr) {

@@ -66,6 +66,7 @@ class JobTable final : public view::ViewSource {
   [[nodiscard]] bool show_granted(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline,
                                   view::PlannedView& out);
   void show_partial(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline, view::PlannedView& out);
+  void show_writable(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline, view::PlannedView& out);
   [[nodiscard]] Result<std::shared_ptr<Replica>> partial(const NodeJobRow& job, const NodeJobDatasetRow& wanted,
                                                          SteadyTime deadline) const;
   [[nodiscard]] Status put(const NodeJobRow& row);

@@ -12,6 +12,7 @@
 #include "cache-agent/manifest/manifest.h"
 #include "common/patterns.h"
 #include "common/result.h"
+#include "common/unique_fd.h"
 #include "common/units.h"
 
 namespace atlas::agent {
@@ -67,6 +68,12 @@ class Origin {
                                                                  const EntryAttributes& expected) = 0;
   /// ACL and user.* xattrs of a directory, or the ACL of an entry that cannot be opened; only from run().
   [[nodiscard]] virtual Result<FileMeta> meta_of(const std::string& path, const EntryAttributes& expected) = 0;
+
+  /// A descriptor of what is there now, whatever it is, opened as the thread it runs on: only from run(). Neither above
+  /// the origin's root nor through a symlink.
+  [[nodiscard]] virtual Result<UniqueFd> open_live(const std::string& path, int flags) = 0;
+  /// An operation that was made with such a descriptor, and how much data it brought.
+  virtual void count(Bytes read) = 0;
 
   /// Runs a task on the origin's pool, as the principal. Never blocks. The task gets an error, and must not touch the
   /// storage, when the thread could not become that principal.

@@ -222,6 +222,17 @@ Result<FileMeta> PosixOrigin::meta_of(const std::string& path, const EntryAttrib
       [&](const char* name, void* into, std::size_t size) { return getxattr(link.c_str(), name, into, size); });
 }
 
+Result<UniqueFd> PosixOrigin::open_live(const std::string& path, int flags) {
+  ATLAS_ASSIGN(const UniqueFd root, open_origin_root(root_));
+  counters_->operations.fetch_add(1, std::memory_order_relaxed);
+  return open_beneath(root.get(), path, flags);
+}
+
+void PosixOrigin::count(Bytes read) {
+  counters_->operations.fetch_add(1, std::memory_order_relaxed);
+  counters_->bytes.fetch_add(read.count, std::memory_order_relaxed);
+}
+
 void PosixOrigin::run(const Principal& as, Urgency urgency, std::function<void(Status)> task) {
   pool_.post(as, urgency, std::move(task));
 }

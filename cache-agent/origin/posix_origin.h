@@ -24,6 +24,8 @@ class PosixOrigin final : public Origin {
   [[nodiscard]] Result<std::unique_ptr<OriginFile>> open(const std::string& path,
                                                          const EntryAttributes& expected) override;
   [[nodiscard]] Result<FileMeta> meta_of(const std::string& path, const EntryAttributes& expected) override;
+  [[nodiscard]] Result<UniqueFd> open_live(const std::string& path, int flags) override;
+  void count(Bytes read) override;
   void run(const Principal& as, Urgency urgency, std::function<void(Status)> task) override;
   [[nodiscard]] OriginCounters counters() const override;
 

@@ -42,7 +42,7 @@ JobOrder order_of(const v1::PlanRequest& in) {
                  in.account()};
   for (const auto& item : in.datasets())
     order.datasets.push_back({from_wire(item.dataset()), GenerationId::of(item.generation()), policy_of(item.policy()),
-                              time_of(item.age())});
+                              time_of(item.age()), item.read_write()});
   return order;
 }
 

@@ -51,6 +51,7 @@ struct JobOrder {
     GenerationId generation;  ///< none = the newest complete one
     DatasetPolicy policy{};
     SteadyTime asked{};  ///< as in WarmOrder
+    bool read_write = false;
   };
   std::vector<Item> datasets;
   std::string reason;

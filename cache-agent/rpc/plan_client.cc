@@ -30,7 +30,8 @@ Result<std::optional<JobOrder>> PlanClient::plan_of(std::uint32_t job_id, Steady
         {from_wire(reply.datasets(i)),
          i < reply.generations_size() ? GenerationId::of(reply.generations(i)) : GenerationId{},
          i < reply.policies_size() ? decode_policy(reply.policies(i)).value_or(DatasetPolicy{}) : DatasetPolicy{},
-         i < reply.ages_size() ? now - milliseconds(std::max<std::int64_t>(0, reply.ages(i))) : now});
+         i < reply.ages_size() ? now - milliseconds(std::max<std::int64_t>(0, reply.ages(i))) : now,
+         i < reply.read_write_size() && reply.read_write(i)});
   return std::optional(std::move(order));
 }
 

@@ -36,8 +36,9 @@ std::string announcement(const JobViews& job, const std::vector<AttachedView>& r
     const auto result = result_of(view, results);
     out += (out.empty() ? "" : "; ") + printable(path_of(view));
     if (result.mounted && view.state == ReplicaState::partial) {
-      out += " through this node's cache (partial, " + format_size(view.resident) + " of " + format_size(view.size) +
-             " here" + (view.note.empty() ? "" : "; " + printable(view.note)) + ")";
+      out += " through this node's cache (" + std::string(view.writable ? "writes go to the origin, " : "partial, ") +
+             format_size(view.resident) + " of " + format_size(view.size) + " here" +
+             (view.note.empty() ? "" : "; " + printable(view.note)) + ")";
     } else if (result.mounted) {
       out += " from this node (complete" + (view.size.count == 0 ? "" : ", " + format_size(view.size)) + ")";
     } else {

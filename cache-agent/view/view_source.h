@@ -23,8 +23,9 @@ struct PlannedView {
   std::string note{};                         ///< what its user may want to know of the view, one sentence
   std::string refused{};                      ///< why the job's user does not want it to start; "" = he does
   std::vector<std::string> windows{};         ///< directories of it that stay the origin's own
+  bool writable = false;                      ///< it writes to the origin through the mount
   bool granted = false;                       ///< shared with the user's group: the mount gives what the owner may read
-  std::function<Result<UniqueFd>()> mount{};  ///< a new detached read-only mount; empty = the job reads the origin
+  std::function<Result<UniqueFd>()> mount{};  ///< a new detached mount; empty = the job reads the origin
   std::vector<std::string> lock_files{};      ///< below its path: what readers of databases must be able to lock
 };
 

@@ -103,6 +103,7 @@ void AgentClients::plan(const std::string& address, PlanOrder order,
     if (!item.generation.empty()) planned->set_generation(item.generation.bytes());
     planned->set_policy(encode(item.policy));
     planned->set_age(age_of(item.asked));
+    planned->set_read_write(item.read_write);
   }
   request.set_on_change(to_wire(order.on_change));
   request.set_reason(printable(order.reason));

@@ -81,6 +81,7 @@ grpc::ServerUnaryReactor* ControllerService::JobPlan(grpc::CallbackServerContext
                                      out.add_generations(item.generation.empty() ? "" : item.generation.bytes());
                                      out.add_policies(encode(item.policy));
                                      out.add_ages(age_of(item.asked));
+                                     out.add_read_write(item.read_write);
                                    }
                                    out.set_on_change(to_wire((*order)->on_change));
                                    out.set_account((*order)->account);

@@ -39,6 +39,7 @@ struct PlanOrder {
     GenerationId generation;  ///< none = the newest complete one
     DatasetPolicy policy{};
     WallTime asked{};  ///< as in WarmOrder
+    bool read_write = false;
   };
   std::vector<Item> datasets;
   std::string reason;

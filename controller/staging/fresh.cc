@@ -18,8 +18,9 @@ PlanOrder Staging::plan_order(const StagedJob& job) const {
   for (std::size_t i = 0; i < job.datasets.size(); ++i) {
     auto policy = parts_.datasets.policy_of(job.datasets[i]);
     const auto asked = job.asked(policy);
-    order.datasets.push_back({job.datasets[i], i < job.row.generations.size() ? job.row.generations[i] : GenerationId{},
-                              std::move(policy), asked});
+    order.datasets.push_back(
+        {job.datasets[i], i < job.row.generations.size() ? job.row.generations[i] : GenerationId{}, std::move(policy),
+         asked, i < job.request.datasets.size() && job.request.read_write.contains(job.request.datasets[i])});
   }
   return order;
 }

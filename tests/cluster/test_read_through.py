@@ -1,5 +1,6 @@
 """Jobs whose data is not on their node: it is read through the node's cache, and kept as far as there is room."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -58,6 +59,34 @@ def test_overlap_starts_at_once_and_reads_through_what_is_not_there_yet(cluster:
     cluster.wait_done(second)
     assert said(cluster, second) == [*expected(root), f"{root}=complete"]
     assert cluster.origin_stats()["read_bytes"] == 0
+
+
+def test_a_job_writes_to_its_dataset_and_reads_it_from_the_cache(cluster: Cluster) -> None:
+    root = cluster.origin / "results"
+    size = datasets.big_file(root / "model", 3_000_000)
+    for path in (root, root / "model"):
+        os.chown(path, datasets.uid(FIRST), datasets.gid(FIRST))
+    cluster.origin_ctl("reset")
+    script = (f'{STATE}; cat "{root}/model" | md5sum; cat "{root}/model" | md5sum; umask 027; mkdir "{root}/run" && '
+              f'echo one > "{root}/run/log" && srun bash -c \'echo two >> "{root}/run/log"\' && cat "$ATLAS_ROOT/results/run/log"')
+    job = cluster.submit(script, f"--atlas-dataset={root}:rw", user=FIRST)
+    cluster.wait_done(job)
+    digest = subprocess.run(["md5sum"], input=(root / "model").read_bytes(), capture_output=True, check=True).stdout.decode().strip()
+    assert said(cluster, job) == [f"{root}=partial", digest, digest, "one", "two"]
+    assert cluster.origin_stats()["read_bytes"] < 2 * size, "the second time it comes from the cache"
+    log = root / "run" / "log"
+    assert (log.read_text(), log.stat().st_uid, log.stat().st_mode & 0o777) == ("one\ntwo\n", datasets.uid(FIRST), 0o640)
+    receipt = cluster.receipt(job)["receipt"]
+    assert receipt["outcome"] == "partial"
+
+    # Another user may there what the modes allow, in his own view; the next reader finds what was written.
+    script = f'cat "{root}/run/log"; echo no > "{root}/by second" || echo refused; cat "{root}/model" | md5sum'
+    other = cluster.submit(script, f"--atlas-dataset={root}:rw", user=SECOND)
+    cluster.wait_done(other)
+    assert [line for line in said(cluster, other) if "denied" not in line] == ["refused", digest]
+    reader = cluster.submit(f'cat "{root}/run/log"; touch "{root}/new"', f"--atlas-dataset={root}", user=FIRST)
+    cluster.wait_done(reader, expect="FAILED")
+    assert "two" in cluster.job_output(reader) and "Read-only file system" in cluster.job_output(reader)
 
 
 def test_a_cache_of_a_quarter_of_the_data_serves_that_and_reads_the_rest_through(cluster: Cluster) -> None:

@@ -56,7 +56,7 @@ def request_of(cluster: Cluster, done: Done) -> str:
 @pytest.mark.parametrize("command", ["sbatch", "srun", "salloc"])
 def test_the_options_are_in_the_help(cluster: Cluster, command: str) -> None:
     text = cluster.run(command, "--help").out
-    for option in ("--atlas-dataset=PATH|NAME", "--atlas-cache=SIZE", "--atlas-warm", "--atlas-locality=SHARE[@TIME]",
+    for option in ("--atlas-dataset=PATH|NAME[:rw]", "--atlas-cache=SIZE", "--atlas-warm", "--atlas-locality=SHARE[@TIME]",
                    "--atlas-on-change=refresh|keep|fail"):
         assert option in text
     assert "io-limit" not in text, "not offered before it works"

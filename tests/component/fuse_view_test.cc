@@ -26,6 +26,15 @@ using namespace std::chrono_literals;
 
 constexpr std::uint64_t kMega = 1 << 20;
 
+template <class Condition>
+[[nodiscard]] bool eventually(Condition&& condition) {
+  for (const auto end = std::chrono::steady_clock::now() + 30s; !condition();) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
 class FuseView : public OriginTree {
  protected:
   void SetUp() override {
@@ -103,7 +112,7 @@ TEST_F(FuseView, ADatasetOfOneFile) {
   auto replica = node.engine->open_partial({"o", "ds/one"}, user(kAlice), {}, node.clock.now() + 20s);
   ASSERT_TRUE(replica) << replica.error().message;
   view::PartialViews views({&node.origin}, *node.fetcher, node.clock, {});
-  const auto mount = views.mount(*replica, {"test", 7, 0, {}}, user(kAlice), false);
+  const auto mount = views.mount(*replica, {"test", 7, 0, {}}, user(kAlice), {});
   ASSERT_TRUE(mount) << mount.error().message;
   EXPECT_EQ(content("/proc/self/fd/" + std::to_string(mount->get())), bytes);
   const auto read = views.release(7);
@@ -189,6 +198,47 @@ TEST_F(FuseView, ACacheSmallerThanTheDataKeepsWhatFitsAndReadsTheRestThrough) {
   EXPECT_EQ(job.replica->bytes_resident().count, 7 * kMega) << "what is kept stays";
   EXPECT_EQ(node.origin.counters().bytes, (28 + 21) * kMega) << "what was kept is not read again";
   EXPECT_EQ(job.view->counters().hit_bytes.count - before, 7 * kMega);
+}
+
+TEST_F(FuseView, WhatDoesNotFitIsReadAheadInMemoryOnceAndDroppedBehind) {
+  const std::string bytes = random_bytes(96 * kMega + 4321, 7);
+  file("ds/big", bytes);
+  SlowOrigin slow(origin(), temp_.path("mnt"), {});
+  NodeParts node(options("mnt"));
+  const auto job = start(node, Bytes{1});
+  const UniqueFd fd(open(job.path("big").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(fd);
+  std::string piece(128 * 1024, '\0');
+  const auto read_to = [&](std::size_t from, std::size_t to) {
+    for (auto at = from; at < to; at += piece.size()) {
+      const auto length = std::min(piece.size(), bytes.size() - at);
+      if (pread(fd.get(), piece.data(), piece.size(), off_t(at)) != ssize_t(length) ||
+          bytes.compare(at, length, piece, 0, length) != 0)
+        return false;
+    }
+    return true;
+  };
+  ASSERT_TRUE(read_to(0, 16 * kMega));
+  // Nobody has asked for what comes now, and it is asked for, many pieces at a time.
+  slow.tell({"hang", "read"});
+  std::thread reader([&] { EXPECT_TRUE(read_to(16 * kMega, bytes.size())); });
+  EXPECT_TRUE(eventually([&] {
+    return slow.hanging() != 0 && node.fetcher->in_flight() >= 4 && job.view->counters().window.count >= 16 * kMega;
+  })) << slow.hanging()
+      << " reads, " << node.fetcher->in_flight() << " fetches, " << job.view->counters().window.count << " bytes";
+  slow.tell({"resume"});
+  std::uint64_t most = 0;
+  std::atomic<bool> over{false};
+  std::thread looker([&] {
+    while (!over) most = std::max(most, job.view->counters().window.count);
+  });
+  reader.join();
+  over = true;
+  looker.join();
+  EXPECT_LE(most, 64 * kMega);
+  EXPECT_EQ(node.origin.counters().bytes, bytes.size()) << "nothing twice";
+  EXPECT_LE(node.origin.counters().operations, 2 * bytes.size() / kMega) << "in pieces that are worth an operation";
+  EXPECT_EQ(job.view->counters().window.count, 0U) << "what has been read is gone";
 }
 
 TEST_F(FuseView, AFullDiskFailsNoRead) {

@@ -76,8 +76,8 @@ class Takeover : public OriginTree {
     node_->start_holder();
     node_->start_agent();
   }
-  UniqueFd attach(std::uint32_t job, std::uint64_t limit = 0) {
-    const auto planned = node_->plan(job, user(kAlice), "ds", limit);
+  UniqueFd attach(std::uint32_t job, std::uint64_t limit = 0, bool read_write = false) {
+    const auto planned = node_->plan(job, user(kAlice), "ds", limit, read_write);
     EXPECT_TRUE(planned) << planned.error().message;
     auto mount = node_->attach(job, user(kAlice));
     EXPECT_TRUE(mount) << mount.error().message << "\n" << node_->log("agent");
@@ -410,6 +410,45 @@ TEST_F(Takeover, WithoutAHolderReadersGetErrorsAndWithANewOneTheyAreSafeAgain) {
   node_->end_agent(SIGKILL);
   ASSERT_TRUE(ends(child_reads(below(mount, "g")), status));
   EXPECT_TRUE(WIFEXITED(status));
+}
+
+/// It cannot be gone on with, so it ends: by the next agent, or by the holder when none comes. What was answered is at
+/// the origin.
+TEST_F(Takeover, WhatAJobWritesToEndsWithItsAgentAndLosesNothing) {
+  file("ds/log", "");
+  start({}, kShort);
+  if (IsSkipped()) return;
+  auto* answered = static_cast<std::atomic<std::uint64_t>*>(
+      mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(answered, MAP_FAILED);
+  for (const bool another_comes : {true, false}) {
+    *answered = 0;
+    const UniqueFd mount = attach(another_comes ? 7 : 8, 0, true);
+    ASSERT_TRUE(mount);
+    const std::string path = below(mount, "log");
+    const pid_t child = fork();
+    if (child == 0) {
+      const int fd = open(path.c_str(), O_WRONLY | O_TRUNC);
+      for (std::uint64_t n = 0; fd >= 0 && n < 1'000'000; ++n) {
+        if (pwrite(fd, &n, sizeof n, static_cast<off_t>(n * sizeof n)) != sizeof n) break;
+        *answered = n + 1;
+      }
+      _exit(errno);
+    }
+    ASSERT_TRUE(eventually([&] { return *answered > 50; }));
+    node_->end_agent(SIGKILL);
+    if (another_comes) node_->start_agent();
+    int status = 0;
+    ASSERT_TRUE(ends(child, status)) << "it hangs:\n" << node_->log("holder");
+    EXPECT_THAT(WEXITSTATUS(status), testing::AnyOf(ENOTCONN, ECONNABORTED, EIO)) << strerror(WEXITSTATUS(status));
+    const UniqueFd log(open(origin("ds/log").c_str(), O_RDONLY | O_CLOEXEC));
+    for (std::uint64_t n = 0, seen = 0; n < *answered; ++n) {
+      ASSERT_EQ(pread(log.get(), &seen, sizeof seen, static_cast<off_t>(n * sizeof n)), ssize_t(sizeof seen));
+      ASSERT_EQ(seen, n);
+    }
+    EXPECT_TRUE(eventually([&] { return node_->kept().empty(); }));
+  }
+  munmap(answered, 4096);
 }
 
 TEST_F(Takeover, TheViewOfAJobThatEndedIsGoneFromTheHolder) {

@@ -158,11 +158,14 @@ int NodeProcesses::end_holder(int number) {
   return status;
 }
 
-Status NodeProcesses::plan(std::uint32_t job, const Principal& as, const std::string& dataset, std::uint64_t limit) {
+Status NodeProcesses::plan(std::uint32_t job, const Principal& as, const std::string& dataset, std::uint64_t limit,
+                           bool read_write) {
   v1::PlanRequest request;
   *request.mutable_job() = to_wire(key(job));
   *request.mutable_as() = to_wire(as);
-  *request.add_datasets()->mutable_dataset() = to_wire(DatasetId{"o", dataset});
+  auto* planned = request.add_datasets();
+  *planned->mutable_dataset() = to_wire(DatasetId{"o", dataset});
+  planned->set_read_write(read_write);
   request.set_cache_limit(limit);
   return again_while_away(
       [&] { return call(*auth_, *stub_, &v1::Agent::Stub::Plan, "Agent.Plan", request, 10s, "the agent"); });

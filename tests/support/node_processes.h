@@ -40,8 +40,8 @@ class NodeProcesses {
   [[nodiscard]] bool munge_works() const { return munged_.running(); }
 
   /// As the controller does it.
-  [[nodiscard]] Status plan(std::uint32_t job, const Principal& as, const std::string& dataset,
-                            std::uint64_t limit = 0);
+  [[nodiscard]] Status plan(std::uint32_t job, const Principal& as, const std::string& dataset, std::uint64_t limit = 0,
+                            bool read_write = false);
   [[nodiscard]] Status release(std::uint32_t job);
   /// As a task does it: a detached mount of the job's only dataset.
   [[nodiscard]] Result<UniqueFd> attach(std::uint32_t job, const Principal& as) const;

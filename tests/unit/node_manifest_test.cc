@@ -87,7 +87,8 @@ TEST_F(NodeManifestTest, ADatabaseOfTheThirdSchemaKeepsItsReplicasAndJobs) {
                     "ALTER TABLE replica DROP COLUMN borrowed_bytes; "
                     "ALTER TABLE replica DROP COLUMN borrowed_inodes; ALTER TABLE replica DROP COLUMN payer_uid; "
                     "ALTER TABLE replica DROP COLUMN payer_gid; ALTER TABLE replica DROP COLUMN account; "
-                    "ALTER TABLE job DROP COLUMN account; PRAGMA user_version = 3"));
+                    "ALTER TABLE job DROP COLUMN account; "
+                    "ALTER TABLE job_dataset DROP COLUMN read_write; PRAGMA user_version = 3"));
   }
   open();
   ASSERT_EQ(manifest_->replicas()->size(), 1U);

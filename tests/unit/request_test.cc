@@ -12,6 +12,7 @@ Request full() {
   r.warm = WarmMode::wait;
   r.locality = Locality{0.9, std::chrono::seconds(600)};
   r.on_change = OnChange::fail;
+  r.read_write = {"~bob/noise"};
   return r;
 }
 
@@ -23,6 +24,27 @@ TEST(RequestCodec, ComesBackAsItWas) {
   const auto back = decode_request(*text);
   ASSERT_TRUE(back) << back.error().message;
   EXPECT_EQ(*back, full());
+}
+
+TEST(Options, ADatasetIsReadOnlyUnlessTheUserSaysOtherwise) {
+  const auto asked = [](const char* text) {
+    const auto parsed = parse_asked_dataset(text);
+    return parsed ? parsed->dataset + (parsed->read_write ? " rw" : "") : "refused";
+  };
+  EXPECT_EQ(asked("/l/a"), "/l/a");
+  EXPECT_EQ(asked("/l/a/:rw"), "/l/a rw");
+  EXPECT_EQ(asked("/l/a:rw"), "/l/a rw");
+  EXPECT_EQ(asked("speech:rw"), "speech rw");
+  EXPECT_EQ(asked("/l/a:ro"), "/l/a");
+  EXPECT_EQ(asked("/l/a:rw:ro"), "/l/a:rw");
+  EXPECT_EQ(asked(":rw"), "refused");
+  for (const auto* dataset : {"/l/a", "/l/a:rw", "/l/a:ro", "speech"})
+    for (const bool read_write : {false, true}) {
+      const auto again = parse_asked_dataset(show_asked(dataset, read_write));
+      ASSERT_TRUE(again) << dataset;
+      EXPECT_EQ(again->dataset, dataset);
+      EXPECT_EQ(again->read_write, read_write);
+    }
 }
 
 TEST(RequestCodec, RefusesForgedText) {

@@ -49,7 +49,11 @@ Result<UniqueFd> duplicate(int fd) {
 }  // namespace
 
 Connection::Connection(std::shared_ptr<ViewCore> core, std::shared_ptr<ParkingLot> lot, const Options& options)
-    : core_(std::move(core)), lot_(std::move(lot)), holder_(options.holder), threads_(options.threads) {}
+    : core_(std::move(core)),
+      lot_(std::move(lot)),
+      holder_(options.holder),
+      writable_(core_->writable() != nullptr),
+      threads_(options.threads) {}
 
 Connection::~Connection() {
   if (!leaving_) forget();
@@ -73,7 +77,11 @@ ssize_t Connection::write_reply(int fd, iovec* parts, int count, void* raw) {
     if (header->unique == expected && parts[1].iov_len >= FUSE_COMPAT_22_INIT_OUT_SIZE) {
       auto* out = static_cast<fuse_init_out*>(parts[1].iov_base);
       out->flags |= FUSE_PARALLEL_DIROPS;
-      out->max_write = 4096;
+      if (self.writable_) {
+        out->flags |= FUSE_HANDLE_KILLPRIV_V2;  // the origin does, to whoever is not root
+      } else {
+        out->max_write = 4096;
+      }
       self.init_request_ = 0;
     }
   }
@@ -93,11 +101,14 @@ Result<UniqueFd> Connection::mount(const Options& options) const {
   ATLAS_TRY(set(c, FSCONFIG_SET_STRING, "user_id", "0"));
   ATLAS_TRY(set(c, FSCONFIG_SET_STRING, "group_id", "0"));
   ATLAS_TRY(set(c, FSCONFIG_SET_STRING, "max_read", std::to_string(kMaxRead.count)));
-  for (const char* flag : {"default_permissions", "allow_other", "ro"}) ATLAS_TRY(set(c, FSCONFIG_SET_FLAG, flag, ""));
+  ATLAS_TRY(set(c, FSCONFIG_SET_FLAG, "allow_other", ""));
+  // Where the job writes the origin decides about each request.
+  if (!writable_)
+    for (const char* flag : {"default_permissions", "ro"}) ATLAS_TRY(set(c, FSCONFIG_SET_FLAG, flag, ""));
   if (fsconfig(c, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) return fail_errno(errno, "create a fuse superblock");
   UniqueFd mount(fsmount(c, FSMOUNT_CLOEXEC,
-                         MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME |
-                             (options.noexec ? MOUNT_ATTR_NOEXEC : 0U)));
+                         MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME |
+                             (writable_ ? 0U : MOUNT_ATTR_RDONLY) | (options.noexec ? MOUNT_ATTR_NOEXEC : 0U)));
   if (!mount) return fail_errno(errno, "fsmount fuse");
   return mount;
 }
@@ -124,7 +135,8 @@ Status Connection::adopt(UniqueFd device) {
   std::snprintf(value, sizeof value, "max_read=%llu", static_cast<unsigned long long>(kMaxRead.count));
   char* arguments[] = {program, flag, value, nullptr};
   fuse_args args = FUSE_ARGS_INIT(3, arguments);
-  session_ = fuse_session_new(&args, &view_operations(), sizeof(fuse_lowlevel_ops), this);
+  session_ = fuse_session_new(&args, &(writable_ ? writable_operations() : view_operations()),
+                              sizeof(fuse_lowlevel_ops), this);
   fuse_opt_free_args(&args);
   if (session_ == nullptr) return fail(Code::internal, "libfuse refused the session");
   static const fuse_custom_io kIo = [] {
@@ -237,7 +249,11 @@ void Connection::replay() {
 void Connection::start() {
   const std::lock_guard lock(mutex_);
   for (unsigned i = 0; i < threads_; ++i) {
-    std::thread thread([self = shared_from_this(), slot = slots_->of_thread(i)] { self->serve(slot); });
+    std::thread thread([self = shared_from_this(), slot = slots_->of_thread(i)] {
+      // What is written comes in one piece, and is for no later agent.
+      std::vector<std::byte> room(self->writable_ ? kMaxWrite.count + kRequestRoom : 0);
+      self->serve(self->writable_ ? std::span(room) : slot);
+    });
     running_.push_back(thread.native_handle());
     thread.detach();
   }

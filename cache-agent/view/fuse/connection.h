@@ -38,7 +38,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   };
   struct Opened {
     std::shared_ptr<Connection> connection;
-    UniqueFd mount;  ///< detached, read-only, nosuid, nodev, noatime
+    UniqueFd mount;  ///< detached, nosuid, nodev, noatime, and read-only unless the job may write
   };
   /// Blocks until the kernel and the session have agreed.
   [[nodiscard]] static Result<Opened> open(std::shared_ptr<ViewCore> core, std::shared_ptr<ParkingLot> lot,
@@ -88,6 +88,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const std::shared_ptr<ViewCore> core_;
   const std::shared_ptr<ParkingLot> lot_;
   const std::shared_ptr<HolderClient> holder_;
+  const bool writable_;
   unsigned threads_;
   int device_ = -1;   ///< owned by the session
   dev_t number_ = 0;  ///< of the mount

@@ -47,6 +47,7 @@ std::string pack(const KeptView& view) {
   field("path", view.dataset.path);
   field("generation", view.generation.bytes());
   field("noexec", view.noexec ? "1" : "0");
+  field("writable", view.writable ? "1" : "0");
   return out.str();
 }
 
@@ -72,6 +73,7 @@ Result<KeptView> unpack(std::string_view packed) {
   ATLAS_TRY(number(fields, "noexec", noexec));
   view.job.submitted = std::chrono::sys_seconds(std::chrono::seconds(submitted));
   view.noexec = noexec != 0;
+  view.writable = text(fields, "writable") == "1";  // earlier releases have no such field
   std::istringstream groups(text(fields, "groups"));
   for (std::uint32_t group = 0; groups >> group;) view.as.groups.push_back(group);
   view.dataset = {text(fields, "origin"), text(fields, "path")};

@@ -14,6 +14,7 @@ struct KeptView {
   DatasetId dataset;
   GenerationId generation;
   bool noexec = false;
+  bool writable = false;
 };
 /// As text: a line for people, then one for each field. Fields that a later release adds are passed over.
 [[nodiscard]] std::string pack(const KeptView& view);

@@ -9,11 +9,11 @@ using agent::FileMeta;
 
 constexpr std::size_t kBatch = 32;
 
-std::string path_at_origin(const DatasetId& dataset, const std::string& below) {
+}  // namespace
+
+std::string origin_path(const DatasetId& dataset, const std::string& below) {
   return dataset.path.empty() || below.empty() ? dataset.path + below : dataset.path + "/" + below;
 }
-
-}  // namespace
 
 void Metas::find(FileIndex index, Found found) {
   const auto entry = manifest_.at(index);
@@ -60,7 +60,7 @@ void Metas::ask(std::vector<FileIndex> which, std::shared_ptr<void> keep, agent:
         learn(index, ::atlas::fail(able.error()));
         continue;
       }
-      const std::string path = path_at_origin(parts_.replica->dataset(), manifest_.path(index));
+      const std::string path = origin_path(parts_.replica->dataset(), manifest_.path(index));
       learn(index, parts_.origin->meta_of(path, manifest_.at(index).attributes));
     }
   });

@@ -56,7 +56,8 @@ Result<UniqueFd> PartialView::mount() {
   options.threads = parts.threads;
   options.holder = parts.holder;
   options.slots = parts.slots;
-  options.about = pack({parts.payer, parts.as, parts.replica->dataset(), parts.replica->generation(), parts.noexec});
+  options.about = pack(
+      {parts.payer, parts.as, parts.replica->dataset(), parts.replica->generation(), parts.noexec, parts.writable});
   ATLAS_ASSIGN(auto opened, Connection::open(core_, new_lot(), options));
   ATLAS_TRY(add(std::move(opened.connection)));
   return std::move(opened.mount);
@@ -103,10 +104,12 @@ void PartialView::leave() {
     all.swap(connections_);
   }
   const SteadyTime until = core_->parts.clock->now() + kPatience;
+  // A later agent would not know which files are open in what is written to.
+  const auto stays = [this](const auto& connection) { return connection->kept() && !core_->parts.writable; };
   for (const auto& connection : all)
-    if (!connection->kept()) connection->abort();
+    if (!stays(connection)) connection->abort();
   for (const auto& connection : all) {
-    if (connection->kept()) {
+    if (stays(connection)) {
       connection->leave(until);
     } else {
       connection->wait(until);
@@ -167,6 +170,7 @@ unsigned PartialViews::take_over(const Find& find) {
 
 Status PartialViews::take_over(Kept kept, const Find& find) {
   ATLAS_ASSIGN(const auto was, unpack(kept.about));
+  if (was.writable) return fail(Code::unimplemented, "what a job writes to ends with the agent that served it");
   ATLAS_ASSIGN(const auto replica, find(was));
   const Key key{was.job.job_id, was.dataset};
   std::shared_ptr<PartialView> view;
@@ -175,7 +179,7 @@ Status PartialViews::take_over(Kept kept, const Find& find) {
     if (const auto it = views_.find(key); it != views_.end()) view = it->second;
   }
   if (!view) {
-    ATLAS_ASSIGN(view, make(replica, was.job, was.as, was.noexec));
+    ATLAS_ASSIGN(view, make(replica, was.job, was.as, Modes{was.noexec}));
     const std::lock_guard lock(mutex_);
     views_[key] = view;
   }
@@ -183,7 +187,7 @@ Status PartialViews::take_over(Kept kept, const Find& find) {
 }
 
 Result<std::unique_ptr<PartialView>> PartialViews::make(const std::shared_ptr<agent::Replica>& replica,
-                                                        const JobKey& job, const Principal& as, bool noexec) {
+                                                        const JobKey& job, const Principal& as, Modes modes) {
   const auto origin = origins_.find(replica->dataset().origin);
   if (origin == origins_.end())
     return fail(Code::not_found, "origin '" + replica->dataset().origin + "' is not configured on this node");
@@ -195,7 +199,8 @@ Result<std::unique_ptr<PartialView>> PartialViews::make(const std::shared_ptr<ag
   parts.clock = &clock_;
   parts.as = agent::normalize(as);
   parts.payer = job;
-  parts.noexec = noexec;
+  parts.noexec = modes.noexec;
+  parts.writable = modes.writable;
   parts.deadline = options_.deadline;
   parts.holder = holder_;
   parts.slots = options_.slots;
@@ -204,7 +209,7 @@ Result<std::unique_ptr<PartialView>> PartialViews::make(const std::shared_ptr<ag
 }
 
 Result<UniqueFd> PartialViews::mount(const std::shared_ptr<agent::Replica>& replica, const JobKey& job,
-                                     const Principal& as, bool noexec) {
+                                     const Principal& as, Modes modes) {
   const Key key{job.job_id, replica->dataset()};
   std::shared_ptr<PartialView> view, old;
   {
@@ -219,7 +224,7 @@ Result<UniqueFd> PartialViews::mount(const std::shared_ptr<agent::Replica>& repl
   }
   if (old) old->close();
   if (!view) {
-    ATLAS_ASSIGN(auto made, make(replica, job, as, noexec));
+    ATLAS_ASSIGN(auto made, make(replica, job, as, modes));
     const std::lock_guard lock(mutex_);
     if (closed_) return fail(Code::unavailable, "the cache agent is stopping");
     auto& slot = views_[key];

@@ -25,6 +25,7 @@ struct ViewCounters {
   Bytes hit_bytes;
   Bytes origin_bytes;  ///< read from the origin for this view
   std::uint64_t failures = 0;
+  Bytes window;  ///< memory that holds what is read ahead and not kept, right now
 };
 
 /// What a partial view is made of. Fetcher, origin, timers and clock outlive every fetch under way.
@@ -37,6 +38,7 @@ struct PartialViewParts {
   Principal as;  ///< whom the origin is read as; normalized
   JobKey payer;
   bool noexec = false;
+  bool writable = false;  ///< the job writes to the origin through it
   unsigned threads = 4;
   std::chrono::milliseconds deadline{30'000};  ///< of each read that waits for the origin
   std::shared_ptr<HolderClient> holder{};      ///< null = the view ends with this process
@@ -107,9 +109,13 @@ class PartialViews {
   /// how many connections live on.
   unsigned take_over(const Find& find);
 
-  /// The job's view of the dataset, made if need be; a mount of it. `noexec` when the origin is mounted so.
+  /// The job's view of the dataset, made if need be; a mount of it.
+  struct Modes {
+    bool noexec = false;    ///< the origin is mounted so
+    bool writable = false;  ///< the job writes to the origin; such a view ends with this process
+  };
   [[nodiscard]] Result<UniqueFd> mount(const std::shared_ptr<agent::Replica>& replica, const JobKey& job,
-                                       const Principal& as, bool noexec);
+                                       const Principal& as, Modes modes);
   using Counters = std::map<DatasetId, ViewCounters>;
   /// Closes what the job has; what it read, once.
   [[nodiscard]] Counters release(std::uint32_t job_id);
@@ -117,7 +123,7 @@ class PartialViews {
  private:
   using Key = std::pair<std::uint32_t, DatasetId>;
   [[nodiscard]] Result<std::unique_ptr<PartialView>> make(const std::shared_ptr<agent::Replica>& replica,
-                                                          const JobKey& job, const Principal& as, bool noexec);
+                                                          const JobKey& job, const Principal& as, Modes modes);
   [[nodiscard]] Status take_over(Kept kept, const Find& find);
   std::map<std::string, agent::Origin*> origins_;
   agent::Fetcher& fetcher_;

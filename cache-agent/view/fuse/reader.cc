@@ -17,6 +17,8 @@ using agent::FileIndex;
 constexpr std::size_t kOpenFiles = 128;
 /// Asked for ahead of all readers of a view and not here yet.
 constexpr std::uint64_t kMostAhead = 256ULL << 20;
+/// Of what is read ahead and not kept: an operation at the origin. Each costs it an open, too.
+constexpr std::uint64_t kOperation = 4ULL << 20;
 /// Of a job that meets a broken origin not every read gets a line.
 constexpr std::uint64_t kLines = 20;
 
@@ -44,6 +46,7 @@ std::span<std::byte> thread_buffer(std::size_t size) {
 struct ViewCore::Miss {
   std::shared_ptr<Parked> parked;
   Extent want;  ///< exactly what the kernel asked for
+  Otherwise otherwise;
 };
 
 Result<std::shared_ptr<const UniqueFd>> OpenFiles::open(FileIndex file) {
@@ -72,6 +75,7 @@ ViewCore::ViewCore(PartialViewParts view_parts, std::shared_ptr<const agent::Man
     : parts(std::move(view_parts)),
       manifest(std::move(of)),
       attributes(*manifest),
+      writable_(parts.writable ? std::make_unique<Writable>(parts, *manifest) : nullptr),
       metas(parts, *manifest),
       files_(*parts.replica, *manifest) {}
 
@@ -81,7 +85,7 @@ std::string ViewCore::name_of(FileIndex index) const {
 }
 
 ViewCounters ViewCore::counters() const {
-  return {hits_, misses_, Bytes{hit_bytes_}, Bytes{*moved_}, failures_};
+  return {hits_, misses_, Bytes{hit_bytes_}, Bytes{*moved_}, failures_, Bytes{window_.bytes()}};
 }
 
 void ViewCore::with_meta(fuse_req_t req, FileIndex index,
@@ -127,7 +131,7 @@ bool ViewCore::answer_from_store(fuse_req_t req, const Extent& want) {
   return true;
 }
 
-void ViewCore::read(fuse_req_t req, FileIndex index, std::size_t size, std::uint64_t offset) {
+void ViewCore::read(fuse_req_t req, FileIndex index, std::size_t size, std::uint64_t offset, Otherwise otherwise) {
   const auto entry = manifest->at(index);
   if (!entry.is(EntryType::file)) return void(fuse_reply_err(req, entry.is(EntryType::directory) ? EISDIR : EINVAL));
   if (entry.opaque()) return void(fuse_reply_err(req, EACCES));
@@ -141,7 +145,8 @@ void ViewCore::read(fuse_req_t req, FileIndex index, std::size_t size, std::uint
     hit_bytes_.fetch_add(length, std::memory_order_relaxed);
   } else {
     misses_.fetch_add(1, std::memory_order_relaxed);
-    fetch(std::make_shared<Miss>(Miss{Connection::of(req).lot().park(req, name_of(index)), want}));
+    fetch(
+        std::make_shared<Miss>(Miss{Connection::of(req).lot().park(req, name_of(index)), want, std::move(otherwise)}));
   }
   if (entry.blocks > 1) read_ahead(index, offset, length);
 }
@@ -171,7 +176,7 @@ Extent ViewCore::blocks_of(const Extent& want) const {
 void ViewCore::fetch(const std::shared_ptr<Miss>& miss) {
   const Extent blocks = blocks_of(miss->want);
   if (!parts.replica->has_room(blocks.length) || !parts.replica->keeps(manifest->at(miss->want.file).attributes))
-    return read_through(miss);
+    return from_window(miss);
   miss->parked->hold(0, parts.fetcher->fetch(
                             {parts.replica, blocks, parts.as, parts.payer, agent::Urgency::fault, moved_},
                             [self = shared_from_this(), miss](const Status& status) { self->fetched(miss, status); }));
@@ -191,10 +196,22 @@ void ViewCore::fetched(const std::shared_ptr<Miss>& miss, const Status& status) 
     case Code::resource_exhausted:  // no room, or the disk is full
     case Code::internal:            // the disk fails
     case Code::unimplemented:       // the tier cannot hold the file's attributes
-      return read_through(miss);
+      return from_window(miss);
     default:
       return failed(*miss, status.error());
   }
+}
+
+/// What does not fit, if it was read ahead. A request that begins in what is kept and ends in the window is read
+/// through whole: there is one such place where the room ended.
+void ViewCore::from_window(const std::shared_ptr<Miss>& miss) {
+  const bool there = window_.read(
+      miss->want, parts.clock->now(), [self = shared_from_this(), miss](const std::vector<std::byte>* bytes) {
+        if (bytes == nullptr) return self->read_through(miss);
+        miss->parked->answer(
+            [&](fuse_req_t req) { fuse_reply_buf(req, reinterpret_cast<const char*>(bytes->data()), bytes->size()); });
+      });
+  if (!there) read_through(miss);
 }
 
 void ViewCore::read_through(const std::shared_ptr<Miss>& miss) {
@@ -209,6 +226,7 @@ void ViewCore::read_through(const std::shared_ptr<Miss>& miss) {
 }
 
 void ViewCore::failed(const Miss& miss, const Error& error) {
+  if (miss.otherwise) return miss.otherwise(miss.parked);
   if (!miss.parked->fail(error_for(error))) return;
   const auto count = failures_.fetch_add(1, std::memory_order_relaxed);
   if (count < kLines || count % 100 == 0)
@@ -220,10 +238,11 @@ void ViewCore::read_ahead(FileIndex file, std::uint64_t offset, std::uint64_t le
   const std::uint64_t size = manifest->at(file).attributes.size;
   for (const auto& piece : read_ahead_.on_read(file, offset, length, size)) {
     const Extent blocks = blocks_of({file, Bytes{piece.offset}, Bytes{piece.length}});
-    // What would not be kept would be read twice.
-    if (!parts.replica->has_room(blocks.length) || !parts.replica->keeps(manifest->at(file).attributes) ||
-        parts.replica->resident(*manifest, blocks))
+    if (parts.replica->resident(*manifest, blocks)) continue;
+    if (!parts.replica->has_room(blocks.length) || !parts.replica->keeps(manifest->at(file).attributes)) {
+      fill_window({file, Bytes{piece.offset}, Bytes{piece.length}});
       continue;
+    }
     if (ahead_.fetch_add(blocks.length.count) > kMostAhead) {
       ahead_.fetch_sub(blocks.length.count);
       continue;
@@ -233,6 +252,57 @@ void ViewCore::read_ahead(FileIndex file, std::uint64_t offset, std::uint64_t le
                 [self = shared_from_this(), blocks](const Status&) { self->ahead_.fetch_sub(blocks.length.count); })
         .detach();
   }
+}
+
+/// What will be read next and is not kept waits in memory: a reader in order is else alone with the origin's latency.
+void ViewCore::fill_window(const Extent& stretch) {
+  std::vector<Extent> pieces;
+  for (const auto& piece : window_.claim(stretch, parts.clock->now())) {
+    if (!parts.replica->resident(*manifest, piece)) {
+      pieces.push_back(piece);
+    } else {
+      window_.arrived(piece, fail(Code::already_exists, "it is kept"), {});
+    }
+  }
+  for (auto at = pieces.begin(); at != pieces.end();) {
+    std::vector<Extent> run{*at};
+    Extent whole = *at;
+    for (++at; at != pieces.end() && whole.length.count + at->length.count <= kOperation &&
+               at->offset == whole.offset + whole.length;
+         ++at) {
+      whole.length += at->length;
+      run.push_back(*at);
+    }
+    const auto arrived = [self = shared_from_this(), run, whole](const Result<std::span<const std::byte>>& data) {
+      const auto now = self->parts.clock->now();
+      for (const auto& piece : run)
+        self->window_.arrived(piece,
+                              data ? Result<std::span<const std::byte>>(
+                                         data->subspan(piece.offset.count - whole.offset.count, piece.length.count))
+                                   : fail(data.error()),
+                              now);
+      self->sweep_window();
+    };
+    parts.fetcher
+        ->read_through({parts.replica, whole, parts.as, parts.payer, agent::Urgency::read_ahead, moved_}, arrived)
+        .detach();
+  }
+}
+
+/// What nobody comes for any more does not stay until the next one reads ahead.
+void ViewCore::sweep_window() {
+  if (window_.bytes() == 0) return;
+  const std::lock_guard lock(sweep_mutex_);
+  if (std::exchange(sweep_due_, true)) return;
+  sweep_ = parts.timers->post_at(parts.clock->now() + ReadWindow::kPatience, [weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (!self) return;
+    {
+      const std::lock_guard due(self->sweep_mutex_);
+      self->sweep_due_ = false;
+    }
+    if (self->window_.expire(self->parts.clock->now())) self->sweep_window();
+  });
 }
 
 }  // namespace atlas::view

@@ -17,10 +17,15 @@
 #include "cache-agent/view/fuse/parked.h"
 #include "cache-agent/view/fuse/partial_views.h"
 #include "cache-agent/view/fuse/read_ahead.h"
+#include "cache-agent/view/fuse/read_window.h"
+#include "cache-agent/view/fuse/writable.h"
 
 namespace atlas::view {
 
 inline constexpr Bytes kMaxRead = kMiB;  ///< one request of the kernel
+
+/// Where something of a dataset is below its origin's root.
+[[nodiscard]] std::string origin_path(const DatasetId& dataset, const std::string& below);
 
 /// Extended attributes of one view's entries. Those of resident files lie in the store; others are asked of the origin,
 /// once, and kept. Thread-safe; never blocks on the origin.
@@ -67,17 +72,24 @@ class ViewCore : public std::enable_shared_from_this<ViewCore> {
  public:
   ViewCore(PartialViewParts parts, std::shared_ptr<const agent::Manifest> manifest);
   void start() {
+    if (writable_) writable_->belongs_to(weak_from_this());
     metas.core_ = weak_from_this();
-    metas.fetch_directories(shared_from_this());
+    if (!writable_) metas.fetch_directories(shared_from_this());
   }
 
-  void read(fuse_req_t req, agent::FileIndex file, std::size_t size, std::uint64_t offset);
+  /// Takes the place of an error.
+  using Otherwise = std::function<void(const std::shared_ptr<Parked>&)>;
+  void read(fuse_req_t req, agent::FileIndex file, std::size_t size, std::uint64_t offset, Otherwise otherwise = {});
   /// SEEK_DATA and SEEK_HOLE; minus an errno. The holes of a file are known once all of it is here.
   [[nodiscard]] off_t seek(agent::FileIndex file, off_t offset, int whence);
   /// Finds the entry's attributes and has `reply` answer with them.
   void with_meta(fuse_req_t req, agent::FileIndex index, std::function<void(fuse_req_t, const agent::FileMeta&)> reply);
+  /// Null unless the job may write.
+  [[nodiscard]] Writable* writable() const { return writable_.get(); }
   [[nodiscard]] std::string name_of(agent::FileIndex index) const;
   [[nodiscard]] ViewCounters counters() const;
+  /// Read from the origin past the fetcher.
+  void note_read(Bytes bytes) { moved_->fetch_add(bytes.count, std::memory_order_relaxed); }
 
   const PartialViewParts parts;
   const std::shared_ptr<const agent::Manifest> manifest;
@@ -88,16 +100,24 @@ class ViewCore : public std::enable_shared_from_this<ViewCore> {
   [[nodiscard]] bool answer_from_store(fuse_req_t req, const agent::Extent& want);
   void fetch(const std::shared_ptr<Miss>& miss);
   void fetched(const std::shared_ptr<Miss>& miss, const Status& status);
+  void from_window(const std::shared_ptr<Miss>& miss);
   void read_through(const std::shared_ptr<Miss>& miss);
   void failed(const Miss& miss, const Error& error);
   void read_ahead(agent::FileIndex file, std::uint64_t offset, std::uint64_t length);
+  void fill_window(const agent::Extent& stretch);
+  void sweep_window();
   [[nodiscard]] agent::Extent blocks_of(const agent::Extent& want) const;
   [[nodiscard]] bool read_right(const agent::Extent& want, std::span<std::byte> into);
   [[nodiscard]] Result<std::size_t> read_store(const agent::Extent& want, std::span<std::byte> into);
 
+  const std::unique_ptr<Writable> writable_;
   Metas metas;
   OpenFiles files_;
   ReadAhead read_ahead_;
+  ReadWindow window_;
+  std::mutex sweep_mutex_;  ///< guards what follows
+  bool sweep_due_ = false;  ///< somebody will look at the window
+  agent::TimerHandle sweep_;
   std::atomic<std::uint64_t> hits_{0}, hit_bytes_{0}, misses_{0}, failures_{0};
   const std::shared_ptr<std::atomic<std::uint64_t>> moved_ = std::make_shared<std::atomic<std::uint64_t>>(0);
   std::atomic<std::uint64_t> ahead_{0};  ///< bytes asked for ahead of readers and not here yet
