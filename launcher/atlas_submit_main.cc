@@ -68,7 +68,7 @@ int run(const std::vector<std::string>& argv) {
   if (!plan) return report(kTool, plan.error());
   for (const auto& warning : plan->warnings) print_err(std::string(kTool) + ": warning: " + warning + "\n");
   // sbatch itself needs no atlas.toml; what talks to the controller does.
-  if (!config && (args->explain || args->follow)) return report(kTool, config.error());
+  if (!config && (args->explain || args->follow || !args->config.empty())) return report(kTool, config.error());
   if (args->explain) {
     // Before gRPC's threads start: it forks.
     SubmitPlan asked = *plan;

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "common/percent.h"
 #include "launcher/atlasctl_verbs.h"
 
 namespace atlas::ctl {
@@ -171,7 +172,16 @@ void add_job_verbs(Commands& c) {
   verb->add_flag("--all,-a", c.jobs.all, "ended jobs too");
   c.run(verb, job_list, c.jobs);
   verb = group->add_subcommand("show", "one job: request, phase, warm-up, receipt");
-  verb->add_option("jobid", c.job.job_id, "Slurm's job id")->required()->type_name("JOBID")->check(CLI::PositiveNumber);
+  verb->add_option("jobid", c.job.job_id, "Slurm's job id")
+      ->required()
+      ->type_name("JOBID")
+      ->check([](const std::string& text) {
+        const bool digits =
+            !text.empty() && text.size() <= 9 && text.find_first_not_of("0123456789") == std::string::npos;
+        return digits ? std::string()
+                      : "'" + printable(text) +
+                            "' is no job id: a number (of an array's tasks, squeue -r -o '%i %A' says which)";
+      });
   verb->add_flag("--follow,-f", c.job.follow, "until it has ended");
   c.run(verb, job_show, c.job);
 }

@@ -217,8 +217,7 @@ void Staging::ready(StagedJob& job, const std::vector<std::string>& nodes, JobPh
   job.row.phase = phase;
   job.row.reason = reason + beyond_quota(job);
   job.row.nodes = nodes;
-  const auto held = std::chrono::duration_cast<std::chrono::milliseconds>(parts_.clock.wall() - job.row.first_seen);
-  if (job.wait.count() > 0) job.row.waited = held;
+  if (job.wait.count() > 0) job.row.waited = job.held(parts_.clock.wall());
   // Components of a heterogeneous job start together or not at all: nodes chosen one by one may exclude each other.
   const bool may_pin = !job.user_nodes && !job.row.array && job.record.het_job_id == 0;
   if (may_pin) {

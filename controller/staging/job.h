@@ -71,10 +71,17 @@ struct StagedJob {
   }
   [[nodiscard]] Principal principal() const { return {row.uid, row.gid, {}}; }
   [[nodiscard]] Payer payer() const { return {row.uid, row.gid, record.account}; }
-  /// It waits at most so long: counted from when it could have started.
-  [[nodiscard]] WallTime deadline() const {
+  /// When nothing but data and nodes was in its way, as far as is known.
+  [[nodiscard]] WallTime eligible() const {
     const WallTime own = record.own_begin.value_or(WallSeconds{});
-    return std::max({own, row.first_seen, could_start}) + wait;
+    return std::max({own, row.first_seen, could_start});
+  }
+  /// It waits at most so long.
+  [[nodiscard]] WallTime deadline() const { return eligible() + wait; }
+  /// It has waited for its data so long.
+  [[nodiscard]] std::chrono::milliseconds held(WallTime now) const {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+        std::max(now - eligible(), WallTime::duration::zero()));
   }
   [[nodiscard]] bool may_wait(WallTime now) const { return wait.count() > 0 && now < deadline(); }
   /// A walk that began before this may miss what its user has changed; under "always", and for a job that shall fail on

@@ -17,8 +17,7 @@ void Staging::runs(StagedJob& job, const JobRecord& record) {
   if (job.ending || nodes.empty()) return;
   if (job.row.phase != JobPhase::running || job.row.nodes != nodes) {
     drop_parts(job, false);
-    if (job.row.phase == JobPhase::waiting && job.wait.count() > 0)
-      job.row.waited = std::chrono::duration_cast<std::chrono::milliseconds>(parts_.clock.wall() - job.row.first_seen);
+    if (job.row.phase == JobPhase::waiting && job.wait.count() > 0) job.row.waited = job.held(parts_.clock.wall());
     if (job.row.phase != JobPhase::running) job.got_nodes = parts_.clock.wall();
     job.row.phase = JobPhase::running;
     job.row.nodes = nodes;

@@ -34,8 +34,7 @@ JobView Staging::view_of(const StagedJob& job) const {
   if (job.pending()) {
     if (!job.record.state_reason.empty() && job.record.state_reason != "None")
       view.slurm_state += " (" + job.record.state_reason + ")";
-    if (!job.released && job.wait.count() > 0)
-      view.row.waited = std::chrono::duration_cast<std::chrono::milliseconds>(parts_.clock.wall() - job.row.first_seen);
+    if (!job.released && job.wait.count() > 0) view.row.waited = job.held(parts_.clock.wall());
   }
   for (const auto& part : job.parts)
     if (const auto* progress = warmups_.progress(part.node, job.datasets[part.dataset]))

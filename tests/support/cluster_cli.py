@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import shlex
 import sys
 import time
@@ -40,6 +41,8 @@ def up(settings: Settings) -> int:
         cluster.wait_nodes()
         print(f"cluster: already up, state in {cluster.state}")
         return 0
+    if cluster is not None:
+        print("cluster: one with other options is up or has died: taking it down first", file=sys.stderr)
     down()
     began = time.monotonic()
     cluster = Cluster(settings).up(detached=True)
@@ -96,6 +99,10 @@ def main() -> int:
         return {"down": lambda: down() or 0, "env": environment, "status": status}[options.command]()
     if not 1 <= options.nodes <= 256:
         parser.error(f"nodes: {options.nodes} is not between 1 and 256")
+    if (options.origin_latency or 0) < 0:
+        parser.error(f"--origin-latency: {options.origin_latency} is not 0 or more milliseconds")
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?[KMGT]?", options.origin_bandwidth or "0"):
+        parser.error(f"--origin-bandwidth: '{options.origin_bandwidth}' is no rate such as 200M (bytes per second)")
     if options.origin and not os.path.isdir(options.origin):
         parser.error(f"--origin: '{options.origin}' is no directory")
     return up(Settings(
