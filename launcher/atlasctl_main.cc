@@ -176,8 +176,8 @@ void add_job_verbs(Commands& c) {
       ->required()
       ->type_name("JOBID")
       ->check([](const std::string& text) {
-        const bool digits =
-            !text.empty() && text.size() <= 9 && text.find_first_not_of("0123456789") == std::string::npos;
+        const bool digits = !text.empty() && text.size() <= 9 && text[0] != '0' &&
+                            text.find_first_not_of("0123456789") == std::string::npos;
         return digits ? std::string()
                       : "'" + printable(text) +
                             "' is no job id: a number (of an array's tasks, squeue -r -o '%i %A' says which)";

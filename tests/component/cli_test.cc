@@ -122,8 +122,8 @@ TEST_F(Cli, ArgumentsReachTheControllerChecked) {
   EXPECT_THAT(ctl({"dataset", "show", "speech"}).err, HasSubstr("'speech' is not known to Atlas"));
   for (const Words& bad :
        {Words{"dataset", "show", "/a/../b"}, Words{"placement", "--node", "n[3-1]"}, Words{"node", "drain", "n["},
-        Words{"job", "show", "x"}, Words{"job", "show", "0"}, Words{"dataset", "show"}, Words{"nonsense"}, Words{},
-        Words{"dataset", "create", "/a", "name"}, Words{"dataset", "delete", "/a"}}) {
+        Words{"job", "show", "x"}, Words{"job", "show", "0"}, Words{"job", "show", "18_1"}, Words{"dataset", "show"},
+        Words{"nonsense"}, Words{}, Words{"dataset", "create", "/a", "name"}, Words{"dataset", "delete", "/a"}}) {
     const auto ran = ctl(bad);
     EXPECT_EQ(ran.status, 2) << testing::PrintToString(bad) << ran.err;
     EXPECT_THAT(ran.err, Not(IsEmpty()));
