@@ -97,13 +97,17 @@ Result<JobTree> JobTree::make(std::string directory) {
 }
 
 Status JobTree::bind(const std::string& name, int mount) {
+  ATLAS_ASSIGN(const auto copy, clone_of(mount));
+  return take(name, copy.get());
+}
+
+Status JobTree::take(const std::string& name, int mount) {
   struct stat info {};
   if (::fstat(mount, &info) != 0) return fail_errno(errno, name);
-  ATLAS_ASSIGN(const auto copy, clone_of(mount));
   if (S_ISDIR(info.st_mode) ? ::mkdirat(root_.get(), name.c_str(), 0755) != 0
                             : ::mknodat(root_.get(), name.c_str(), S_IFREG | 0444, 0) != 0)
     return fail_errno(errno, directory_ + "/" + name);
-  if (::move_mount(copy.get(), "", root_.get(), name.c_str(), MOVE_MOUNT_F_EMPTY_PATH) == 0) return {};
+  if (::move_mount(mount, "", root_.get(), name.c_str(), MOVE_MOUNT_F_EMPTY_PATH) == 0) return {};
   const int err = errno;
   ::unlinkat(root_.get(), name.c_str(), S_ISDIR(info.st_mode) ? AT_REMOVEDIR : 0);
   return fail_errno(err, "mount " + directory_ + "/" + name);

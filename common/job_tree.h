@@ -28,6 +28,8 @@ class JobTree {
 
   /// Shows a mount of this namespace (with all that is mounted below it) once more, as NAME.
   [[nodiscard]] Status bind(const std::string& name, int mount);
+  /// Shows a detached mount as NAME, and nowhere else.
+  [[nodiscard]] Status take(const std::string& name, int mount);
   /// NAME leads to a path.
   [[nodiscard]] Status link(const std::string& name, const std::string& target);
   /// Mounts over a file of this namespace a new empty one that everybody may write. It lies in memory, has no name in

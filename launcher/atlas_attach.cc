@@ -136,6 +136,7 @@ Result<std::vector<PlannedMount>> planned_mounts(const Arguments& args, AgentAns
       planned.lock_files.assign(view.lock_files().begin(), view.lock_files().end());
       planned.windows.assign(view.windows().begin(), view.windows().end());
       planned.granted = view.granted();
+      planned.seen_lately = view.seen_lately();
     }
     mounts.push_back(std::move(planned));
   }
@@ -174,7 +175,7 @@ Result<AgentAnswer> make_namespace(const Arguments& args, AgentConnection& agent
     attached.set_reason(outcomes[i].reason);
   }
   std::vector<UniqueFd> ours;
-  if (std::any_of(outcomes.begin(), outcomes.end(), [](const auto& outcome) { return outcome.mounted; })) {
+  if (std::any_of(outcomes.begin(), outcomes.end(), [](const auto& one) { return one.mounted || one.in_tree; })) {
     ours.emplace_back(::open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC));
     if (!ours.front()) return fail_errno(errno, "cannot open this process's mount namespace");
   }

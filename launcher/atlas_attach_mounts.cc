@@ -201,11 +201,11 @@ void open_windows(const PlannedMount& planned, const std::vector<std::pair<std::
 MountOutcome attach(const PlannedMount& planned, const Principal& as, const Patience& patience,
                     std::set<std::string>& silent_origins) {
   if (!planned.mount) return {};
-  if (silent_origins.contains(planned.dataset.origin)) return {false, "its origin does not answer"};
+  if (silent_origins.contains(planned.dataset.origin)) return {false, false, "its origin does not answer"};
   const auto found = find_root(planned, as, patience);
   if (!found) {
     if (found.error().code == Code::deadline_exceeded) silent_origins.insert(planned.dataset.origin);
-    return {false, found.error().message};
+    return {false, false, found.error().message};
   }
   // Taken before the mount covers them.
   std::vector<std::pair<std::size_t, UniqueFd>> windows;
@@ -215,11 +215,12 @@ MountOutcome attach(const PlannedMount& planned, const Principal& as, const Pati
   if (::move_mount(planned.mount.get(), "", found->root.get(), "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) !=
       0) {
     const int err = errno;
-    if (err == ENOTDIR || err == EINVAL) return {false, "it is of another type (file, directory) at the origin now"};
-    return {false, Error(fail_errno(err, "mount").value()).message};
+    if (err == ENOTDIR || err == EINVAL)
+      return {false, false, "it is of another type (file, directory) at the origin now"};
+    return {false, false, Error(fail_errno(err, "mount").value()).message};
   }
   open_windows(planned, windows, patience);
-  return {true, ""};
+  return {true, false, ""};
 }
 
 /// Each CPU numbers namespaces from a range of its own, so on another one the id may be the larger one. Tries those the
@@ -262,6 +263,12 @@ std::vector<MountOutcome> attach_mounts(const std::vector<PlannedMount>& mounts,
   for (const std::size_t i : order) {
     outcomes[i] = attach(mounts[i], as, patience, silent_origins);
     if (tree == nullptr) continue;
+    const bool silent = silent_origins.contains(mounts[i].dataset.origin) && mounts[i].mount;
+    if (!outcomes[i].mounted && silent && mounts[i].seen_lately && tree->take(mounts[i].name, mounts[i].mount.get())) {
+      outcomes[i].in_tree = true;
+      outcomes[i].reason += "; $ATLAS_ROOT/" + mounts[i].name + " has it from this node all the same";
+      continue;
+    }
     if (outcomes[i].mounted) cover_lock_files(mounts[i], patience, *tree);
     // What cannot be mounted twice is found by its path.
     if (!outcomes[i].mounted || !tree->bind(mounts[i].name, mounts[i].mount.get()))

@@ -21,13 +21,15 @@ struct PlannedMount {
   std::vector<std::string> lock_files;  ///< below the dataset: get a private file that everybody may write
   std::vector<std::string> windows;     ///< directories of it, by path below its root, that stay the origin's own
   bool granted = false;                 ///< shared with the user's group: what the origin allows him is not asked
+  bool seen_lately = false;             ///< the origin need not be asked again whether he may see it, if it is silent
 };
 
 [[nodiscard]] std::string full_path(const PlannedMount& planned);
 
 struct MountOutcome {
   bool mounted = false;
-  std::string reason;  ///< when not mounted, one sentence
+  bool in_tree = false;  ///< not at its path, as its origin is silent, but in the tree
+  std::string reason;    ///< when not mounted, one sentence
 };
 
 /// Gives this process a mount namespace of its own, made from the one it is in; what is mounted or unmounted outside
@@ -45,8 +47,9 @@ struct Patience {
 /// symlink and never leaving the origin: the permissions of its parents hold, and no path can be swapped for another.
 /// Windows are bound on top as the user finds them; one he may not enter, or that is gone, stays an empty directory.
 /// The origin is touched in child processes only; one that was silent once is not asked again. A failure leaves that
-/// dataset at the origin. Outcomes are in the order of `mounts`. In `tree`, which may be null, each is shown once more,
-/// those at the origin by a link; it is sealed. Without it lock files stay as they are.
+/// dataset at the origin; of one that was seen lately a silent origin withholds the path only, and the tree has it.
+/// Outcomes are in the order of `mounts`. In `tree`, which may be null, each is shown once more, those at the origin by
+/// a link; it is sealed. Without it lock files stay as they are.
 [[nodiscard]] std::vector<MountOutcome> attach_mounts(const std::vector<PlannedMount>& mounts, const Principal& as,
                                                       const Patience& patience, JobTree* tree);
 

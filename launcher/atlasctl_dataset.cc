@@ -105,7 +105,8 @@ void print_one(const Session& session, const v1::Dataset& d) {
                       session.ago(share.since()) + ")");
   row("State", d.state() + (d.pinned() ? ", pinned" : ""));
   if (g.observed() == 0) {
-    row("Size", "not known yet: nobody has warmed or read it through Atlas");
+    row("Size", std::string("not known yet: ") + (d.state() == "unknown" ? "you have not" : "nobody has") +
+                    " warmed or read it through Atlas");
   } else {
     row("Size", format_size(Bytes{g.bytes()}) + " in " + std::to_string(g.files()) + " files, " +
                     std::to_string(g.entries()) + " entries");

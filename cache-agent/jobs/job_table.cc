@@ -11,6 +11,9 @@
 namespace atlas::agent {
 namespace {
 
+/// A silent origin does not take away for so long what it has shown a user.
+constexpr std::chrono::hours kLately{24};
+
 /// The directories that stay the origin's own. False, with the reason, when they are too many to be shown.
 bool set_windows(const Replica& replica, view::PlannedView& out) {
   std::size_t bytes = 0;
@@ -157,6 +160,7 @@ Status JobTable::observe(const NodeJobRow& job, NodeJobDatasetRow& wanted, Stead
   out.refused = refusal(job, wanted, seen->generation);
   if (!out.refused.empty()) return {};  // the generation of its submission stays on record
   wanted.generation = seen->generation;
+  out.seen_lately = !wanted.read_write && clock_->wall() - seen->walked <= kLately;
   note_lock_files(*seen, store_.find(wanted.dataset, wanted.generation), out);
   if (const auto replica = store_.find(wanted.dataset, wanted.generation))
     return store_.vouch(*replica, job.as, seen->walked);

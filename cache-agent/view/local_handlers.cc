@@ -60,6 +60,7 @@ v1::LocalReply reply_of(const AttachAnswer& answer) {
     wire.set_has_mount(bool(view.mount));
     if (view.mount) add_lock_files(view.lock_files, room, wire);
     wire.set_granted(view.granted);
+    wire.set_seen_lately(view.seen_lately);
     for (const auto& window : view.windows) wire.add_windows(window);
   }
   reply.set_has_mounts(answer.has_mounts || !answer.mounts.empty());

@@ -17,14 +17,17 @@ struct PlannedView {
   DatasetId dataset;
   std::string origin_root;  ///< absolute path of the origin
   ReplicaState state = ReplicaState::absent;
-  Bytes size;                                 ///< of the generation, 0 = not known
-  Bytes resident{};                           ///< of a partial one: what is here already
-  std::string reason;                         ///< when there is nothing to mount: why, one sentence
-  std::string note{};                         ///< what its user may want to know of the view, one sentence
-  std::string refused{};                      ///< why the job's user does not want it to start; "" = he does
-  std::vector<std::string> windows{};         ///< directories of it that stay the origin's own
-  bool writable = false;                      ///< it writes to the origin through the mount
-  bool granted = false;                       ///< shared with the user's group: the mount gives what the owner may read
+  Bytes size;                          ///< of the generation, 0 = not known
+  Bytes resident{};                    ///< of a partial one: what is here already
+  std::string reason;                  ///< when there is nothing to mount: why, one sentence
+  std::string note{};                  ///< what its user may want to know of the view, one sentence
+  std::string refused{};               ///< why the job's user does not want it to start; "" = he does
+  std::vector<std::string> windows{};  ///< directories of it that stay the origin's own
+  bool writable = false;               ///< it writes to the origin through the mount
+  bool granted = false;                ///< shared with the user's group: the mount gives what the owner may read
+  /// A walk by this very user has shown it within a day. Should the origin be silent when the job attaches, it is found
+  /// in $ATLAS_ROOT all the same.
+  bool seen_lately = false;
   std::function<Result<UniqueFd>()> mount{};  ///< a new detached mount; empty = the job reads the origin
   std::vector<std::string> lock_files{};      ///< below its path: what readers of databases must be able to lock
 };

@@ -211,21 +211,30 @@ v1::Dataset dataset_row(const ControllerParts& parts, const DatasetId& dataset) 
   return out;
 }
 
+namespace {
+
+/// A name is no secret to who made it; what is known of the data is, until he has read it.
+v1::Dataset name_row(const ControllerParts& parts, const std::string& text, const DatasetName& name) {
+  v1::Dataset row;
+  *row.mutable_id() = to_wire(name.dataset);
+  row.set_name(text);
+  row.set_path(printable(parts.datasets.path_of(name.dataset)));
+  row.set_owner(name.owner);
+  row.set_state("unknown");
+  return row;
+}
+
+}  // namespace
+
 Result<v1::ListDatasetsReply> list_datasets(const ControllerParts& parts, const Person& person,
                                             const v1::ListDatasetsRequest& request) {
   v1::ListDatasetsReply out;
   if (!request.which().empty()) {
     ATLAS_ASSIGN(const auto dataset, parts.datasets.resolve(request.which()));
     if (!may_see(parts, person, dataset)) {
-      // His own name for it is no secret to him; what is known of the data is, until he has read it.
       const auto named = parts.datasets.names().find(request.which());
       if (named != parts.datasets.names().end() && named->second.owner == person.name) {
-        auto* row = out.add_datasets();
-        *row->mutable_id() = to_wire(dataset);
-        row->set_name(named->first);
-        row->set_path(printable(parts.datasets.path_of(dataset)));
-        row->set_owner(person.name);
-        row->set_state("absent");
+        *out.add_datasets() = name_row(parts, named->first, named->second);
         return out;
       }
       return fail(Code::not_found,
@@ -238,6 +247,9 @@ Result<v1::ListDatasetsReply> list_datasets(const ControllerParts& parts, const 
   }
   for (const auto& dataset : all_datasets(parts))
     if (may_see(parts, person, dataset)) *out.add_datasets() = dataset_row(parts, dataset);
+  for (const auto& [text, name] : parts.datasets.names())
+    if (name.owner == person.name && !may_see(parts, person, name.dataset))
+      *out.add_datasets() = name_row(parts, text, name);
   return out;
 }
 

@@ -22,10 +22,10 @@ void Staging::runs(StagedJob& job, const JobRecord& record) {
     job.row.phase = JobPhase::running;
     job.row.nodes = nodes;
     job.row.array = false;
-    job.row.cold = !std::all_of(nodes.begin(), nodes.end(), [&](const std::string& node) {
-      return std::all_of(job.datasets.begin(), job.datasets.end(),
-                         [&](const DatasetId& id) { return parts_.registry.complete_on(node, id); });
-    });
+    job.row.cold = job.datasets.empty() || !std::all_of(nodes.begin(), nodes.end(), [&](const std::string& node) {
+                     return std::all_of(job.datasets.begin(), job.datasets.end(),
+                                        [&](const DatasetId& id) { return parts_.registry.complete_on(node, id); });
+                   });
     touch(job);
     answer_hook(job.row.key.job_id, true, job.row.reason);
     for (const auto& node : leases_.nodes_of(job.row.key.job_id))

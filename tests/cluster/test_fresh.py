@@ -1,5 +1,6 @@
 """No job is shown what the origin no longer has, or no longer shows to its user, whatever lies on the nodes."""
 
+import json
 import os
 from pathlib import Path
 
@@ -106,8 +107,11 @@ def test_a_name_of_ones_own_opens_nothing(cluster: Cluster) -> None:
     root.chmod(0o700)
     holds(cluster, root, "n001")
     cluster.run("atlasctl", "dataset", "create", f"~{SECOND}/p", str(root), user=SECOND)
-    for words in (["dataset", "show", f"~{SECOND}/p"], ["evict", str(root)]):
-        assert cluster.run("atlasctl", *words, user=SECOND).code == 1
+    shown = json.loads(cluster.run("atlasctl", "dataset", "show", f"~{SECOND}/p", "--json", user=SECOND).check().out)
+    shown = shown[0] if isinstance(shown, list) else shown
+    assert (shown["name"], shown["path"], shown["state"]) == (f"~{SECOND}/p", str(root), "unknown"), "what he said himself"
+    assert (shown["nodes"], shown["cached_bytes"]) == ("", 0), "and nothing of the data"
+    assert cluster.run("atlasctl", "evict", str(root), user=SECOND).code == 1
     assert str(root) not in cluster.run("atlasctl", "placement", user=SECOND).out
     explained = cluster.run("atlas-submit", "--explain", "--dataset", str(root), "--wrap", "true", user=SECOND, cwd="/tmp")
     assert explained.code != 0 and "n001" not in explained.out

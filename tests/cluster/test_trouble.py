@@ -143,12 +143,15 @@ def test_an_origin_that_hangs_during_attach_does_not_hold_the_job(cluster: Clust
     root = fresh(cluster, "hung")
     first = submit_warm(cluster, root)
     node = cluster.wait_done(first)["NodeList"]
-    job = cluster.submit(f'{STATE}; echo ran', "--hold", "-w", node, *warm(root))
+    size = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
+    job = cluster.submit(f'{STATE}; cat "$ATLAS_ROOT/{root.name}"/*/* | wc -c; echo ran', "--hold", "-w", node, *warm(root))
     cluster.origin_ctl("hang")
     try:
         cluster.run("scontrol", "release", str(job)).check()
         cluster.wait_done(job, 60)
-        assert "ran" in cluster.job_output(job)
+        said = cluster.job_output(job)
+        assert "ran" in said.splitlines() and str(size) in said.splitlines(), "what is on the node can be read"
+        assert f"$ATLAS_ROOT/{root.name} has it from this node all the same" in said
     finally:
         cluster.origin_ctl("resume")
 

@@ -7,6 +7,7 @@
 
 #include "cache-agent/jobs/job_table.h"
 #include "tests/support/origin_on_node.h"
+#include "tests/support/own_mounts.h"
 #include "tests/support/slow_origin_process.h"
 
 namespace atlas::agent {
@@ -287,6 +288,8 @@ class Shared : public Policy {
   void SetUp() override {
     Policy::SetUp();
     if (IsSkipped()) return;
+    static const bool own = testing::own_mounts();  // in a chroot the kernel allows no user namespaces
+    ASSERT_TRUE(own);
     directory("ds", kAlice, 0700);
     file("ds/a", "of alice", kAlice, 0600);
     node_ = std::make_unique<NodeParts>(options());

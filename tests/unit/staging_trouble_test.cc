@@ -411,6 +411,10 @@ TEST_F(StagingTrouble, ADatasetNobodyKnowsStartsColdWithWhatIsWrong) {
   EXPECT_THAT(world.job(10).row.reason, HasSubstr("no dataset named 'nosuch'"));
   world.start(10, "n1");
   EXPECT_THAT(world.agents.warms, IsEmpty());
+  world.end(10);
+  world.pass(10s);
+  ASSERT_TRUE(world.receipt(10));
+  EXPECT_EQ(world.receipt(10)->outcome, "cold");
 }
 
 TEST_F(StagingTrouble, AMalformedRequestIsLeftToSlurm) {
