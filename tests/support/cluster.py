@@ -8,6 +8,7 @@ What is not visible from outside the world: its mounts. The origin directory is 
 `cluster.origin` is the plain directory; inside, the slow origin mirrors it at the same path.
 """
 
+import contextlib
 import ctypes
 import grp
 import json
@@ -335,13 +336,18 @@ class Cluster:
     def kill(self) -> None:
         """Ends the world at once, as a crash of the harness would; the directory stays."""
         pid = self._world_process()
+        inside: list[int] = []
         if pid is not None:
+            with contextlib.suppress(OSError):
+                inside = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
             os.kill(pid, signal.SIGKILL)  # --kill-child: its child is the world's process 1
         if self._root is not None:
             self._root.wait(timeout=30)
             self._root = None
         elif pid is not None:
             wait_for(lambda: process_start(pid) is None, 30, "the world's end")
+        # Process 1 ends last of all: the kernel has it wait for every other one in there.
+        wait_for(lambda: all(process_start(child) is None for child in inside), 30, "the end of all in the world")
 
     # ---- commands ---------------------------------------------------------------------------------------------------
 
