@@ -85,7 +85,10 @@ void TierProbe::run(const std::shared_ptr<State>& state) {
       lock.lock();
       state->settling = false;
       state->wake.notify_all();
-      state->wanted = settled ? 0 : state->options.good_in_a_row;
+      if (!settled)
+        state->wanted = state->options.good_in_a_row;
+      else if (state->wanted == 1)  // else somebody has met an error meanwhile
+        state->wanted = 0;
     } else if (!good) {
       state->wanted = state->options.good_in_a_row;
     } else if (state->wanted > 1) {

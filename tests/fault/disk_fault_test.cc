@@ -287,6 +287,20 @@ TEST_F(DiskFault, ATierThatErredIsUsedAgainOnceItsDiskHasBeenSeenToWork) {
   EXPECT_EQ(difference_to_origin(node), "");
 }
 
+TEST_F(DiskFault, AnErrorMetWhileALossIsDealtWithIsNotForgotten) {
+  std::atomic<unsigned> settled{0};
+  std::atomic<TierProbe*> self{nullptr};
+  TierProbe probe(temp_.path("tier"), {1ms, 10s, 3}, [&] {
+    if (++settled == 1) self.load()->doubt();
+    return true;
+  });
+  self = &probe;
+  probe.doubt();
+  while (settled == 0) std::this_thread::sleep_for(1ms);
+  while (probe.health() != TierProbe::Health::good) std::this_thread::sleep_for(1ms);
+  EXPECT_EQ(settled, 2U) << "it has to be seen to work again";
+}
+
 TEST_F(DiskFault, ADiskThatHangsIsNotWaitedForByJobsThatStart) {
   const Disk disk(temp_, 96 * kMega);
   auto o = options();
