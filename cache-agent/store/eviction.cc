@@ -167,14 +167,19 @@ void Store::give_way(Tier& tier) {
             (crowded ? "; what is left is in use or pinned, and nothing more is written until there is room" : ""));
 }
 
-Status Store::grow(const Key& key, std::uint64_t more) {
+Status Store::grow(const Key& key) {
   const auto replica = find(key.first, key.second);
   if (!replica) return fail(Code::aborted, show(key.first) + ": the replica was evicted while it was written");
-  Tier& tier = *tier_named(replica->tier());
+  auto& state = replica->internals();
+  const std::lock_guard one_at_a_time(state.grow_mutex);
+  const std::uint64_t used = state.room.used(), charged = state.charged;
+  if (used <= charged) return {};  // somebody else has just got enough for both
+  const std::uint64_t more = used - charged;
+  Tier& tier = *tier_named(state.tier);
   ATLAS_ASSIGN(const Space got, make_room(tier, {more, 0}, {std::max(more, kGrowStep), 0}));
   const std::lock_guard lock(mutex_);
   tier.reserved -= got;
-  replica->internals().charged += got.bytes;
+  state.charged += got.bytes;
   return {};
 }
 

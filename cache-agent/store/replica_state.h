@@ -43,8 +43,8 @@ struct Replica::State {
   std::atomic<std::uint64_t> borrowed_bytes{0}, borrowed_inodes{0};
   const std::atomic<bool>* crowded = nullptr;  ///< nothing may be written to the tier now; the store's
   std::atomic<std::int64_t> kept_before{std::numeric_limits<std::int64_t>::max()};
-  /// Asked for more when data is written beyond what is charged; set by the store.
-  std::function<Status(std::uint64_t more)> grow;
+  /// Sees to it that what `room` has taken is charged, too; called when it is not. Set by the store.
+  std::function<Status()> grow;
   mutable std::atomic<bool> flush_wanted{false};  ///< somebody reads what is not known to be on the disk
   /// Told of errors of the tier's disk; set by the store.
   std::function<void(const Error&)> failed;
@@ -52,13 +52,13 @@ struct Replica::State {
   [[nodiscard]] Status charge(std::uint64_t more) {
     if (is_crowded()) return fail(Code::resource_exhausted, "others fill the disk of tier " + tier);
     if (!room.take(more)) return fail(Code::resource_exhausted, "what may be kept of it is kept");
-    const std::uint64_t total = room.used();
-    const std::uint64_t have = charged.load(std::memory_order_relaxed);
-    if (total <= have) return {};
-    auto grown = grow(total - have);
+    if (room.used() <= charged.load(std::memory_order_relaxed)) return {};
+    auto grown = grow();
     if (!grown) room.give(more);
     return grown;
   }
+
+  std::mutex grow_mutex;  ///< one grows it at a time; held over evictions, before the store's mutex
 
   mutable std::mutex mutex;  ///< guards what follows
   mutable std::shared_ptr<const Manifest> manifest;

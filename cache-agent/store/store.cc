@@ -144,7 +144,7 @@ Result<std::shared_ptr<Replica>> Store::bring_back(const ReplicaRow& row, Tier& 
   state->crowded = &tier.crowded;
   state->payer = row.payer;
   state->vouchers.insert(row.vouchers.begin(), row.vouchers.end());
-  state->grow = [this, key = Key{row.dataset, row.generation.id}](std::uint64_t more) { return grow(key, more); };
+  state->grow = [this, key = Key{row.dataset, row.generation.id}] { return grow(key); };
   state->failed = [this, name = state->tier](const Error& error) { note_failure(name, error); };
   if (row.complete) {
     state->state = ReplicaState::complete;
@@ -206,7 +206,7 @@ Result<std::shared_ptr<Replica>> Store::make(const DatasetId& dataset, std::shar
   state->manifest = std::move(manifest);
   state->room.set_used(overhead_of(summary).bytes);
   state->crowded = &tier.crowded;
-  state->grow = [this, key = Key{dataset, summary.generation}](std::uint64_t more) { return grow(key, more); };
+  state->grow = [this, key = Key{dataset, summary.generation}] { return grow(key); };
   state->failed = [this, name = state->tier](const Error& error) { note_failure(name, error); };
   return std::make_shared<Replica>(std::move(state));
 }

@@ -187,7 +187,7 @@ class Store {
   [[nodiscard]] std::string directory_of(const Tier& tier, const DatasetId& dataset,
                                          const GenerationId& generation) const;
   [[nodiscard]] Status put(const Key& key);
-  [[nodiscard]] Status grow(const Key& key, std::uint64_t more);
+  [[nodiscard]] Status grow(const Key& key);
   [[nodiscard]] std::string preferred(const DatasetId& dataset) const;
   [[nodiscard]] std::vector<Tier*> tiers_for(const DatasetId& dataset) const;
   [[nodiscard]] Space free_of(const Tier& tier, const std::optional<DiskUse>& disk) const;

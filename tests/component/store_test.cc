@@ -9,9 +9,13 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <atomic>
+#include <barrier>
 #include <csignal>
 #include <fstream>
+#include <thread>
 
+#include "cache-agent/store/replica_state.h"
 #include "tests/support/node_parts.h"
 #include "tests/support/own_mounts.h"
 
@@ -196,6 +200,28 @@ TEST_F(StoreOnDisk, ADatasetLargerThanTheQuotaIsRefusedAtOnce) {
   EXPECT_EQ(node.origin.counters().bytes, 0U);
   EXPECT_EQ(node.store->tiers()[0].used.count, 0U);
   EXPECT_THAT(directories(), IsEmpty());
+}
+
+TEST_F(StoreOnDisk, WritersThatOutgrowAnEstimateTogetherShareWhatOneOfThemGot) {
+  dataset("a", 1);
+  NodeParts node(options(Bytes{64 * kMiB.count}));
+  const auto done = node.warm("a", user(0));
+  ASSERT_TRUE(done) << done.error().message;
+  const auto replica = node.replica("a", *done);
+  auto& state = replica->internals();
+  state.room.set_used(state.charged);  // from here on everything is beyond the estimate
+  std::atomic<int> refused = 0;
+  std::vector<std::jthread> writers;
+  std::barrier together(16);
+  for (int i = 0; i < 16; ++i)
+    writers.emplace_back([&] {
+      together.arrive_and_wait();
+      for (int block = 0; block < 64; ++block) refused += state.charge(4096) ? 0 : 1;
+    });
+  writers.clear();
+  EXPECT_EQ(refused, 0) << "4 MiB were asked for, and 62 were free";
+  EXPECT_GE(state.charged, state.room.used());
+  EXPECT_LE(node.store->tiers()[0].used.count, 64 * kMiB.count);
 }
 
 TEST_F(StoreOnDisk, TheSecondTierTakesWhatTheFirstCannot) {
