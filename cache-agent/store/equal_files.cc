@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -29,18 +28,9 @@ std::uint64_t digest_of(const std::vector<FileKey>& keys) {
 
 /// All of a file's extended attributes, ACLs among them; nothing when they cannot be read.
 std::optional<std::set<std::pair<std::string, std::string>>> xattrs_of(int fd) {
-  std::string names(64 * 1024, '\0'), value(64 * 1024, '\0');  // the kernel's own limits
-  const ssize_t size = flistxattr(fd, names.data(), names.size());
-  if (size < 0 && errno != ENOTSUP) return std::nullopt;
-  std::set<std::pair<std::string, std::string>> found;
-  for (ssize_t at = 0; at < size;) {
-    const std::string name = names.c_str() + at;
-    at += static_cast<ssize_t>(name.size()) + 1;
-    const ssize_t length = fgetxattr(fd, name.c_str(), value.data(), value.size());
-    if (length < 0) return std::nullopt;
-    found.emplace(name, value.substr(0, static_cast<std::size_t>(length)));
-  }
-  return found;
+  const auto found = read_xattrs(fd, [](std::string_view) { return true; });
+  if (!found) return std::nullopt;
+  return std::set(found->begin(), found->end());
 }
 
 bool same_bytes(int a, int b, off_t size) {

@@ -54,9 +54,8 @@ Space Store::free_of(const Tier& tier, const std::optional<DiskUse>& disk) const
     const std::uint64_t others = state.summary.entries - std::min(state.summary.entries, state.summary.files);
     promised += Space{state.charged, state.inodes}.without({state.room.used(), others + replica.files_resident()});
   }
-  const Space quota{tier.options.quota.count, tier.options.inodes == 0 ? Space::kPlenty : tier.options.inodes};
   const Space on_disk = disk ? disk->room(tier.options.low).without(promised) : Space{};
-  return quota.without(tier.used).at_most(on_disk);
+  return tier.quota().without(tier.used).at_most(on_disk);
 }
 
 /// Takes the space if it is free.
@@ -95,7 +94,7 @@ Result<Space> Store::make_room(Tier& tier, const Space& least, const Space& most
   bool scanned = false;
   for (;;) {
     if (try_take(tier, most)) return most;
-    if (!Space{tier.options.quota.count, tier.options.inodes == 0 ? Space::kPlenty : tier.options.inodes}.fits(least))
+    if (!tier.quota().fits(least))
       return fail(Code::resource_exhausted,
                   "tier " + tier.options.name + " has a quota of " + format_size(tier.options.quota) +
                       (tier.options.inodes == 0 ? "" : " and " + std::to_string(tier.options.inodes) + " inodes"));

@@ -212,20 +212,28 @@ Result<UniqueFd> ReplicaTree::open_file(const Manifest& manifest, FileIndex file
   return fd;
 }
 
-Result<FileMeta> ReplicaTree::meta_of(const Manifest& manifest, FileIndex file) const {
-  ATLAS_ASSIGN(const UniqueFd fd, open_file(manifest, file));
+Result<std::vector<std::pair<std::string, std::string>>> read_xattrs(int fd, bool (*wanted)(std::string_view name)) {
   std::string names(64 * 1024, '\0'), value(64 * 1024, '\0');  // the kernel's own limits
-  const ssize_t size = flistxattr(fd.get(), names.data(), names.size());
+  const ssize_t size = flistxattr(fd, names.data(), names.size());
   if (size < 0 && errno != ENOTSUP) return fail_errno(errno, "list xattrs");
-  FileMeta meta;
+  std::vector<std::pair<std::string, std::string>> found;
   for (ssize_t at = 0; at < size;) {
     const std::string name = names.c_str() + at;
     at += static_cast<ssize_t>(name.size()) + 1;
-    if (!name.starts_with("user.") && !name.starts_with("system.posix_acl_")) continue;
-    const ssize_t length = fgetxattr(fd.get(), name.c_str(), value.data(), value.size());
+    if (!wanted(name)) continue;
+    const ssize_t length = fgetxattr(fd, name.c_str(), value.data(), value.size());
     if (length < 0) return fail_errno(errno, name);
-    meta.xattrs.emplace_back(name, value.substr(0, static_cast<std::size_t>(length)));
+    found.emplace_back(name, value.substr(0, static_cast<std::size_t>(length)));
   }
+  return found;
+}
+
+Result<FileMeta> ReplicaTree::meta_of(const Manifest& manifest, FileIndex file) const {
+  ATLAS_ASSIGN(const UniqueFd fd, open_file(manifest, file));
+  FileMeta meta;
+  ATLAS_ASSIGN(meta.xattrs, read_xattrs(fd.get(), [](std::string_view name) {
+                 return name.starts_with("user.") || name.starts_with("system.posix_acl_");
+               }));
   return meta;
 }
 

@@ -5,12 +5,19 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "cache-agent/manifest/manifest.h"
 #include "common/result.h"
 #include "common/unique_fd.h"
 
 namespace atlas::agent {
+
+/// The extended attributes of a file that lies here, of those that are wanted. Blocks.
+[[nodiscard]] Result<std::vector<std::pair<std::string, std::string>>> read_xattrs(
+    int fd, bool (*wanted)(std::string_view name));
 
 /// The files of a replica: a tree named "tree" in the replica's directory (a single file of that name for a dataset of
 /// one file). Written as the store's owner; what belongs to users gets its owner and mode when its data is there.

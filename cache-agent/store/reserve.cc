@@ -6,8 +6,16 @@
 namespace atlas::agent {
 namespace {
 
-/// Of a part: a view of next to nothing costs more than it saves.
-constexpr std::uint64_t kWorthIt = 20;
+/// Of so much data all that is charged, and with how little of it a part is worth it: a view of next to nothing costs
+/// more than it saves.
+struct Charge {
+  Space wanted, least;
+};
+Charge charge_of(const ManifestSummary& summary, std::uint64_t data) {
+  constexpr std::uint64_t kWorthIt = 20;
+  const Space overhead = overhead_of(summary);
+  return {overhead + Space{data, 0}, overhead + Space{std::min(data, summary.allocated / kWorthIt), 0}};
+}
 
 }  // namespace
 
@@ -69,19 +77,19 @@ Result<Reservation> Store::reserve(const DatasetId& dataset, const ManifestSumma
 
 Store::Need Store::need_of(const DatasetId& dataset, const ManifestSummary& summary, std::optional<Bytes> most,
                            Bytes lent) const {
-  const std::uint64_t overhead = overhead_of(summary).bytes, all = summary.allocated;
+  const std::uint64_t all = summary.allocated;
   const std::uint64_t data = most && most->count != 0 ? std::min(all, most->count) : all - std::min(all, lent.count);
   const auto here = find(dataset, summary.generation);
   const std::uint64_t have = here ? here->internals().charged.load() : 0;
   const auto more = [have](std::uint64_t than) { return Bytes{than - std::min(than, have)}; };
-  const Bytes wanted = more(overhead + data);
-  return {Bytes{have}, wanted, most ? more(overhead + std::min(data, all / kWorthIt)) : wanted, Bytes{overhead}};
+  const Charge charge = charge_of(summary, data);
+  const Bytes wanted = more(charge.wanted.bytes);
+  return {Bytes{have}, wanted, most ? more(charge.least.bytes) : wanted, Bytes{overhead_of(summary).bytes}};
 }
 
 Result<Reservation> Store::reserve_some(const DatasetId& dataset, const ManifestSummary& summary, Bytes most) {
   const std::uint64_t all = summary.allocated, data = most.count == 0 ? all : std::min(all, most.count);
-  const Space overhead = overhead_of(summary);
-  const Space wanted = overhead + Space{data, 0}, least = overhead + Space{std::min(data, all / kWorthIt), 0};
+  const auto [wanted, least] = charge_of(summary, data);
   const auto here = find(dataset, summary.generation);
   const Space have = here ? Space{here->internals().charged, here->internals().inodes} : Space{};
   std::string why;

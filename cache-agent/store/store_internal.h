@@ -24,6 +24,9 @@ struct Store::Tier {
                   ///< it is one and the same
   std::mutex flush_mutex;  ///< one flush at a time; held over the disk, outermost
 
+  [[nodiscard]] Space quota() const {
+    return {options.quota.count, options.inodes == 0 ? Space::kPlenty : options.inodes};
+  }
   /// Never blocks.
   [[nodiscard]] std::string state() const {
     if (!root) return "out";

@@ -1,15 +1,8 @@
-if(NOT TARGET atlas_node_parts)
-  add_library(atlas_node_parts STATIC ${CMAKE_SOURCE_DIR}/tests/support/node_parts.cc)
-  find_package(GTest REQUIRED)
-  target_link_libraries(atlas_node_parts PUBLIC atlas_agent_warm GTest::gtest PRIVATE atlas_options)
-endif()
 atlas_test(agent_warm_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/warm_test.cc DEPS atlas_node_parts)
 atlas_test(agent_generations_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/generations_test.cc DEPS atlas_node_parts)
 atlas_test(agent_policy_test LABEL component
-  SOURCES ${CMAKE_CURRENT_LIST_DIR}/policy_test.cc ${CMAKE_SOURCE_DIR}/tests/support/slow_origin_process.cc
-  DEPS atlas_node_parts atlas_agent_jobs atlas_slow_origin)
-target_compile_definitions(agent_policy_test PRIVATE ATLAS_SLOW_ORIGIN="${CMAKE_BINARY_DIR}/bin/atlas-slow-origin")
-add_dependencies(agent_policy_test atlas-slow-origin)
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/policy_test.cc
+  DEPS atlas_node_parts atlas_agent_jobs atlas_slow_origin_process)
 atlas_test(equal_files_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/equal_files_test.cc DEPS atlas_node_parts)
 atlas_test(agent_store_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/store_test.cc DEPS atlas_node_parts)
 add_executable(call-agent ${CMAKE_SOURCE_DIR}/tests/support/call_agent.cc)
@@ -24,7 +17,5 @@ atlas_test(agent_jobs_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/job
   DEPS atlas_node_parts atlas_agent_jobs)
 atlas_test(store_contract_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/store_contract_test.cc DEPS atlas_node_parts)
 atlas_test(origin_contract_test LABEL component
-  SOURCES ${CMAKE_CURRENT_LIST_DIR}/origin_contract_test.cc ${CMAKE_SOURCE_DIR}/tests/support/slow_origin_process.cc
-  DEPS atlas_node_parts atlas_slow_origin)
-target_compile_definitions(origin_contract_test PRIVATE ATLAS_SLOW_ORIGIN="${CMAKE_BINARY_DIR}/bin/atlas-slow-origin")
-add_dependencies(origin_contract_test atlas-slow-origin)
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/origin_contract_test.cc
+  DEPS atlas_node_parts atlas_slow_origin_process)

@@ -1,5 +1,3 @@
 atlas_test(odd_files_test LABEL component TIMEOUT 180
-  SOURCES ${CMAKE_CURRENT_LIST_DIR}/odd_files_test.cc ${CMAKE_SOURCE_DIR}/tests/support/slow_origin_process.cc
-  DEPS atlas_node_parts atlas_view_fuse atlas_slow_origin)
-target_compile_definitions(odd_files_test PRIVATE ATLAS_SLOW_ORIGIN="${CMAKE_BINARY_DIR}/bin/atlas-slow-origin")
-add_dependencies(odd_files_test atlas-slow-origin)
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/odd_files_test.cc
+  DEPS atlas_node_parts atlas_view_fuse atlas_slow_origin_process)
