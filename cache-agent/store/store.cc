@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <tuple>
 
 #include "cache-agent/store/equal_files.h"
 #include "cache-agent/store/store_internal.h"
@@ -300,22 +301,33 @@ Status Store::vouch(const Replica& replica, const Principal& as, WallTime when) 
   return put({replica.dataset(), replica.generation()});
 }
 
-void Store::share_equal_files(const std::shared_ptr<Replica>& replica) {
+Store::LookedAt Store::share_equal_files(const std::shared_ptr<Replica>& replica) {
+  LookedAt looked;
   auto& state = replica->internals();
   const auto manifest = replica->manifest();
-  if (!manifest) return;
+  if (!manifest) return looked;
   const auto keys = keys_of(**manifest, state.blocks);
-  if (!save_keys(state.path, keys)) return;  // without them nobody would find out later what it shares
-  std::vector<Key> others;
+  if (!save_keys(state.path, keys)) return looked;  // without them nobody would find out later what it shares
+  // Each one's list of keys is read whole, so there is an end to it: who has what this one has is most likely an
+  // owner's other dataset, or one that is in use.
+  const std::uint64_t most = std::max(options_.equal_files_among, 4 * state.summary.files);
+  std::vector<std::tuple<bool, WallTime, std::uint64_t, Key>> others;
   {
     const std::lock_guard lock(mutex_);
-    for (const auto& [key, held] : replicas_)
-      if (held.replica != replica && held.replica->tier() == state.tier) others.push_back(key);
+    for (const auto& [key, held] : replicas_) {
+      const auto& other = *held.replica;
+      if (held.replica == replica || other.tier() != state.tier || other.state() != ReplicaState::complete) continue;
+      others.emplace_back(other.summary().owner == state.summary.owner, held.last_used, other.summary().files, key);
+    }
   }
+  std::sort(others.rbegin(), others.rend());
   Space saved;
-  for (const auto& [dataset, generation] : others) {
-    const auto other = find(dataset, generation);  // one at a time: what is held cannot be evicted
+  for (const auto& [same_owner, last_used, files, key] : others) {
+    if (looked.files + files > most) continue;       // a smaller one may fit
+    const auto other = find(key.first, key.second);  // one at a time: what is held cannot be evicted
     if (!other || other->state() != ReplicaState::complete) continue;
+    looked.files += files;
+    ++looked.replicas;
     if (const auto space = store_once(*replica, keys, *other)) saved += *space;  // the rest stays as it was fetched
     other->forget_manifest();
   }
@@ -327,6 +339,7 @@ void Store::share_equal_files(const std::shared_ptr<Replica>& replica) {
   state.inodes -= saved.inodes;
   state.room.give(std::min(saved.bytes, state.room.used()));
   tier_named(state.tier)->used -= saved;
+  return looked;
 }
 
 Status Store::complete(const std::shared_ptr<Replica>& replica) {

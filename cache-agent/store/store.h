@@ -53,6 +53,9 @@ struct StoreOptions {
   std::string database;  ///< file of the NodeManifest; empty = "node.db" in the first tier that works
   TierProbe::Options probe{};
   std::string boot;  ///< this boot's id (/proc/sys/kernel/random/boot_id)
+  /// Files of other replicas among which those equal to a new replica's are looked for; four times as many as it has
+  /// itself, if that is more.
+  std::uint64_t equal_files_among = 4'000'000;
   /// Absolute path of a dataset at its origin, for messages.
   std::function<std::string(const DatasetId&)> absolute = [](const DatasetId& d) { return "/" + d.path; };
 };
@@ -128,8 +131,14 @@ class Store {
   /// A principal's own walk produced exactly this generation at `when`. Blocks.
   [[nodiscard]] Status vouch(const Replica& replica, const Principal& as, WallTime when);
   /// Where a sealed replica, not complete yet, has files that another one of its tier has too, equal in every byte and
-  /// attribute, they become one. What cannot be shared stays as it is. Blocks: compares all of them.
-  void share_equal_files(const std::shared_ptr<Replica>& replica);
+  /// attribute, they become one. What cannot be shared stays as it is. Others of the same owner are looked at first,
+  /// then those used last, as many as StoreOptions::equal_files_among allows: a job waits for it. Says what it looked
+  /// at. Blocks: compares all that are equal.
+  struct LookedAt {
+    std::uint32_t replicas = 0;
+    std::uint64_t files = 0;  ///< at most, of these
+  };
+  LookedAt share_equal_files(const std::shared_ptr<Replica>& replica);
   /// A sealed replica becomes complete for good: one sync of its file system, then the record. Blocks.
   [[nodiscard]] Status complete(const std::shared_ptr<Replica>& replica);
   /// A warm-up ended without completing: what was reserved but not written is given back.

@@ -202,5 +202,56 @@ TEST_F(EqualFiles, ADamagedListOfKeysCostsSpaceAndNothingElse) {
   expect_right(*b, "b");
 }
 
+TEST_F(EqualFiles, AreLookedForAmongSoManyOthersAtMostTheOwnersOwnFirst) {
+  const auto add = [&](const std::string& dataset, std::uint32_t owner, int files, unsigned seed) {
+    directory(dataset, owner, 0755);
+    for (int i = 0; i < files; ++i) {
+      file(dataset + "/f" + std::to_string(i), random_bytes(kMega, seed + static_cast<unsigned>(i)), kAlice, 0644);
+      set_time(dataset + "/f" + std::to_string(i), 1'600'000'000);
+    }
+  };
+  add("many", kAlice, 6, 1);
+  add("some", kAlice, 3, 100);
+  add("hers", kBob, 2, 200);
+  add("last", kBob, 2, 300);
+  for (const char* from : {"many/f0", "some/f0", "hers/f0", "last/f0"}) {  // each has one that is also in "new"
+    const std::string to = "new/" + std::string(1, from[0]);
+    directory("new", kAlice, 0755);
+    std::filesystem::copy_file(origin(from), origin(to));
+    ASSERT_EQ(chown(origin(to).c_str(), kAlice, kAlice), 0);
+    set_time(to, 1'600'000'000);
+  }
+  auto few = options();
+  few.equal_files_among = 6;  // less than four times the new one's own
+  NodeParts node(few);
+  const auto many = warm(node, "many"), some = warm(node, "some"), hers = warm(node, "hers"), last = warm(node, "last");
+  ASSERT_TRUE(many && some && hers && last);
+  const auto shared = [&](const Replica& one, const Replica& other, const std::string& mine) {
+    return stat_of(one, mine).st_ino == stat_of(other, "f0").st_ino;
+  };
+  {
+    const auto all = warm(node, "new");
+    ASSERT_TRUE(all);
+    EXPECT_TRUE(shared(*all, *many, "m") && shared(*all, *some, "s") && shared(*all, *hers, "h"));
+    const auto looked = node.store->share_equal_files(all);
+    EXPECT_EQ(looked.files, 13U) << "sixteen are allowed for its four";
+    EXPECT_EQ(looked.replicas, 4U);
+  }
+  ASSERT_EQ(node.store->evict({"o", "new"}, std::nullopt).replicas, 1U);
+  for (const char* name : {"m", "l", "h"}) std::filesystem::remove(origin("new/" + std::string(name)));
+  const auto one = warm(node, "new");  // of one file: six others are looked at
+  ASSERT_TRUE(one);
+  EXPECT_TRUE(shared(*one, *some, "s"));
+  expect_right(*one, "new");
+  node.store->touch(*many);
+  const auto looked = node.store->share_equal_files(one);
+  EXPECT_EQ(looked.files, 6U);
+  EXPECT_EQ(looked.replicas, 1U) << "the owner's own that was used last";
+  node.store->touch(*some);
+  const auto again = node.store->share_equal_files(one);
+  EXPECT_EQ(again.files, 5U) << "three of the owner's, then two of what fits";
+  EXPECT_EQ(again.replicas, 2U);
+}
+
 }  // namespace
 }  // namespace atlas::agent

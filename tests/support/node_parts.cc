@@ -34,6 +34,7 @@ NodeParts::NodeParts(const Options& options) : origin("o", options.origin, optio
   store_options.tiers = options.tiers;
   store_options.boot = options.boot;
   store_options.probe = options.probe;
+  store_options.equal_files_among = options.equal_files_among;
   store_options.absolute = [root = options.origin](const DatasetId& d) {
     return d.path.empty() ? root : root + "/" + d.path;
   };

@@ -43,6 +43,7 @@ struct NodeParts {
     Bytes chunk{32 * kMiB.count};
     TierProbe::Options probe{};
     Governor* governor = nullptr;  ///< nullptr = unlimited
+    std::uint64_t equal_files_among = StoreOptions{}.equal_files_among;
   };
   explicit NodeParts(const Options& options);
 
