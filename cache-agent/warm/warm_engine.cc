@@ -196,7 +196,8 @@ Result<bool> WarmEngine::granted(WarmUp& up, const Principal& owner) {
   const auto seen = observe(request.dataset, owner, clock_.now() + kLongestWalk, request.asked);
   const auto replica = seen ? store_.find(request.dataset, seen->generation) : nullptr;
   if (!replica || !replica->mountable_for(owner)) return false;
-  up.describe(replica->summary(), seen->walked);
+  // What is kept by the dataset's settings, whenever it was walked, is what it is now.
+  up.describe(replica->summary(), seen->walked == WallTime{} ? clock_.wall() : seen->walked);
   store_.touch(*replica);
   return true;
 }

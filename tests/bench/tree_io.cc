@@ -4,7 +4,8 @@
 //   tree-io copy TREE THREADS NEW         reads and makes them, each file by one thread; synced at the end
 //   tree-io create TREE THREADS NEW       the files of TREE, their sizes and modes, with random bytes; synced at the
 //   end
-// Prints seconds. Directories are listed or made before the clock starts.
+//   tree-io longest TREE THREADS SECONDS  reads them in random order, again and again, for so long
+// Prints seconds: of all, or of the one file that took longest. Directories are listed or made before the clock starts.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -93,25 +94,53 @@ void in_parallel(unsigned threads, std::size_t count, const std::function<void(s
     });
 }
 
+double seconds_since(std::chrono::steady_clock::time_point then) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - then).count();
+}
+
+/// How long the slowest of all reads took; reads go on for `seconds`.
+double longest_read(const std::string& tree, const std::vector<Work>& work, unsigned threads, double seconds) {
+  std::vector<double> longest(threads, 0);
+  const auto began = std::chrono::steady_clock::now();
+  in_parallel(threads, threads, [&](std::size_t thread) {
+    std::vector<char> buffer(kPiece);
+    for (std::mt19937_64 random(thread); seconds_since(began) < seconds;) {
+      const auto& one = work[random() % work.size()];
+      const auto asked = std::chrono::steady_clock::now();
+      read_one(tree + "/" + one.name, one, buffer);
+      longest[thread] = std::max(longest[thread], seconds_since(asked));
+    }
+  });
+  return *std::max_element(longest.begin(), longest.end());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const std::string verb = argc > 1 ? argv[1] : "";
-  if (!((verb == "read" || verb == "epoch") && argc == 4) && !((verb == "create" || verb == "copy") && argc == 5)) {
-    std::fprintf(stderr, "usage: tree-io read|epoch TREE THREADS | tree-io create|copy TREE THREADS NEW\n");
+  const bool makes = verb == "create" || verb == "copy";
+  if (!((verb == "read" || verb == "epoch") && argc == 4) && !((makes || verb == "longest") && argc == 5)) {
+    std::fprintf(
+        stderr,
+        "usage: tree-io read|epoch TREE THREADS | create|copy TREE THREADS NEW | longest TREE THREADS SECONDS\n");
     return 2;
   }
-  const std::string tree = argv[2], made = argc == 5 ? argv[4] : "";
+  const std::string tree = argv[2], made = makes ? argv[4] : "";
   unsigned threads = 0;
   std::from_chars(argv[3], argv[3] + std::strlen(argv[3]), threads);
+  threads = std::max(threads, 1U);
   if (!made.empty()) std::filesystem::create_directories(made);
   auto work = list(tree, made);
   std::vector<char> random(kPiece);
   std::mt19937_64 source(1);
   if (verb == "epoch") std::shuffle(work.begin(), work.end(), source);
   for (auto& c : random) c = static_cast<char>(source());
+  if (verb == "longest") {
+    std::printf("%.4f\n", longest_read(tree, work, threads, std::strtod(argv[4], nullptr)));
+    return 0;
+  }
   const auto began = std::chrono::steady_clock::now();
-  in_parallel(std::max(threads, 1U), work.size(), [&](std::size_t n) {
+  in_parallel(threads, work.size(), [&](std::size_t n) {
     thread_local std::vector<char> buffer = random;
     if (made.empty())
       read_one(tree + "/" + work[n].name, work[n], buffer);
@@ -123,6 +152,5 @@ int main(int argc, char** argv) {
     if (fd < 0 || ::syncfs(fd) != 0) die(made);
     ::close(fd);
   }
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
-  std::printf("%.4f\n", took.count());
+  std::printf("%.4f\n", seconds_since(began));
 }

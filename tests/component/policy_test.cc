@@ -371,6 +371,13 @@ TEST_F(Shared, AMembersWarmUpFindsTheOwnersReplicaAndMakesNone) {
   EXPECT_THAT(missing.error().message, HasSubstr("the owner can warm it"));
 }
 
+TEST_F(Shared, WhatIsSharedAndNeverWalkedAgainIsKnownToBeThere) {
+  node_->engine->learn(kDataset, policy("r=never," + grant()));
+  const auto found = node_->warm("ds", member(kBob));
+  ASSERT_TRUE(found) << found.error().message;
+  EXPECT_NE(found->generation.observed, WallTime{}) << "a controller would show it as not known yet";
+}
+
 TEST_F(Shared, AMemberWhoseOwnRightsShowHimMoreGoesByThem) {
   directory("ds", kAlice, 0755);
   file("ds/a", "of alice", kAlice, 0644);
