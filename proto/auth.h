@@ -2,6 +2,7 @@
 #include <google/protobuf/message.h>
 #include <grpcpp/grpcpp.h>
 
+#include <chrono>
 #include <map>
 #include <set>
 #include <string>
@@ -18,9 +19,12 @@ namespace atlas {
 /// `peer` names who was called ("the controller at host:817") for the message.
 [[nodiscard]] Error from_status(const grpc::Status& status, std::string_view peer);
 
+/// How long a connection may take to be made; then calls that wait for it fail as if nobody were there.
+constexpr std::chrono::milliseconds kConnectPatience{1000};
 /// A channel with retries off (a retry would resend a used credential), no HTTP proxy, quick reconnects, 64 MiB
 /// messages.
-[[nodiscard]] std::shared_ptr<grpc::Channel> make_channel(const std::string& address);
+[[nodiscard]] std::shared_ptr<grpc::Channel> make_channel(const std::string& address,
+                                                          std::chrono::milliseconds patience = kConnectPatience);
 
 /// Every RPC carries a munge credential over SHA-256 of (direction, method, request); every reply one over (direction,
 /// method, request, reply); a stream's reply one over (direction, method, request) in its initial metadata. So no

@@ -13,7 +13,7 @@ namespace {
 
 using std::chrono::steady_clock;
 
-constexpr milliseconds kFindTimeout{1'000};
+constexpr milliseconds kFindTimeout{3'000};
 /// A generation that nobody asked for since then is forgotten.
 constexpr std::chrono::seconds kForget{60};
 
@@ -122,7 +122,8 @@ bool PeerClient::assign(const GroupKey& key, Group& group, const AskedPtr& asked
 
 v1::Agent::Stub& PeerClient::stub(const std::string& address) {
   auto& stub = stubs_[address];
-  if (!stub) stub = v1::Agent::NewStub(make_channel(address));
+  // Read from the origin what a busy node would have given, and the origin is read twice.
+  if (!stub) stub = v1::Agent::NewStub(make_channel(address, options_.silence / 2));
   return *stub;
 }
 

@@ -14,7 +14,7 @@
 namespace atlas::agent {
 
 struct PeerServiceOptions {
-  std::chrono::milliseconds grace{1'000};      ///< an order to warm may come a little later than a peer's question
+  std::chrono::milliseconds grace{3'000};      ///< an order to warm may come a little later than a peer's question
   std::chrono::milliseconds poll{10};          ///< how often what is missing is looked for
   std::chrono::milliseconds heartbeat{500};    ///< between messages to who waits
   std::chrono::milliseconds longest{600'000};  ///< the most that anybody is waited for

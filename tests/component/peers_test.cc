@@ -1,6 +1,9 @@
 // Several nodes in one process, over real gRPC with real munge, on one origin that counts what is read from it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include <fstream>
@@ -221,6 +224,76 @@ TEST_F(Peers, ALateNodeCopiesFromAllHoldersAndLeavesTheOriginAlone) {
   EXPECT_EQ(done->peer_bytes.count, bytes);
   EXPECT_EQ(nodes_[0]->service.sent() + nodes_[1]->service.sent() - sent_before, bytes);
   is_like_the_origin(late, *done);
+}
+
+/// A way to a server that takes its time: one connection at a time, and nothing passes for a while after each is made,
+/// as on a machine with too much to do.
+class SlowWay {
+ public:
+  SlowWay(const std::string& to, std::chrono::milliseconds pause)
+      : to_(static_cast<std::uint16_t>(std::stoi(to.substr(to.rfind(':') + 1)))), pause_(pause) {
+    auto here = loopback(0);
+    socklen_t size = sizeof here;
+    EXPECT_EQ(bind(listener_.get(), reinterpret_cast<sockaddr*>(&here), size), 0);
+    EXPECT_EQ(listen(listener_.get(), 8), 0);
+    getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&here), &size);
+    address_ = "127.0.0.1:" + std::to_string(ntohs(here.sin_port));
+    carrier_ = std::jthread([this](const std::stop_token& stop) {
+      while (!stop.stop_requested())
+        if (ready(listener_.get())) carry(UniqueFd(accept(listener_.get(), nullptr, nullptr)), stop);
+    });
+  }
+  [[nodiscard]] const std::string& address() const { return address_; }
+
+ private:
+  static sockaddr_in loopback(std::uint16_t port) {
+    sockaddr_in out{};
+    out.sin_family = AF_INET;
+    out.sin_port = htons(port);
+    out.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return out;
+  }
+  static bool ready(int fd) {
+    pollfd one{fd, POLLIN, 0};
+    return poll(&one, 1, 20) > 0;
+  }
+  static bool pass(int from, int to) {
+    char buffer[65536];
+    const ssize_t got = recv(from, buffer, sizeof buffer, 0);
+    return got > 0 && send(to, buffer, static_cast<std::size_t>(got), MSG_NOSIGNAL) == got;
+  }
+  void carry(const UniqueFd& client, const std::stop_token& stop) {
+    const auto until = std::chrono::steady_clock::now() + pause_;
+    while (std::chrono::steady_clock::now() < until && !stop.stop_requested()) std::this_thread::sleep_for(10ms);
+    const UniqueFd server(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const auto there = loopback(to_);
+    if (connect(server.get(), reinterpret_cast<const sockaddr*>(&there), sizeof there) != 0) return;
+    pollfd both[] = {{client.get(), POLLIN, 0}, {server.get(), POLLIN, 0}};
+    while (!stop.stop_requested()) {
+      if (poll(both, 2, 20) <= 0) continue;
+      if (both[0].revents != 0 && !pass(client.get(), server.get())) return;
+      if (both[1].revents != 0 && !pass(server.get(), client.get())) return;
+    }
+  }
+
+  const std::uint16_t to_;
+  const std::chrono::milliseconds pause_;
+  UniqueFd listener_{socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  std::string address_;
+  std::jthread carrier_;
+};
+
+TEST_F(Peers, APeerThatIsSlowToTakeTheConnectionIsWaitedFor) {
+  const auto bytes = small_files(50, 40'000);
+  auto& holder = add();
+  ASSERT_TRUE(holder.parts.start(request()).get());
+  const SlowWay way(holder.address, 1500ms);
+  auto& late = add();
+  finder_.set({{holder.name, way.address(), PeerRole::holds}});
+  const auto done = late.parts.start(request()).get();
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(done->peer_bytes.count, bytes);
+  EXPECT_EQ(late.parts.origin.counters().bytes, 0U);
 }
 
 TEST_F(Peers, WhenThePeerGoesInMidTransferTheOriginGivesTheRest) {
