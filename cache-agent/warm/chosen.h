@@ -14,7 +14,7 @@ class Chosen {
  public:
   /// Files that changed after `unsettled_since` (nanoseconds since the epoch) are left out.
   Chosen(const Selection& only, const Manifest& manifest, std::int64_t unsettled_since)
-      : picky_(!only.all()), unsettled_since_(unsettled_since) {
+      : picky_(!only.all()), any_(only.all() || only.metadata_only), unsettled_since_(unsettled_since) {
     if (!picky_) return;
     const Patterns patterns(only.patterns);
     wanted_.resize(manifest.size());
@@ -23,6 +23,7 @@ class Chosen {
       if (!entry.is(EntryType::file)) continue;
       const auto path = manifest.path(i);
       if (!patterns.match_or_below(path) && !only.files.contains(path)) continue;
+      any_ = true;
       if (wanted_[entry.leader] || manifest.at(entry.leader).blocks == 0) continue;
       wanted_[entry.leader] = true;
       bytes_ += entry.attributes.size;
@@ -30,6 +31,8 @@ class Chosen {
   }
   /// Only a part was asked for.
   [[nodiscard]] bool picky() const { return picky_; }
+  /// Files were asked for, and there are none of these names.
+  [[nodiscard]] bool none() const { return !any_; }
   /// Of that part; at least 1.
   [[nodiscard]] Bytes bytes() const { return Bytes{std::max<std::uint64_t>(1, bytes_)}; }
   [[nodiscard]] bool contains(FileIndex index, const EntryAttributes& a) const {
@@ -37,7 +40,7 @@ class Chosen {
   }
 
  private:
-  bool picky_;
+  bool picky_, any_;
   std::int64_t unsettled_since_;
   std::vector<bool> wanted_;
   std::uint64_t bytes_ = 0;

@@ -240,6 +240,10 @@ Status WarmEngine::fill(WarmUp& up, const Seen& seen) {
     return {};
   }
   const Chosen chosen(request.only, *manifest, unsettled_since(request, summary.generation));
+  if (chosen.none())
+    return fail(Code::not_found,
+                "no file of " + show(request.dataset) +
+                    " is meant by --path or --files-from: both name files as they are called below it");
   if (!chosen.picky()) ATLAS_TRY(check_limit(up, summary));
   const Bytes have = replica ? replica->bytes_resident() : Bytes{};  // of a part that was warmed before
   replica.reset();                                                   // so that making room sees it as it is

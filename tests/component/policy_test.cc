@@ -239,6 +239,10 @@ TEST_F(Policy, APartIsWarmedWhenAPartIsAskedFor) {
   EXPECT_EQ(names->skipped, 4U);
   EXPECT_EQ(node.origin.counters().bytes, 0U);
 
+  const auto none = warm(node, {{"*.flac"}, {"/ds/b"}, false}).get();
+  ASSERT_FALSE(none);
+  EXPECT_THAT(none.error().message, HasSubstr("no file of o:ds is meant by"));
+
   const auto some = warm(node, {{"*.wav"}, {"b"}, false}).get();
   ASSERT_TRUE(some) << some.error().message;
   EXPECT_EQ(some->skipped, 2U);
