@@ -79,7 +79,7 @@ void JobTable::hold(std::uint32_t job_id, const Replica& replica) {
 
 Result<std::vector<ReplicaInfo>> JobTable::plan(const JobOrder& order) {
   ATLAS_ASSIGN(auto here, take(order, false));
-  return *here;
+  return here ? std::move(*here) : std::vector<ReplicaInfo>();  // always there: it was not our own question
 }
 
 /// Remembers the job, then takes its leases. With `asked`, the order is the answer to our own question: nullopt when
