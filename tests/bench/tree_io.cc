@@ -5,10 +5,14 @@
 //   tree-io create TREE THREADS NEW       the files of TREE, their sizes and modes, with random bytes; synced at the
 //   end
 //   tree-io longest TREE THREADS SECONDS  reads them in random order, again and again, for so long
+//   tree-io steps TREE 1 NEW              what a warm-up does to each file, one file after the other; prints a line of
+//                                         microseconds per file for each step
 // Prints seconds: of all, or of the one file that took longest. Directories are listed or made before the clock starts.
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <atomic>
@@ -19,6 +23,7 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <random>
 #include <string>
 #include <thread>
@@ -114,15 +119,63 @@ double longest_read(const std::string& tree, const std::vector<Work>& work, unsi
   return *std::max_element(longest.begin(), longest.end());
 }
 
+/// The same calls in the same order as an agent makes them for a file of one piece; whole files only.
+std::map<std::string, double> steps(const std::string& tree, const std::string& made, const std::vector<Work>& work) {
+  std::map<std::string, double> sum;
+  std::vector<char> buffer(kPiece), names(64 * 1024);
+  for (const auto& one : work) {
+    auto last = std::chrono::steady_clock::now();
+    const auto step = [&](const char* name) {
+      const auto now = std::chrono::steady_clock::now();
+      sum[name] += std::chrono::duration<double>(now - last).count();
+      last = now;
+    };
+    const std::string from = tree + "/" + one.name, to = made + "/" + one.name;
+    const auto length = static_cast<std::size_t>(std::min<std::uint64_t>(one.length, buffer.size()));
+    struct stat st {};
+    if (::lstat(from.c_str(), &st) != 0) die(from);
+    step("1 stat");
+    const int source = ::open(from.c_str(), O_RDONLY | O_CLOEXEC);
+    if (source < 0 || ::flistxattr(source, names.data(), names.size()) < 0) die(from);
+    step("2 open, list xattrs");
+    if (::pread(source, buffer.data(), length, 0) != static_cast<ssize_t>(length)) die(from);
+    ::close(source);
+    step("3 read");
+    static std::atomic<XXH64_hash_t> kept;  // so that it is not optimised away
+    kept = XXH3_64bits(buffer.data(), length);
+    step("4 checksum");
+    const int fd = ::open(to.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) die(to);
+    step("5 create");
+    if (::pwrite(fd, buffer.data(), length, 0) != static_cast<ssize_t>(length)) die(to);
+    step("6 write");
+    if (::fchown(fd, st.st_uid, st.st_gid) != 0) die(to);
+    step("7 chown");
+    if (::fchmod(fd, st.st_mode & 07777) != 0) die(to);
+    step("8 chmod");
+    const timespec times[2] = {st.st_mtim, st.st_mtim};
+    if (::futimens(fd, times) != 0) die(to);
+    step("9 set times");
+    ::close(fd);
+    step("10 close");
+  }
+  const auto began = std::chrono::steady_clock::now();
+  const int fd = ::open(made.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0 || ::syncfs(fd) != 0) die(made);
+  ::close(fd);
+  sum["11 sync"] = seconds_since(began);
+  return sum;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const std::string verb = argc > 1 ? argv[1] : "";
-  const bool makes = verb == "create" || verb == "copy";
+  const bool makes = verb == "create" || verb == "copy" || verb == "steps";
   if (!((verb == "read" || verb == "epoch") && argc == 4) && !((makes || verb == "longest") && argc == 5)) {
     std::fprintf(
         stderr,
-        "usage: tree-io read|epoch TREE THREADS | create|copy TREE THREADS NEW | longest TREE THREADS SECONDS\n");
+        "usage: tree-io read|epoch TREE THREADS | create|copy|steps TREE THREADS NEW | longest TREE THREADS SECONDS\n");
     return 2;
   }
   const std::string tree = argv[2], made = makes ? argv[4] : "";
@@ -137,6 +190,11 @@ int main(int argc, char** argv) {
   for (auto& c : random) c = static_cast<char>(source());
   if (verb == "longest") {
     std::printf("%.4f\n", longest_read(tree, work, threads, std::strtod(argv[4], nullptr)));
+    return 0;
+  }
+  if (verb == "steps") {
+    for (const auto& [step, seconds] : steps(tree, made, work))
+      std::printf("%s\t%.2f\n", step.c_str(), seconds * 1e6 / static_cast<double>(work.size()));
     return 0;
   }
   const auto began = std::chrono::steady_clock::now();

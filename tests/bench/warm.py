@@ -39,6 +39,16 @@ def warm_up(cluster: Cluster, root: Path) -> float:
     return took
 
 
+def cost_of_steps(cluster: Cluster, root: Path) -> dict[str, float]:
+    """Microseconds for each thing that is done to a file, in their order; nothing beside it."""
+    target = cluster.state / "made"
+    drop_caches()
+    out = cluster.run(TREE_IO, "steps", root, "1", target, node="n001", timeout=600).check().out
+    shutil.rmtree(target)
+    costs = {step.split(" ", 1)[1]: (int(step.split(" ", 1)[0]), float(cost)) for step, cost in (line.split("\t") for line in out.splitlines())}
+    return {step: cost for step, (_, cost) in sorted(costs.items(), key=lambda item: item[1][0])}
+
+
 def copy(cluster: Cluster, root: Path, command: str) -> float:
     target, scratch = cluster.state / "copied", cluster.state / "scratch"
     scratch.mkdir(exist_ok=True)
@@ -61,6 +71,8 @@ def bench_warm(report: Report, quick: bool) -> None:
             small, large = cluster.origin / "small", cluster.origin / "large"
             datasets.small_files(small, files, size)
             datasets.big_file(large / "file", big)
+            for step, cost in cost_of_steps(cluster, small).items():
+                report.add(f"a file of 100 KiB, {source}: {step}", cost, "us")
             for root, unit, amount in ((small, "files/s", files), (large, "MB/s", big / 1e6)):
                 times = in_turns({
                     "atlas": lambda: warm_up(cluster, root),
