@@ -113,9 +113,12 @@ void Agent::make_parts(const Config& config, const Options& options) {
   through.holder = view::holder_socket(expand_node(config.agent.run_dir, options.node));
   through.takeover_deadline = config.agent.takeover_deadline;
   through.slots = options.slots;
+  through.passthrough = config.agent.passthrough;
   through.alive = options.alive;
   through.warn = [](const std::string& message) { spdlog::warn("{}", message); };
   through.inform = [](const std::string& message) { spdlog::info("{}", message); };
+  if (const auto why = view::why_no_passthrough(); config.agent.passthrough && !why.empty())
+    spdlog::info("files of partial replicas are read through this agent, not by the kernel itself: {}", why);
   partial_views_ = std::make_unique<view::PartialViews>(pointers(origins_), *fetcher_, clock_, through);
   jobs_->look_first(*warm_, clock_);
   jobs_->read_through(*partial_views_);

@@ -179,6 +179,8 @@ const std::vector<Field>& fields() {
       ATLAS_FIELD(
           agent, takeover_deadline, "duration",
           "The most a job's read waits for an agent that ended or hangs; at most half of UnkillableStepTimeout."),
+      ATLAS_FIELD(agent, passthrough, "boolean",
+                  "Large files of partial replicas are read by the kernel itself, where it can (Linux 6.9)."),
       ATLAS_FIELD(agent, operations, "integer", "Fetches in flight on a node."),
       ATLAS_FIELD(agent, scrub_period, "duration",
                   "Each complete replica is compared with its checksums once in so long; \"0s\" = never."),

@@ -61,6 +61,7 @@ struct Config {
     milliseconds origin_silence{2000};       ///< an origin that does not answer an attach for so long is passed over
     milliseconds read_deadline{30'000};      ///< the most a read through a view waits for the origin
     milliseconds takeover_deadline{30'000};  ///< the most a read through a view waits for an agent
+    bool passthrough = true;                 ///< the kernel may read large files of views from the store by itself
     std::uint32_t operations = 48;           ///< fetches in flight
     milliseconds scrub_period{7LL * 24 * 3600 *
                               1000};     ///< each replica is compared with its checksums so often; 0 = never

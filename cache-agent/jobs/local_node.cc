@@ -41,7 +41,8 @@ Result<JobOutcome> LocalNode::release(const JobKey& job) {
     out.origin_bytes = std::exchange(fetched, Bytes{});
     if (const auto counted = read.find(item.dataset); counted != read.end()) {
       out.origin_bytes += counted->second.origin_bytes;
-      out.hit_bytes = counted->second.hit_bytes;
+      // What the kernel reads by itself nobody counts.
+      if (counted->second.passed == 0) out.hit_bytes = counted->second.hit_bytes;
     }
     out.peer_bytes = std::exchange(from_peers, Bytes{});
     const auto replica = item.generation.empty() ? nullptr : store_.find(item.dataset, item.generation);

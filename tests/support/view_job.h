@@ -56,6 +56,7 @@ class ViewJobs {
     parts.as = normalize(user(uid_));
     parts.payer = {"test", job, 0, {}};
     parts.deadline = deadline;
+    parts.passthrough = passthrough;
     parts.warn = [this](const std::string& line) {
       const std::lock_guard lock(mutex_);
       warned_.push_back(line);
@@ -67,6 +68,7 @@ class ViewJobs {
     out.mount_again();
     return out;
   }
+  bool passthrough = true;  ///< of views that are made from now on, where machine and dataset suit it
   [[nodiscard]] std::vector<std::string> warned() {
     const std::lock_guard lock(mutex_);
     return warned_;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -37,6 +38,16 @@ constexpr std::uint32_t kRepeats = 1U << 7;  // FUSE_HAS_RESEND, in flags2 of IN
 constexpr std::int32_t kNotifyResend = 7;    // FUSE_NOTIFY_RESEND
 /// The kernel sends its first request at once; the threads only have to start.
 constexpr std::chrono::seconds kInitPatience{10};
+/// From 6.9 on the kernel reads by itself what it is handed a descriptor of. Not in the headers of Debian 12 either.
+struct BackingMap {
+  std::int32_t fd;
+  std::uint32_t flags;
+  std::uint64_t padding;
+};
+constexpr unsigned long kBackingOpen = _IOW(229, 1, BackingMap);      // FUSE_DEV_IOC_BACKING_OPEN
+constexpr unsigned long kBackingClose = _IOW(229, 2, std::uint32_t);  // FUSE_DEV_IOC_BACKING_CLOSE
+/// Between looks at files that the kernel reads by itself.
+constexpr std::chrono::seconds kLookAfter{2};
 /// Its default is to be ignored, and nothing in this process uses it.
 constexpr int kWake = SIGURG;
 
@@ -158,6 +169,9 @@ Result<Connection::Opened> Connection::open(std::shared_ptr<ViewCore> core, std:
   std::shared_ptr<Connection> self(new Connection(std::move(core), std::move(lot), options));
   ATLAS_TRY(self->adopt(std::move(device)));
   ATLAS_ASSIGN(self->slots_, RequestSlots::make(options.threads));
+  if (options.passthrough && !options.slots) {
+    ATLAS_ASSIGN(self->backings_, Backings::make(self->core_->manifest->size(), self->backing_calls()));
+  }
   ATLAS_ASSIGN(UniqueFd mount, self->mount(options));
   ATLAS_TRY(self->prepare_control(mount.get()));
   self->start();
@@ -167,6 +181,7 @@ Result<Connection::Opened> Connection::open(std::shared_ptr<ViewCore> core, std:
     self->abort();
     return fail(std::move(deposited).error());
   }
+  if (self->backings() != nullptr) self->look_after_later();
   return Opened{std::move(self), std::move(mount)};
 }
 
@@ -189,8 +204,10 @@ Status Connection::deposit(const Options& options) {
   ATLAS_ASSIGN(kept.device, duplicate(device_));
   ATLAS_ASSIGN(kept.control, duplicate(control_.get()));
   if (options.slots || !repeats) {
-    ATLAS_ASSIGN(kept.slots, duplicate(slots_->memory()));
+    ATLAS_ASSIGN(kept.memory, duplicate(slots_->memory()));
     lot_->keep_in(slots_);
+  } else if (backings() != nullptr) {
+    ATLAS_ASSIGN(kept.memory, duplicate(backings_->memory()));
   }
   {
     const std::lock_guard lock(mutex_);
@@ -204,15 +221,8 @@ Result<std::shared_ptr<Connection>> Connection::take_over(std::shared_ptr<ViewCo
                                                           std::shared_ptr<ParkingLot> lot, Kept kept,
                                                           const Options& options) {
   std::shared_ptr<Connection> self(new Connection(std::move(core), std::move(lot), options));
-  const bool replay = bool(kept.slots);
-  if (replay) {
-    ATLAS_ASSIGN(auto memory, duplicate(kept.slots.get()));
-    ATLAS_ASSIGN(self->slots_, RequestSlots::map(std::move(memory)));
-    self->threads_ = self->slots_->threads();
-    self->lot_->keep_in(self->slots_);
-  } else {
-    ATLAS_ASSIGN(self->slots_, RequestSlots::make(options.threads));
-  }
+  const bool replay = bool(kept.memory) && !Backings::made(kept.memory.get());
+  ATLAS_TRY(self->recall(kept, options));
   ATLAS_ASSIGN(auto device, duplicate(kept.device.get()));
   ATLAS_ASSIGN(self->control_, duplicate(kept.control.get()));
   ATLAS_TRY(self->adopt(std::move(device)));
@@ -233,7 +243,62 @@ Result<std::shared_ptr<Connection>> Connection::take_over(std::shared_ptr<ViewCo
       return fail_errno(errno, "the kernel does not repeat its requests");
   }
   self->start();
+  if (self->backings() != nullptr) self->look_after_later();
   return self;
+}
+
+/// The memory that an earlier agent has left: requests, or what the kernel reads by itself.
+Status Connection::recall(const Kept& kept, const Options& options) {
+  if (!kept.memory || Backings::made(kept.memory.get())) {
+    ATLAS_ASSIGN(slots_, RequestSlots::make(options.threads));
+    if (!kept.memory) return {};
+    ATLAS_ASSIGN(auto memory, duplicate(kept.memory.get()));
+    ATLAS_ASSIGN(backings_, Backings::map(std::move(memory), core_->manifest->size(), backing_calls()));
+    return {};
+  }
+  ATLAS_ASSIGN(auto memory, duplicate(kept.memory.get()));
+  ATLAS_ASSIGN(slots_, RequestSlots::map(std::move(memory)));
+  threads_ = slots_->threads();
+  lot_->keep_in(slots_);
+  return {};
+}
+
+bool Connection::pass() {
+  passes_.store(backings_ != nullptr, std::memory_order_release);
+  return backings_ != nullptr;
+}
+
+Backings::Kernel Connection::backing_calls() {
+  Backings::Kernel calls;
+  // The kernel keeps the file; the descriptor is not needed any more.
+  calls.open = [this](agent::FileIndex file) -> Result<std::int32_t> {
+    ATLAS_ASSIGN(const UniqueFd fd, core_->parts.replica->open_file(*core_->manifest, file));
+    BackingMap map{fd.get(), 0, 0};
+    const int id = ioctl(device_, kBackingOpen, &map);
+    if (id > 0) return id;
+    const int err = errno;
+    // ELOOP: the tier is an overlay. The files are read through this process, then.
+    if (!told_.exchange(true)) {
+      core_->parts.warn("job " + std::to_string(core_->parts.payer.job_id) +
+                        ": the kernel does not read files of tier " + core_->parts.replica->tier() +
+                        " by itself: " + std::strerror(err));  // NOLINT: see error()
+    }
+    return fail_errno(err, "passthrough");
+  };
+  calls.close = [this](std::int32_t id) { ioctl(device_, kBackingClose, &id); };
+  return calls;
+}
+
+/// What the kernel reads by itself passes no checksum. When a comparison elsewhere has found a bad block in such a
+/// file, it is fetched again at once, into the same file: who has it open sees the right bytes from then on.
+void Connection::look_after_later() {
+  const std::lock_guard lock(mutex_);
+  look_ = core_->parts.timers->post_at(core_->parts.clock->now() + kLookAfter, [weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (!self || self->leaving_ || self->ended()) return;
+    for (const auto file : self->backings_->open_files()) self->core_->mend(file);
+    self->look_after_later();
+  });
 }
 
 void Connection::replay() {

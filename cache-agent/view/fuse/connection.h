@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "cache-agent/view/fuse/backings.h"
 #include "cache-agent/view/fuse/parked.h"
 #include "cache-agent/view/fuse/request_slots.h"
 #include "cache-agent/view/holder/client.h"
@@ -35,6 +36,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::shared_ptr<HolderClient> holder{};  ///< null = it ends with this process
     std::string about{};                     ///< for the holder
     bool slots = false;                      ///< requests are kept in memory even where the kernel would repeat them
+    bool passthrough = false;                ///< the kernel is to read by itself, if it can
   };
   struct Opened {
     std::shared_ptr<Connection> connection;
@@ -67,6 +69,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// FUSE_CAP_* that the kernel has; set once, by INIT.
   [[nodiscard]] unsigned capable() const { return capable_.load(std::memory_order_relaxed); }
   void capable(unsigned flags) { capable_ = flags; }
+  /// What the kernel reads by itself; null when it reads nothing so.
+  [[nodiscard]] Backings* backings() const {
+    return passes_.load(std::memory_order_acquire) ? backings_.get() : nullptr;
+  }
+  /// By INIT: kernel and libfuse can (or an earlier agent has agreed on it). False = nobody has asked for it.
+  bool pass();
   [[nodiscard]] ViewCore& core() const { return *core_; }
   [[nodiscard]] ParkingLot& lot() const { return *lot_; }
 
@@ -77,6 +85,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   [[nodiscard]] Status adopt(UniqueFd device);
   [[nodiscard]] Status wait_for_init();
   [[nodiscard]] Status deposit(const Options& options);
+  [[nodiscard]] Status recall(const Kept& kept, const Options& options);
+  [[nodiscard]] Backings::Kernel backing_calls();
+  void look_after_later();
   void replay();
   void forget();
   void start();
@@ -96,6 +107,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   fuse_session* session_ = nullptr;
   std::shared_ptr<RequestSlots> slots_;  ///< the threads' memory; kept with the holder if the kernel repeats nothing
   std::string init_;                     ///< the kernel's first request; written by the thread that answers it
+  std::shared_ptr<Backings> backings_;   ///< set before the threads start; null = not asked for
+  std::atomic<bool> passes_{false};
+  std::atomic<bool> told_{false};  ///< that the kernel refuses to
   std::atomic<bool> leaving_{false};
   std::atomic<std::uint64_t> init_request_{0};
   std::atomic<unsigned> capable_{0};
@@ -105,6 +119,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::vector<pthread_t> running_;
   bool ready_ = false;    ///< kernel and session have agreed
   std::uint64_t id_ = 0;  ///< with the holder; 0 = not kept
+  agent::TimerHandle look_;
 };
 
 /// The kernel's requests, see operations.cc.

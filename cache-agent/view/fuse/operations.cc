@@ -1,4 +1,5 @@
 // The kernel's requests. All but reads and unknown extended attributes are answered from the manifest at once.
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -25,8 +26,14 @@ ViewCore& core_of(fuse_req_t req) {
   return Connection::of(req).core();
 }
 
+/// How the kernel reads a file is a property of its node: while one is open, it cannot change over. So a large file has
+/// two nodes, with one inode number to be seen: the first is read through us, this bit makes the one that the kernel
+/// reads by itself. A lookup says which one is right at that moment, and an open of the wrong one is sent to look
+/// again.
+constexpr fuse_ino_t kPassed = fuse_ino_t{1} << 32;
+
 FileIndex index_of(fuse_ino_t node) {
-  return static_cast<FileIndex>(node - 1);
+  return static_cast<FileIndex>((node & ~kPassed) - 1);
 }
 
 /// The one translation from C++ to the kernel: no exception passes, and the request is answered. (One that is parked
@@ -34,7 +41,7 @@ FileIndex index_of(fuse_ino_t node) {
 template <class Handler>
 void guarded(fuse_req_t req, fuse_ino_t node, Handler&& handler) {
   auto& core = core_of(req);
-  if (!core.attributes.has(node)) {
+  if (!core.attributes.has(node & ~kPassed)) {
     fuse_reply_err(req, ESTALE);
     return;
   }
@@ -45,22 +52,36 @@ void guarded(fuse_req_t req, fuse_ino_t node, Handler&& handler) {
   }
 }
 
-fuse_entry_param entry_of(const ViewCore& core, FileIndex index) {
+/// The root has the one node that the kernel gave it.
+bool passes(fuse_req_t req, const ViewCore& core, FileIndex index) {
+  const auto* backings = Connection::of(req).backings();
+  return backings != nullptr && index != 0 && core.passable(index) && !backings->refused(index);
+}
+
+fuse_entry_param entry_of(fuse_req_t req, const ViewCore& core, FileIndex index) {
   fuse_entry_param entry{};
   entry.attr = core.attributes.of(index);
   entry.ino = entry.attr.st_ino;
+  if (passes(req, core, index_of(entry.ino))) entry.ino |= kPassed;
   entry.attr_timeout = entry.entry_timeout = kForEver;
   return entry;
 }
 
 void init(void* self, fuse_conn_info* conn) {
-  static_cast<Connection*>(self)->capable(conn->capable);
+  auto& connection = *static_cast<Connection*>(self);
+  connection.capable(conn->capable);
   conn->want &= ~static_cast<unsigned>(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
                                        FUSE_CAP_SPLICE_MOVE);
   conn->want |=
       conn->capable & static_cast<unsigned>(FUSE_CAP_POSIX_ACL | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_NO_OPEN_SUPPORT |
                                             FUSE_CAP_NO_OPENDIR_SUPPORT | FUSE_CAP_READDIRPLUS |
                                             FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS);
+#ifdef FUSE_CAP_PASSTHROUGH
+  if ((conn->capable & static_cast<unsigned>(FUSE_CAP_PASSTHROUGH)) != 0 && connection.pass()) {
+    conn->want |= static_cast<unsigned>(FUSE_CAP_PASSTHROUGH);
+    conn->max_backing_stack_depth = FUSE_BACKING_STACKED_UNDER;  // so that a job may put an overlay on top
+  }
+#endif
   conn->max_read = static_cast<unsigned>(kMaxRead.count);
   conn->max_background = 512;
   conn->congestion_threshold = 384;
@@ -72,7 +93,7 @@ void lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
     const auto found = core.manifest->child(directory, name);
     fuse_entry_param entry{};
     entry.entry_timeout = kForEver;  // what is not there will never be
-    if (found) entry = entry_of(core, *found);
+    if (found) entry = entry_of(req, core, *found);
     fuse_reply_entry(req, &entry);
   });
 }
@@ -95,12 +116,46 @@ void readlink(fuse_req_t req, fuse_ino_t node) {
   });
 }
 
+void open_passed([[maybe_unused]] fuse_req_t req, [[maybe_unused]] ViewCore& core, [[maybe_unused]] FileIndex index,
+                 [[maybe_unused]] std::int32_t backing, [[maybe_unused]] fuse_file_info* info) {
+#ifdef FUSE_CAP_PASSTHROUGH
+  Backings& backings = *Connection::of(req).backings();
+  info->backing_id = backing;
+  core.note_passed();
+  if (fuse_reply_open(req, info) != 0) backings.release(index);  // nobody waits for it any more, or will close it
+#endif
+}
+
+/// Where the kernel reads large files by itself. ESTALE makes it look the path up again, once, and open what it finds.
+/// What a path does not lead to gets no ESTALE: an open by /proc/self/fd, which comes a second time, and one by an
+/// overlay file system on top, which is told by O_NOATIME.
+void open_either(fuse_req_t req, ViewCore& core, fuse_ino_t node, FileIndex index, fuse_file_info* info) {
+  Backings& backings = *Connection::of(req).backings();
+  const bool passed = (node & kPassed) != 0;
+  if (passes(req, core, index)) {
+    const auto id = backings.acquire(index);
+    if (id && passed) return open_passed(req, core, index, *id, info);
+    if (id) {
+      backings.release(index);
+      if ((info->flags & O_NOATIME) == 0 && backings.send_away(index)) return void(fuse_reply_err(req, ESTALE));
+    }
+  }
+  if (passed) {  // it has lost a block
+    backings.take_back(index);
+    return void(fuse_reply_err(req, ESTALE));
+  }
+  info->keep_cache = 1;
+  fuse_reply_open(req, info);
+}
+
 /// Once the kernel has heard ENOSYS it opens by itself, for the life of the connection, and keeps its pages.
 void open(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
   guarded(req, node, [&](ViewCore& core, FileIndex index) {
     const auto entry = core.manifest->at(index);
     if (entry.is(EntryType::file) && entry.opaque()) {
       fuse_reply_err(req, EACCES);
+    } else if (Connection::of(req).backings() != nullptr) {
+      open_either(req, core, node, index, info);
     } else if ((Connection::of(req).capable() & FUSE_CAP_NO_OPEN_SUPPORT) != 0) {
       fuse_reply_err(req, ENOSYS);
     } else {
@@ -123,7 +178,13 @@ void opendir(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
   });
 }
 
-void release(fuse_req_t req, fuse_ino_t /*node*/, fuse_file_info* /*info*/) {
+void release(fuse_req_t req, fuse_ino_t node, fuse_file_info* /*info*/) {
+  Backings* backings = Connection::of(req).backings();
+  // The kernel may have heard the answer from an earlier agent: whether that one has counted it nobody knows.
+  if (fuse_reply_err(req, 0) == 0 && backings != nullptr && (node & kPassed) != 0) backings->release(index_of(node));
+}
+
+void releasedir(fuse_req_t req, fuse_ino_t /*node*/, fuse_file_info* /*info*/) {
   fuse_reply_err(req, 0);
 }
 
@@ -158,7 +219,7 @@ void readdir(fuse_req_t req, fuse_ino_t node, std::size_t size, off_t offset, fu
 void readdirplus(fuse_req_t req, fuse_ino_t node, std::size_t size, off_t offset, fuse_file_info* /*info*/) {
   list(req, node, size, offset,
        [req](ViewCore& core, char* at, std::size_t room, const std::string& name, FileIndex child, off_t next) {
-         const auto entry = entry_of(core, child);
+         const auto entry = entry_of(req, core, child);
          return fuse_add_direntry_plus(req, at, room, name.c_str(), &entry, next);
        });
 }
@@ -251,7 +312,7 @@ const fuse_lowlevel_ops& view_operations() {
     ops.read = read;
     ops.lseek = lseek;
     ops.opendir = opendir;
-    ops.releasedir = release;
+    ops.releasedir = releasedir;
     ops.readdir = readdir;
     ops.readdirplus = readdirplus;
     ops.getxattr = getxattr;

@@ -1,5 +1,9 @@
 #include "cache-agent/view/fuse/partial_views.h"
 
+#include <sys/utsname.h>
+
+#include <cstdio>
+
 #include "cache-agent/view/fuse/connection.h"
 #include "cache-agent/view/fuse/view_core.h"
 #include "common/percent.h"
@@ -11,6 +15,18 @@ namespace {
 constexpr std::chrono::milliseconds kPatience{2000};
 
 }  // namespace
+
+std::string why_no_passthrough() {
+#ifdef FUSE_CAP_PASSTHROUGH
+  utsname system{};
+  unsigned release = 0, minor_release = 0;
+  if (uname(&system) != 0 || std::sscanf(system.release, "%u.%u", &release, &minor_release) != 2) return {};
+  if (release > 6 || (release == 6 && minor_release >= 9)) return {};
+  return "Linux " + std::string(system.release) + " cannot (6.9 can)";
+#else
+  return "this agent is built with libfuse " + std::string(fuse_pkgversion()) + " (3.17 can)";
+#endif
+}
 
 Result<std::unique_ptr<PartialView>> PartialView::open(PartialViewParts parts) {
   if (const auto why = parts.replica->why_not_viewable_for(parts.as); !why.empty())
@@ -56,6 +72,7 @@ Result<UniqueFd> PartialView::mount() {
   options.threads = parts.threads;
   options.holder = parts.holder;
   options.slots = parts.slots;
+  options.passthrough = core_->suits_passthrough();
   options.about = pack(
       {parts.payer, parts.as, parts.replica->dataset(), parts.replica->generation(), parts.noexec, parts.writable});
   ATLAS_ASSIGN(auto opened, Connection::open(core_, new_lot(), options));
@@ -204,6 +221,7 @@ Result<std::unique_ptr<PartialView>> PartialViews::make(const std::shared_ptr<ag
   parts.deadline = options_.deadline;
   parts.holder = holder_;
   parts.slots = options_.slots;
+  parts.passthrough = options_.passthrough;
   parts.warn = options_.warn;
   return PartialView::open(std::move(parts));
 }

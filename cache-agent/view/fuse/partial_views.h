@@ -25,7 +25,8 @@ struct ViewCounters {
   Bytes hit_bytes;
   Bytes origin_bytes;  ///< read from the origin for this view
   std::uint64_t failures = 0;
-  Bytes window;  ///< memory that holds what is read ahead and not kept, right now
+  std::uint64_t passed = 0;  ///< opens of files that the kernel reads by itself, which nobody counts
+  Bytes window;              ///< memory that holds what is read ahead and not kept, right now
 };
 
 /// What a partial view is made of. Fetcher, origin, timers and clock outlive every fetch under way.
@@ -43,8 +44,12 @@ struct PartialViewParts {
   std::chrono::milliseconds deadline{30'000};  ///< of each read that waits for the origin
   std::shared_ptr<HolderClient> holder{};      ///< null = the view ends with this process
   bool slots = false;                          ///< for tests: as on kernels that repeat no requests
+  bool passthrough = true;                     ///< the kernel may read the store's files by itself
   std::function<void(const std::string&)> warn = [](const std::string&) {};
 };
+
+/// Why the kernel reads no file of a view by itself on this machine; "" = it does.
+[[nodiscard]] std::string why_no_passthrough();
 
 class ViewCore;
 class ParkingLot;
@@ -92,6 +97,7 @@ class PartialViews {
     std::string holder;  ///< socket of the view holder; empty = views end with this process
     std::chrono::milliseconds takeover_deadline{30'000};
     bool slots = false;
+    bool passthrough = true;
     /// Called every second as long as parked reads get their answers.
     std::function<void()> alive = [] {};
     std::function<void(const std::string&)> warn = [](const std::string&) {};

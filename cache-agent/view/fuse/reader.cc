@@ -85,7 +85,32 @@ std::string ViewCore::name_of(FileIndex index) const {
 }
 
 ViewCounters ViewCore::counters() const {
-  return {hits_, misses_, Bytes{hit_bytes_}, Bytes{*moved_}, failures_, Bytes{window_.bytes()}};
+  return {hits_, misses_, Bytes{hit_bytes_}, Bytes{*moved_}, failures_, passed_, Bytes{window_.bytes()}};
+}
+
+bool ViewCore::suits_passthrough() const {
+  const auto& of = manifest->summary();
+  return parts.passthrough && !parts.writable && of.files != 0 && of.bytes / of.files >= kSmallestPassed.count;
+}
+
+bool ViewCore::passable(FileIndex index) const {
+  const auto entry = manifest->at(index);
+  if (!entry.is(EntryType::file) || entry.opaque() || entry.attributes.size < kSmallestPassed.count) return false;
+  const Extent whole{index, Bytes{0}, Bytes{entry.attributes.size}};
+  return parts.replica->resident(*manifest, whole) && parts.replica->proven(*manifest, whole);
+}
+
+void ViewCore::mend(FileIndex index) {
+  const std::uint64_t size = manifest->at(index).attributes.size;
+  if (parts.replica->resident(*manifest, {index, Bytes{0}, Bytes{size}})) return;
+  for (std::uint64_t at = 0; at < size; at += agent::kBlock.count) {
+    const Extent block{index, Bytes{at}, Bytes{std::min(agent::kBlock.count, size - at)}};
+    if (parts.replica->resident(*manifest, block)) continue;
+    parts.fetcher
+        ->fetch({parts.replica, block, parts.as, parts.payer, agent::Urgency::read_ahead, moved_},
+                [self = shared_from_this()](const Status&) {})
+        .detach();
+  }
 }
 
 void ViewCore::with_meta(fuse_req_t req, FileIndex index,

@@ -23,6 +23,8 @@
 namespace atlas::view {
 
 inline constexpr Bytes kMaxRead = kMiB;  ///< one request of the kernel
+/// What an open costs more by passthrough, a read of so much gains by it.
+inline constexpr Bytes kSmallestPassed = kMiB;
 
 /// Where something of a dataset is below its origin's root.
 [[nodiscard]] std::string origin_path(const DatasetId& dataset, const std::string& below);
@@ -82,6 +84,14 @@ class ViewCore : public std::enable_shared_from_this<ViewCore> {
   void read(fuse_req_t req, agent::FileIndex file, std::size_t size, std::uint64_t offset, Otherwise otherwise = {});
   /// SEEK_DATA and SEEK_HOLE; minus an errno. The holes of a file are known once all of it is here.
   [[nodiscard]] off_t seek(agent::FileIndex file, off_t offset, int whence);
+  /// Does the kernel gain by reading large files by itself? An open costs a request then, which one that does not wait
+  /// for us need not make: that pays where files are large.
+  [[nodiscard]] bool suits_passthrough() const;
+  /// A large file that is all here, and that the disk has.
+  [[nodiscard]] bool passable(agent::FileIndex file) const;
+  void note_passed() { passed_.fetch_add(1, std::memory_order_relaxed); }
+  /// Fetches what is missing of a file that was all here. Never blocks.
+  void mend(agent::FileIndex file);
   /// Finds the entry's attributes and has `reply` answer with them.
   void with_meta(fuse_req_t req, agent::FileIndex index, std::function<void(fuse_req_t, const agent::FileMeta&)> reply);
   /// Null unless the job may write.
@@ -118,7 +128,7 @@ class ViewCore : public std::enable_shared_from_this<ViewCore> {
   std::mutex sweep_mutex_;  ///< guards what follows
   bool sweep_due_ = false;  ///< somebody will look at the window
   agent::TimerHandle sweep_;
-  std::atomic<std::uint64_t> hits_{0}, hit_bytes_{0}, misses_{0}, failures_{0};
+  std::atomic<std::uint64_t> hits_{0}, hit_bytes_{0}, misses_{0}, failures_{0}, passed_{0};
   const std::shared_ptr<std::atomic<std::uint64_t>> moved_ = std::make_shared<std::atomic<std::uint64_t>>(0);
   std::atomic<std::uint64_t> ahead_{0};  ///< bytes asked for ahead of readers and not here yet
 };

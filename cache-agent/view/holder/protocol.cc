@@ -53,7 +53,7 @@ Result<Message> decode(std::string_view bytes) {
 
 std::vector<int> descriptors(const Kept& kept) {
   std::vector<int> out{kept.device.get(), kept.control.get()};
-  if (kept.slots) out.push_back(kept.slots.get());
+  if (kept.memory) out.push_back(kept.memory.get());
   return out;
 }
 
@@ -62,7 +62,7 @@ Result<Kept> kept_of(Message message, std::vector<UniqueFd> fds) {
     return fail(Code::invalid_argument, "a connection has two descriptors or three");
   Kept out{message.number,    std::move(message.about), std::move(message.init),
            std::move(fds[0]), std::move(fds[1]),        UniqueFd()};
-  if (fds.size() == 3) out.slots = std::move(fds[2]);
+  if (fds.size() == 3) out.memory = std::move(fds[2]);
   return out;
 }
 
@@ -70,7 +70,7 @@ Result<Kept> copy(const Kept& kept) {
   Kept out{kept.id, kept.about, kept.init, {}, {}, {}};
   ATLAS_ASSIGN(out.device, duplicate(kept.device));
   ATLAS_ASSIGN(out.control, duplicate(kept.control));
-  ATLAS_ASSIGN(out.slots, duplicate(kept.slots));
+  ATLAS_ASSIGN(out.memory, duplicate(kept.memory));
   return out;
 }
 

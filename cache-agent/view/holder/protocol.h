@@ -39,7 +39,9 @@ struct Kept {
   std::string about, init;
   UniqueFd device;   ///< /dev/fuse
   UniqueFd control;  ///< its directory of fusectl: the kernel's switch, the count of requests without an answer
-  UniqueFd slots;    ///< memory of the requests that were read; empty where the kernel repeats them (6.9)
+  /// What a later agent must have of the one before: requests that were read, where the kernel does not repeat them
+  /// (before 6.9), or what it reads by itself (from 6.9 on). May be empty.
+  UniqueFd memory;
 };
 /// The descriptors as they travel; no copies.
 [[nodiscard]] std::vector<int> descriptors(const Kept& kept);
