@@ -242,8 +242,8 @@ TEST_F(Passthrough, ABadBlockOfAnOpenFileIsFetchedAgainIntoTheSameFile) {
   EXPECT_TRUE(eventually([&] { return rest_of(held, one_.size()) == one_; })) << "and who had it open gets it, too";
   node.store->flush_what_is_read();
   const auto before = job.view->counters().passed;
-  EXPECT_EQ(content(job.path("one")), one_);
-  EXPECT_EQ(job.view->counters().passed, before + 1) << "all is well again";
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(content(job.path("one")), one_);
+  EXPECT_GE(job.view->counters().passed, before + 1) << "all is well again";
 }
 
 TEST_F(Passthrough, ABadBlockOfAnOpenFileIsMendedThoughNobodyOpensItAgain) {

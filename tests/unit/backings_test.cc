@@ -81,9 +81,32 @@ TEST_F(BackingsTest, ALaterAgentGoesOnWithTheSameIds) {
   EXPECT_EQ(after->acquire(999'999).value_or(0), open);
   EXPECT_EQ(after->acquire(5).value_or(0), idle);
   EXPECT_FALSE(after->send_away(7)) << "once";
-  after->take_back(7);
-  EXPECT_TRUE(after->send_away(7));
+  EXPECT_TRUE(after->vouched(5));
+  EXPECT_TRUE(after->vouched(999'999));
+  EXPECT_FALSE(after->vouched(7));
   EXPECT_TRUE(Backings::made(after->memory()));
+}
+
+TEST_F(BackingsTest, NobodyIsSentAwayTwiceInOneOpen) {
+  const auto backings = make(10, 4);
+  EXPECT_TRUE(backings->send_away(1));
+  EXPECT_FALSE(backings->send_away(1));
+  EXPECT_FALSE(backings->send_away(1));
+  // The open by the other node has failed once; the one by this node that follows must not.
+  backings->came_back(1);
+  EXPECT_FALSE(backings->send_away(1));
+  EXPECT_TRUE(backings->send_away(1)) << "a later open";
+  EXPECT_FALSE(backings->send_away(1));
+}
+
+TEST_F(BackingsTest, AnAgentVouchesForWhatItHasSeenUntilABlockIsLost) {
+  const auto before = make(10, 4);
+  ASSERT_TRUE(before->acquire(1));
+  EXPECT_FALSE(before->vouched(1)) << "it looks itself";
+  const auto after = again(*before, 10, 4);
+  EXPECT_TRUE(after->vouched(1));
+  after->came_back(1);
+  EXPECT_FALSE(after->vouched(1));
 }
 
 TEST_F(BackingsTest, ACloseThatIsHeardTwiceTakesNoIdFromWhoHasTheFileOpen) {

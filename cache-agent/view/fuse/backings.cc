@@ -17,7 +17,7 @@ using agent::FileIndex;
 constexpr std::uint64_t kMagic = 0x3153474e4b434142;  // "BACKNGS1"
 constexpr std::size_t kHead = 4096;
 constexpr std::int32_t kRefused = -1;
-constexpr std::uint32_t kAway = 1, kOneOpen = 2;
+constexpr std::uint32_t kAway = 1, kBack = 2, kOneOpen = 4;  // of Entry::state
 
 struct Head {
   std::uint64_t magic = kMagic;
@@ -84,6 +84,7 @@ Status Backings::recall() {
     for (std::size_t i = 0; i < count; ++i) {
       if (some[i].id <= 0) continue;
       const auto file = static_cast<FileIndex>(first + i);
+      vouched_.insert(file);
       if (some[i].state >= kOneOpen) {
         open_.insert(file);
       } else {
@@ -170,17 +171,24 @@ std::vector<FileIndex> Backings::open_files() const {
   return {open_.begin(), open_.end()};
 }
 
+bool Backings::vouched(FileIndex file) const {
+  const std::lock_guard lock(mutex_);
+  return vouched_.contains(file);
+}
+
 bool Backings::send_away(FileIndex file) {
   const std::lock_guard lock(mutex_);
   auto& known = entry(file);
-  if ((known.state & kAway) != 0) return false;
-  known.state |= kAway;
-  return true;
+  const auto was = known.state & (kAway | kBack);
+  known.state = (known.state & ~(kAway | kBack)) | (was == kBack ? 0 : kAway);
+  return was == 0;
 }
 
-void Backings::take_back(FileIndex file) {
+void Backings::came_back(FileIndex file) {
   const std::lock_guard lock(mutex_);
-  entry(file).state &= ~kAway;
+  vouched_.erase(file);
+  auto& known = entry(file);
+  known.state = (known.state & ~kAway) | kBack;
 }
 
 }  // namespace atlas::view

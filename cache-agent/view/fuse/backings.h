@@ -48,16 +48,21 @@ class Backings {
   /// Files that are open, as far as is known.
   [[nodiscard]] std::vector<agent::FileIndex> open_files() const;
 
+  /// An earlier agent gave the file an id, so it had seen that the disk has it; this one has seen nothing else yet.
+  [[nodiscard]] bool vouched(agent::FileIndex file) const;
+
   /// Whoever opens a file by its slower node is sent to look it up again, but once only: what cannot be looked up again
   /// (an open by /proc/self/fd) must not fail twice. True the first time.
   [[nodiscard]] bool send_away(agent::FileIndex file);
-  /// It may be sent away again.
-  void take_back(agent::FileIndex file);
+  /// The file has lost a block: nobody vouches for it any more. Whoever opens it now is sent to the slower node, and
+  /// must not be sent away from there; a later one may.
+  void came_back(agent::FileIndex file);
 
  private:
   struct Entry {
-    std::int32_t id;      ///< 0 = none, -1 = refused
-    std::uint32_t state;  ///< twice the number of opens that hold the id; plus one: see send_away()
+    std::int32_t id;  ///< 0 = none, -1 = refused
+    std::uint32_t
+        state;  ///< four times the number of opens that hold the id; plus what came_back() and send_away() know
   };
   Backings(UniqueFd memory, std::byte* at, agent::FileIndex entries, Kernel kernel, std::size_t idle);
   [[nodiscard]] Status recall();
@@ -74,6 +79,7 @@ class Backings {
   std::list<agent::FileIndex> idle_;  ///< have an id and no open, the last used first
   std::unordered_map<agent::FileIndex, std::list<agent::FileIndex>::iterator> places_;
   std::unordered_set<agent::FileIndex> open_;
+  std::unordered_set<agent::FileIndex> vouched_;
 };
 
 }  // namespace atlas::view

@@ -55,7 +55,8 @@ void guarded(fuse_req_t req, fuse_ino_t node, Handler&& handler) {
 /// The root has the one node that the kernel gave it.
 bool passes(fuse_req_t req, const ViewCore& core, FileIndex index) {
   const auto* backings = Connection::of(req).backings();
-  return backings != nullptr && index != 0 && core.passable(index) && !backings->refused(index);
+  return backings != nullptr && index != 0 && core.passable(index, backings->vouched(index)) &&
+         !backings->refused(index);
 }
 
 fuse_entry_param entry_of(fuse_req_t req, const ViewCore& core, FileIndex index) {
@@ -141,7 +142,7 @@ void open_either(fuse_req_t req, ViewCore& core, fuse_ino_t node, FileIndex inde
     }
   }
   if (passed) {  // it has lost a block
-    backings.take_back(index);
+    backings.came_back(index);
     return void(fuse_reply_err(req, ESTALE));
   }
   info->keep_cache = 1;

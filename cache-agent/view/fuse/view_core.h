@@ -87,8 +87,8 @@ class ViewCore : public std::enable_shared_from_this<ViewCore> {
   /// Does the kernel gain by reading large files by itself? An open costs a request then, which one that does not wait
   /// for us need not make: that pays where files are large.
   [[nodiscard]] bool suits_passthrough() const;
-  /// A large file that is all here, and that the disk has.
-  [[nodiscard]] bool passable(agent::FileIndex file) const;
+  /// A large file that is all here, and that the disk has; `vouched` = that has been seen before.
+  [[nodiscard]] bool passable(agent::FileIndex file, bool vouched) const;
   void note_passed() { passed_.fetch_add(1, std::memory_order_relaxed); }
   /// Fetches what is missing of a file that was all here. Never blocks.
   void mend(agent::FileIndex file);
