@@ -1,47 +1,23 @@
 #include "controller/placement/placement.h"
 
 #include <algorithm>
+#include <string_view>
 #include <tuple>
+#include <unordered_set>
+
+#include "controller/placement/cost.h"
+#include "controller/placement/scored.h"
 
 namespace atlas {
 namespace {
 
-bool contains(const std::vector<std::string>& list, const std::string& item) {
-  return std::find(list.begin(), list.end(), item) != list.end();
-}
-
-std::string list_of(const std::vector<std::string>& names) {
-  std::string out;
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    if (i == 4 && names.size() > 5) return out + " and " + std::to_string(names.size() - 4) + " more";
-    (out += i == 0 ? "" : ", ") += names[i];
-  }
-  return out;
-}
-
-/// A node seen with one request's eyes.
-struct Scored {
-  const NodeView* view = nullptr;
-  std::string refused;     ///< why the job cannot run there; empty = it can
-  std::string not_cached;  ///< why it can run there but not be warmed there
-  Bytes resident;
-  bool complete = false;
-  bool warming = false;
-  bool free_now = false;
-  bool crowded = false;
-  bool required = false;
-
-  [[nodiscard]] bool runnable() const { return refused.empty(); }
-  [[nodiscard]] bool cacheable() const { return runnable() && not_cached.empty(); }
-  [[nodiscard]] bool holder() const { return runnable() && view->cache && complete; }
-  [[nodiscard]] double load() const {
-    return view->cpus == 0 ? 1.0 : static_cast<double>(view->cpus_busy + view->cpus_promised) / view->cpus;
-  }
-};
+using placement::contains;
+using placement::list_of;
+using placement::Scored;
 
 class Placer {
  public:
-  Placer(const ClusterSnapshot& cluster, const PlacementRequest& request) : request_(request) {
+  Placer(const ClusterSnapshot& cluster, const PlacementRequest& request) : cluster_(cluster), request_(request) {
     for (const auto& dataset : request.datasets) {
       if (dataset.size) {
         total_ += *dataset.size;
@@ -52,18 +28,25 @@ class Placer {
     wanted_ = std::max<std::uint32_t>(request.nodes, static_cast<std::uint32_t>(request.required.size()));
     wanted_ = std::max<std::uint32_t>(wanted_, 1);
     need_ = std::max<std::uint32_t>(1, (request.cpus + wanted_ - 1) / wanted_);
+    partition_.insert(request.partition_nodes.begin(), request.partition_nodes.end());
+    nodes_.reserve(cluster.nodes.size());
     for (const auto& node : cluster.nodes) nodes_.push_back(score(node));
     mark_crowded();
+    by_cost_ = choose_by_cost();
+    if (by_cost_) return;
     rank();
     if (request.tasks > 1 && request.required.empty()) wanted_ = std::max(wanted_, nodes_for_tasks());
   }
 
   Decision decide() {
-    Decision decision = choose();
+    Decision decision = by_cost_ ? std::move(*by_cost_) : choose();
     const auto runnable = std::count_if(nodes_.begin(), nodes_.end(), [](const Scored& n) { return n.runnable(); });
     const auto holders = std::count_if(nodes_.begin(), nodes_.end(), [](const Scored& n) { return n.holder(); });
     decision.nowhere = runnable == 0;
     decision.all_hold = runnable > 0 && runnable == holders;
+    if (!request_.explain) return decision;
+    if (!decision.alternatives.empty()) rank_by_cost(decision.nodes);
+    decision.candidates.reserve(nodes_.size());
     for (const auto& node : nodes_) decision.candidates.push_back(candidate(node, decision));
     return decision;
   }
@@ -93,8 +76,7 @@ class Placer {
   }
 
   [[nodiscard]] std::string why_refused(const NodeView& view) const {
-    if (!request_.partition_nodes.empty() && !contains(request_.partition_nodes, view.name))
-      return "not in partition " + request_.partition;
+    if (!partition_.empty() && !partition_.contains(view.name)) return "not in partition " + request_.partition;
     if (contains(request_.excluded, view.name)) return "excluded by the job";
     if (request_.required.size() >= wanted_ && !contains(request_.required, view.name))
       return "not in the job's node list";
@@ -130,9 +112,32 @@ class Placer {
   void rank() {
     const auto key = [](const Scored& n) {
       return std::tuple(!n.required, n.crowded, !n.complete, -static_cast<double>(n.resident.count), !n.warming,
-                        !n.free_now, -static_cast<double>(n.view->room.count), n.load(), n.view->name);
+                        !n.free_now, -static_cast<double>(n.view->room.count), n.load(),
+                        std::string_view(n.view->name));
     };
     std::stable_sort(nodes_.begin(), nodes_.end(), [&](const Scored& a, const Scored& b) { return key(a) < key(b); });
+  }
+
+  /// By the cost model, where one is given and everything it needs is known.
+  [[nodiscard]] std::optional<Decision> choose_by_cost() {
+    if (!cluster_.cost || request_.tasks > 1 || !size_known_) return std::nullopt;
+    if (!request_.datasets.empty() && too_large()) return std::nullopt;
+    return placement::cheapest(*cluster_.cost, request_, wanted_, need_, nodes_);
+  }
+
+  /// What is chosen first, then by what it would cost.
+  void rank_by_cost(const std::vector<std::string>& chosen) {
+    const auto key = [&](const Scored& n) {
+      return std::tuple(!contains(chosen, n.view->name), !n.runnable(), n.start + n.transfer,
+                        std::string_view(n.view->name));
+    };
+    std::vector<std::pair<decltype(key(nodes_.front())), std::size_t>> order;
+    for (std::size_t i = 0; i < nodes_.size(); ++i) order.emplace_back(key(nodes_[i]), i);
+    std::sort(order.begin(), order.end());
+    std::vector<Scored> sorted;
+    sorted.reserve(nodes_.size());
+    for (const auto& [what, i] : order) sorted.push_back(std::move(nodes_[i]));
+    nodes_ = std::move(sorted);
   }
 
   /// How many nodes, best first, the tasks of an array fill when it is let go.
@@ -309,7 +314,13 @@ class Placer {
                       node.free_now && node.runnable(),
                       node.complete,
                       contains(decision.nodes, node.view->name),
-                      ""};
+                      "",
+                      {},
+                      {}};
+    if (!decision.alternatives.empty() && node.runnable() && node.start < std::numeric_limits<double>::infinity()) {
+      out.start = placement::milliseconds_of(node.start);
+      out.stall = placement::milliseconds_of(placement::stall_of(node, node.start, request_));
+    }
     if (!node.runnable()) {
       out.note = node.refused;
     } else if (!node.not_cached.empty()) {
@@ -324,8 +335,11 @@ class Placer {
     return out;
   }
 
+  const ClusterSnapshot& cluster_;
   const PlacementRequest& request_;
+  std::unordered_set<std::string_view> partition_;
   std::vector<Scored> nodes_;
+  std::optional<Decision> by_cost_;
   Bytes total_;
   bool size_known_ = true;
   std::uint32_t wanted_ = 1, need_ = 1;

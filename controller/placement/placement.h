@@ -1,4 +1,5 @@
 #pragma once
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -20,6 +21,12 @@ struct Holding {
   bool warming = false;  ///< a warm-up is under way there
 };
 
+/// From `in` on, until the next such entry, so many CPUs of a node are free.
+struct FreeCpus {
+  std::chrono::milliseconds in{0};
+  std::uint32_t cpus = 0;
+};
+
 struct NodeView {
   std::string name;
   bool usable = false;  ///< Slurm could start a job there, now or later
@@ -30,10 +37,26 @@ struct NodeView {
   std::uint32_t cpus_promised = 0;  ///< of pending jobs that are planned to go there
   Bytes room;                       ///< what a tier could take in: free, plus what may be evicted
   std::map<DatasetId, Holding> holdings;
+
+  // For the cost model only.
+  std::vector<FreeCpus> ahead{};      ///< by time, the first at 0; empty = only what is free now is known
+  std::chrono::milliseconds boot{0};  ///< of a power-saved node: until it could run anything
+  std::uint32_t readers = 0;          ///< transfers to it that jobs wait for
+  Bytes wanted{};                     ///< of its cache, what pending jobs are going to read
+};
+
+/// What waiting and reading cost. Rates are bytes per second, as measured lately.
+struct CostModel {
+  std::map<std::string, Bytes> origin_rate;  ///< what one more transfer may expect, by origin
+  Bytes peer_rate;                           ///< the same from another node; 0 = nodes give each other nothing
+  Bytes node_rate;                           ///< what a node can take in, all its transfers together; 0 = not known
+  double stall = 1;     ///< a second of stall is worth so many of waiting: it keeps a node that others could use
+  double transfer = 0;  ///< a second of moving bytes that nobody waits for: it takes bandwidth that others could use
 };
 
 struct ClusterSnapshot {
   std::vector<NodeView> nodes;
+  std::optional<CostModel> cost{};  ///< absent: nodes are ranked by resident bytes alone
 };
 
 struct WantedDataset {
@@ -56,6 +79,14 @@ struct PlacementRequest {
   WarmMode warm = WarmMode::none;
   std::optional<Locality> locality;
   bool may_wait = true;  ///< false: past the deadline, or requeued
+
+  // For the cost model only.
+  std::optional<std::chrono::milliseconds> duration{};  ///< the time limit: nodes must stay free for so long
+  std::chrono::milliseconds patience{
+      0};  ///< how much later than it could the job may start for its data; while may_wait
+  std::optional<std::chrono::milliseconds> slurm_start{};  ///< when Slurm expects to start it
+  std::vector<std::string> slurm_nodes{};                  ///< and where
+  bool explain = true;                                     ///< false: no candidates are listed
 };
 
 enum class Action {
@@ -72,6 +103,17 @@ struct CandidateNode {
   bool complete = false;
   bool chosen = false;
   std::string note;  ///< why not, or what speaks for it
+  // By the cost model; absent = not known.
+  std::optional<std::chrono::milliseconds> start{};  ///< from now until the node is free for the job
+  std::optional<std::chrono::milliseconds> stall{};  ///< from then until its data is there
+};
+
+/// One of the things that could be done, as the cost model sees it.
+struct Alternative {
+  Action action = Action::cold;
+  std::vector<std::string> nodes;
+  std::chrono::milliseconds start{0}, stall{0};
+  double cost = 0;  ///< seconds, weighted: the least is chosen
 };
 
 struct Decision {
@@ -80,13 +122,20 @@ struct Decision {
   bool all_hold = false;  ///< every node the job could run on holds the data: no pin is needed
   std::string reason;     ///< one sentence, for the user
   std::vector<CandidateNode> candidates;
-  bool nowhere = false;  ///< no node can run the job at present, with or without its data
+  bool nowhere = false;                     ///< no node can run the job at present, with or without its data
+  std::vector<Alternative> alternatives{};  ///< by the cost model, what is chosen first
 };
 
-/// Most resident bytes first, then a free node, then most room, then the least load. A holder that is busy is waited
-/// for only with --warm=wait or --locality F@TIME; when as many jobs wait for it already as it can run at once and
-/// another node is free, that one is warmed instead. Never more nodes than -N; for an array, as many of the free nodes
-/// as its tasks can fill, for Slurm starts them on all of these at once.
+/// Without a cost model: most resident bytes first, then a free node, then most room, then the least load. A holder
+/// that is busy is waited for only with --warm=wait or --locality F@TIME; when as many jobs wait for it already as it
+/// can run at once and another node is free, that one is warmed instead. Never more nodes than -N; for an array, as
+/// many of the free nodes as its tasks can fill, for Slurm starts them on all of these at once.
+///
+/// With a cost model, for a job (not an array) whose datasets' sizes are known: of all sets of N nodes the one with the
+/// least expected start + stall, as the model weighs them. A node's start is when enough of its CPUs become free, and
+/// never before Slurm's own estimate; its stall is what it misses at the rate to expect, less the time until the start
+/// if the data is moved ahead (--warm). No set is considered that makes the job start later than it could by more than
+/// its patience. A job without datasets gets the free nodes whose cache nobody waits for.
 [[nodiscard]] Decision place(const ClusterSnapshot& cluster, const PlacementRequest& request);
 
 }  // namespace atlas
