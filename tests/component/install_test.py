@@ -9,7 +9,7 @@ import tempfile
 import unittest
 
 BUILD = pathlib.Path(sys.argv.pop())
-PROGRAMS = ["bin/atlas-submit", "bin/atlasctl", "sbin/atlas-controller", "sbin/atlas-cache-agent", "sbin/atlas-view-holder", "sbin/atlas-enter",
+PROGRAMS = ["bin/atlas-submit", "bin/atlasctl", "bin/atlas-sim", "sbin/atlas-controller", "sbin/atlas-cache-agent", "sbin/atlas-view-holder", "sbin/atlas-enter",
             "libexec/atlas/atlas-stage", "libexec/atlas/atlas-attach"]
 LUA = ["share/lua/5.1/atlas_submit.lua", "share/lua/5.1/atlas_stage.lua", "share/lua/5.1/atlas_paths.lua"]
 UNITS = [f"lib/systemd/system/atlas-{name}.service" for name in ("controller", "cache-agent", "view-holder")]

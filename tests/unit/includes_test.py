@@ -5,7 +5,7 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SOURCES = ("common", "proto", "db", "controller", "cache-agent", "launcher", "spank-plugin", "tests")
+SOURCES = ("common", "proto", "db", "controller", "cache-agent", "launcher", "spank-plugin", "sim", "tests")
 
 # directory prefix (longest wins) -> prefixes it may include, besides itself
 MAY = {
@@ -24,6 +24,8 @@ MAY = {
     "launcher/atlas_stage": ("common/", "proto/", "atlas/v1/", "launcher/", "controller/slurm/"),
     "launcher/": ("common/", "proto/", "atlas/v1/"),
     "spank-plugin/": ("common/",),
+    "sim/main.cc": ("common/", "sim/", "launcher/ui.h"),
+    "sim/": ("common/", "controller/placement/placement.h"),
     "tests/": ("",),
 }
 
@@ -35,9 +37,9 @@ DOORS = {
     r"slurm/spank\.h": ("spank-plugin/",),
     r"fuse.*\.h": ("cache-agent/view/fuse/",),
     r"toml\+\+/.*": ("common/config.cc", "launcher/"),
-    r"CLI/.*": ("launcher/", "controller/main.cc", "cache-agent/main.cc"),
+    r"CLI/.*": ("launcher/", "sim/main.cc", "controller/main.cc", "cache-agent/main.cc"),
     r"grpcpp/.*": ("proto/", "controller/rpc/", "controller/main.cc", "cache-agent/rpc/", "cache-agent/agent.", "launcher/"),
-    r"nlohmann/.*": ("launcher/",),
+    r"nlohmann/.*": ("launcher/", "sim/report."),
 }
 WIRE = re.compile(r"atlas/v1/.*\.pb\.h")
 WIRE_AT = ("proto/", "controller/rpc/", "cache-agent/rpc/", "cache-agent/view/", "launcher/", "tests/")

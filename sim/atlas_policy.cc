@@ -1,0 +1,266 @@
+#include "sim/atlas_policy.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+namespace atlas::sim {
+namespace {
+
+constexpr double kForEver = std::numeric_limits<double>::infinity();
+
+std::chrono::milliseconds ms(double seconds) {
+  return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(std::min(seconds, 1e9) * 1000)));
+}
+
+Bytes bytes(double count) {
+  return Bytes{static_cast<std::uint64_t>(std::max(0.0, count))};
+}
+
+}  // namespace
+
+AtlasPolicy::AtlasPolicy(const Site& site, const Workload& workload, const AtlasOptions& options)
+    : workload_(workload),
+      options_(options),
+      ahead_(site.nodes),
+      planned_(site.nodes),
+      pending_(workload.datasets.size(), 0),
+      uses_(workload.datasets.size()),
+      used_(workload.users.size(), 1.0),
+      room_(site.nodes, 0) {
+  for (std::uint32_t i = 0; i < site.nodes; ++i) {
+    NodeView view;
+    std::string number = std::to_string(i + 1);
+    view.name = "n" + std::string(number.size() < 4 ? 4 - number.size() : 0, '0') + number;
+    view.usable = view.cache = true;
+    view.state = "up";
+    view.cpus = site.cpus;
+    index_[view.name] = i;
+    snapshot_.nodes.push_back(std::move(view));
+  }
+  for (const auto& dataset : workload.datasets) ids_.push_back({"origin", dataset.name});
+  for (const auto& job : workload.jobs)
+    for (const auto dataset : job.datasets) uses_[dataset].push_back(job.submit);
+}
+
+double AtlasPolicy::worth(const Cluster& cluster, std::uint32_t node, std::uint32_t dataset,
+                          const NodeCache::Entry& entry) const {
+  if (planned_[node].contains(dataset)) return kForEver;
+  if (options_.evict == AtlasOptions::Evict::lru) return entry.used.count();
+  constexpr double kSoon = 1e12;  // above any time of use
+  if (pending_[dataset] > 0) return kSoon + entry.used.count();
+  if (options_.evict == AtlasOptions::Evict::queue) return entry.used.count();
+  const auto next = std::upper_bound(uses_[dataset].begin(), uses_[dataset].end(), cluster.now());
+  return next == uses_[dataset].end() ? -kSoon : -next->count();
+}
+
+/// At once when nodes may be had, otherwise as often as the controller looks at the queue.
+bool AtlasPolicy::anything_to_do(Cluster& cluster) {
+  constexpr Time kPoll{30};
+  const bool ended = std::exchange(ended_, cluster.ended()) != cluster.ended();
+  const bool more = more_to_warm_ && cluster.warming() < options_.warms;
+  const bool may_start = cluster.queue().size() != waiting_ && [&] {
+    for (std::uint32_t i = 0; i < ahead_.size(); ++i)
+      if (cluster.cpus_free(i) > 0) return true;
+    return false;
+  }();
+  if (!ended && !may_start && cluster.now() < looked_ + kPoll) {
+    if (more || cluster.queue().size() != waiting_) cluster.wake_at(looked_ + kPoll);
+    return false;
+  }
+  looked_ = cluster.now();
+  return true;
+}
+
+void AtlasPolicy::schedule(Cluster& cluster) {
+  if (!anything_to_do(cluster)) return;
+  more_to_warm_ = false;
+  warm_at_ = Time(kForEver);
+  learn(cluster);
+  look(cluster);
+  const auto queue = cluster.queue();
+  std::uint32_t looked = 0;
+  for (const auto job : queue)
+    if (looked++ < options_.depth) plan(cluster, job);
+  waiting_ = static_cast<std::size_t>(
+      std::count_if(queue.begin(), queue.end(), [&](std::uint32_t job) { return !cluster.started(job); }));
+  while (next_ < workload_.jobs.size() && workload_.jobs[next_].submit <= cluster.now()) ++next_;
+  for (auto job = next_; job < workload_.jobs.size() && looked < options_.depth; ++job, ++looked) {
+    if (workload_.jobs[job].submit > cluster.now() + options_.foresight) break;
+    plan(cluster, static_cast<std::uint32_t>(job));
+  }
+  if (warm_at_.count() < kForEver) cluster.wake_at(std::max(warm_at_, cluster.now() + Time(30)));
+}
+
+/// How much of their limits users' jobs use, from those that have ended.
+void AtlasPolicy::learn(const Cluster& cluster) {
+  for (const auto& [job, start] : seen_running_) {
+    if (cluster.running().contains(job)) continue;
+    const auto& spec = workload_.jobs[job];
+    const double share = std::min(1.0, (cluster.now() - start) / spec.limit);
+    constexpr double kOld = 0.7;
+    used_[spec.user] = kOld * used_[spec.user] + (1 - kOld) * share;
+  }
+  std::erase_if(seen_running_, [&](const auto& seen) { return !cluster.running().contains(seen.first); });
+}
+
+void AtlasPolicy::look(const Cluster& cluster) {
+  std::fill(pending_.begin(), pending_.end(), 0);
+  for (const auto job : cluster.queue())
+    for (const auto dataset : workload_.jobs[job].datasets) ++pending_[dataset];
+  std::vector<std::vector<std::pair<double, std::uint32_t>>> ends(ahead_.size());
+  for (const auto& [job, running] : cluster.running())
+    for (const auto node : running.nodes)
+      ends[node].emplace_back(expected_left(cluster, running), workload_.jobs[job].cpus);
+  for (std::uint32_t i = 0; i < ahead_.size(); ++i) {
+    planned_[i].clear();
+    std::sort(ends[i].begin(), ends[i].end());
+    auto& timeline = ahead_[i];
+    timeline.assign(1, {0, cluster.cpus_free(i)});
+    for (const auto& [left, cpus] : ends[i]) timeline.emplace_back(left, timeline.back().second + cpus);
+    auto& view = snapshot_.nodes[i];
+    view.cpus_busy = view.cpus - cluster.cpus_free(i);
+    view.readers = cluster.stalled_on(i);
+    double wanted = 0;
+    for (const auto& [dataset, entry] : cluster.cache(i).entries())
+      if (pending_[dataset] > 0) wanted += entry.resident;
+    view.wanted = bytes(wanted);
+    take(i, 0, 0, 0);
+    room_[i] = room_on(cluster, i);
+  }
+  CostModel model;
+  const auto& site = cluster.site();
+  model.origin_rate["origin"] = Bytes{site.origin_rate.count / (1 + cluster.origin_readers())};
+  model.peer_rate = site.peer_rate;
+  model.node_rate = site.node_rate;
+  model.stall = options_.stall;
+  model.transfer = options_.transfer;
+  snapshot_.cost = model;
+}
+
+void AtlasPolicy::take(std::uint32_t node, double from, double to, std::uint32_t cpus) {
+  auto& timeline = ahead_[node];
+  if (to > from) {
+    const auto split = [&](double at) {
+      auto after = std::upper_bound(timeline.begin(), timeline.end(), at,
+                                    [](double time, const auto& step) { return time < step.first; });
+      const auto before = std::prev(after);
+      if (before->first < at) timeline.insert(after, {at, before->second});
+    };
+    split(from);
+    split(to);
+    for (auto& [at, free] : timeline)
+      if (at >= from && at < to) free -= std::min(free, cpus);
+  }
+  auto& view = snapshot_.nodes[node];
+  view.ahead.clear();
+  for (const auto& [at, free] : timeline) view.ahead.push_back({ms(at), free});
+}
+
+double AtlasPolicy::expected_run(std::uint32_t job) const {
+  const auto& spec = workload_.jobs[job];
+  switch (options_.ends) {
+    case AtlasOptions::Ends::exact:
+      return spec.runtime.count();
+    case AtlasOptions::Ends::learned:
+      return spec.limit.count() * used_[spec.user];
+    default:
+      return spec.limit.count();
+  }
+}
+
+double AtlasPolicy::expected_left(const Cluster& cluster, const Cluster::Running& running) const {
+  constexpr double kOverdue = 60;  // it has outrun what was expected of it
+  if (options_.ends == AtlasOptions::Ends::exact && running.end.count() < kForEver)
+    return (running.end - cluster.now()).count();
+  const double since = (cluster.now() - (running.limit_end - workload_.jobs[running.job].limit)).count();
+  return std::max(expected_run(running.job) - since, kOverdue);
+}
+
+double AtlasPolicy::room_on(const Cluster& cluster, std::uint32_t node) const {
+  double room = cluster.cache(node).free();
+  for (const auto& [dataset, entry] : cluster.cache(node).entries())
+    if (cluster.evictable(node, dataset, entry)) room += entry.reserved;
+  return room;
+}
+
+/// Only what the job reads: place() looks at nothing else.
+void AtlasPolicy::show_datasets(const Cluster& cluster, std::uint32_t job) {
+  const auto& datasets = workload_.jobs[job].datasets;
+  for (std::uint32_t i = 0; i < ahead_.size(); ++i) {
+    auto& view = snapshot_.nodes[i];
+    if (!view.holdings.empty()) view.holdings.clear();
+    double room = room_[i];
+    for (const auto dataset : datasets) {
+      const auto* entry = cluster.cache(i).find(dataset);
+      if (entry == nullptr) continue;
+      const bool moving = cluster.moving(i, dataset);
+      // Room that is reserved for it already is room for it; it cannot make way for itself.
+      room += entry->reserved - entry->resident;
+      if (cluster.evictable(i, dataset, *entry)) room -= entry->reserved;
+      if (entry->resident > 0 || moving)
+        view.holdings[ids_[dataset]] = {bytes(entry->resident), cluster.complete(i, dataset), moving};
+    }
+    view.room = bytes(room);
+  }
+}
+
+PlacementRequest AtlasPolicy::request_of(const Cluster& cluster, std::uint32_t job) const {
+  const auto& spec = workload_.jobs[job];
+  PlacementRequest request;
+  for (const auto dataset : spec.datasets)
+    request.datasets.push_back({ids_[dataset], workload_.datasets[dataset].size});
+  request.nodes = spec.nodes;
+  request.cpus = spec.nodes * spec.cpus;
+  request.warm = WarmMode::wait;
+  request.duration = ms(expected_run(job));
+  request.patience = ms(options_.patience.count());
+  request.explain = false;
+  if (spec.submit > cluster.now()) request.slurm_start = ms((spec.submit - cluster.now()).count());
+  return request;
+}
+
+void AtlasPolicy::plan(Cluster& cluster, std::uint32_t job) {
+  show_datasets(cluster, job);
+  const auto decision = place(snapshot_, request_of(cluster, job));
+  if (decision.alternatives.empty()) return;
+  const auto& chosen = decision.alternatives.front();
+  const auto& spec = workload_.jobs[job];
+  std::vector<std::uint32_t> nodes;
+  for (const auto& name : chosen.nodes) nodes.push_back(index_.at(name));
+  const double start = std::chrono::duration<double>(chosen.start).count();
+  for (const auto node : nodes) {
+    take(node, start, start + expected_run(job), spec.cpus);
+    for (const auto dataset : spec.datasets) planned_[node].insert(dataset);
+  }
+  if (chosen.start.count() == 0 && spec.submit <= cluster.now()) {
+    seen_running_[job] = cluster.now();
+    for (const auto node : nodes) snapshot_.nodes[node].cpus_busy += spec.cpus;
+    cluster.start(job, nodes);
+  } else {
+    bring(cluster, spec, nodes, start);
+  }
+  for (const auto node : nodes) room_[node] = room_on(cluster, node);
+}
+
+/// Not long before it is needed: plans change, and what is there already would make way.
+void AtlasPolicy::bring(Cluster& cluster, const SimJob& job, const std::vector<std::uint32_t>& nodes, double start) {
+  const auto rate = static_cast<double>(snapshot_.cost->origin_rate.at("origin").count);
+  for (const auto node : nodes)
+    for (const auto dataset : job.datasets) {
+      const double takes = (cluster.size_of(dataset) - cluster.resident(node, dataset)) / rate;
+      const double too_early = start - takes * options_.lead - 60;
+      if (takes <= 0 || cluster.moving(node, dataset)) continue;
+      if (too_early > 0) {
+        const auto when = cluster.now() + Time(too_early);
+        if (when < warm_at_) warm_at_ = when;
+      } else if (cluster.warming() < options_.warms) {
+        cluster.warm(node, dataset);
+      } else {
+        more_to_warm_ = true;
+      }
+    }
+}
+
+}  // namespace atlas::sim

@@ -1,0 +1,70 @@
+#pragma once
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "controller/placement/placement.h"
+#include "sim/cluster.h"
+
+namespace atlas::sim {
+
+struct AtlasOptions {
+  Time patience{1800};        ///< warm.max_wait
+  double stall = 1;           ///< CostModel::stall
+  double transfer = 0;        ///< CostModel::transfer
+  std::uint32_t depth = 100;  ///< jobs of the queue that are planned
+  std::uint32_t warms = 32;   ///< transfers ahead of jobs at a time, in the whole cluster
+  double lead = 2;            ///< data is brought so many times earlier than it takes, and a minute
+  enum class Ends { limit, learned, exact } ends = Ends::learned;  ///< when running jobs are expected to end
+  enum class Evict { lru, queue, future } evict = Evict::lru;      ///< future: what is read latest goes first
+  Time foresight{0};                                               ///< jobs are known so long before they are submitted
+};
+
+/// The controller's own place() with its cost model, asked for each pending job in order of submission, each seeing the
+/// nodes as those before it leave them. A job starts when its nodes are free; until then what it lacks there is brought
+/// ahead, in the same order.
+class AtlasPolicy final : public Policy {
+ public:
+  AtlasPolicy(const Site& site, const Workload& workload, const AtlasOptions& options);
+  void schedule(Cluster& cluster) override;
+  [[nodiscard]] double worth(const Cluster& cluster, std::uint32_t node, std::uint32_t dataset,
+                             const NodeCache::Entry& entry) const override;
+
+ private:
+  /// CPUs free on a node from an instant on.
+  using Timeline = std::vector<std::pair<double, std::uint32_t>>;
+
+  void learn(const Cluster& cluster);
+  void look(const Cluster& cluster);
+  void plan(Cluster& cluster, std::uint32_t job);
+  void bring(Cluster& cluster, const SimJob& job, const std::vector<std::uint32_t>& nodes, double start);
+  void take(std::uint32_t node, double from, double to, std::uint32_t cpus);
+  [[nodiscard]] bool anything_to_do(Cluster& cluster);
+  [[nodiscard]] double room_on(const Cluster& cluster, std::uint32_t node) const;
+  void show_datasets(const Cluster& cluster, std::uint32_t job);
+  [[nodiscard]] PlacementRequest request_of(const Cluster& cluster, std::uint32_t job) const;
+  [[nodiscard]] double expected_run(std::uint32_t job) const;
+  [[nodiscard]] double expected_left(const Cluster& cluster, const Cluster::Running& running) const;
+
+  const Workload& workload_;
+  AtlasOptions options_;
+  ClusterSnapshot snapshot_;
+  std::map<std::string, std::uint32_t> index_;
+  std::vector<DatasetId> ids_;
+  std::vector<Timeline> ahead_;
+  std::vector<std::set<std::uint32_t>> planned_;  ///< per node: datasets of jobs that are planned to go there
+  std::vector<std::uint32_t> pending_;            ///< per dataset: jobs that wait and read it
+  std::vector<std::vector<Time>> uses_;           ///< per dataset: submit times of its jobs
+  std::map<std::uint32_t, Time> seen_running_;    ///< jobs, and when they started
+  std::vector<double> used_;                      ///< per user: how much of their time limits jobs have used
+  std::vector<double> room_;                      ///< per node: what is free, and what may be evicted
+  Time looked_{-1e9};                             ///< when it planned last
+  std::size_t waiting_ = 0;                       ///< jobs that it left waiting then
+  std::size_t ended_ = 0;                         ///< jobs, when it looked last
+  bool more_to_warm_ = false;                     ///< when it looked last, but for the number of transfers
+  Time warm_at_{};                                ///< when it is time for the next transfer
+  std::size_t next_ = 0;                          ///< first job that is not submitted yet
+};
+
+}  // namespace atlas::sim

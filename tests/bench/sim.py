@@ -1,0 +1,26 @@
+"""Where jobs wait for nodes and for data under several placement policies, by simulation."""
+
+import json
+import subprocess
+
+from cluster import ROOT
+from report import Report
+
+POLICIES = ("blind", "prefer", "delay", "atlas", "oracle")
+FIGURES = {"mean_stall": "stall", "mean_turnaround": "turnaround", "p95_wait": "95% wait at most"}
+
+
+def bench_sim(report: Report, quick: bool) -> None:
+    """Atlas against each of the others, on the generator's three workloads."""
+    program = ROOT / "build" / "release" / "bin" / "atlas-sim"
+    for workload in ("zipf", "partial", "none"):
+        argv = [program, "--workload", workload, "--json", *(["--jobs", "400", "--nodes", "40", "--origin-rate", "1.5G"] if quick else ["--seeds", "10"])]
+        for policy in POLICIES:
+            argv += ["--policy", policy]
+        rows = json.loads(subprocess.run(list(map(str, argv)), capture_output=True, text=True, check=True).stdout)
+        atlas = next(row for row in rows if row["policy"] == "atlas")
+        for row in rows:
+            if row is atlas:
+                continue
+            for figure, name in FIGURES.items():
+                report.add(f"{workload}: {name}", atlas[figure], "s", against=row["policy"], reference=row[figure] or None, samples=rows)
