@@ -4,11 +4,14 @@
 //   tree-io copy TREE THREADS NEW         reads and makes them, each file by one thread; synced at the end
 //   tree-io create TREE THREADS NEW       the files of TREE, their sizes and modes, with random bytes; synced at the
 //   end
+//   tree-io random TREE THREADS BYTES     reads so many bytes at a time, anywhere in the files, 50000 times
+//   tree-io map TREE THREADS              maps the files and looks at one byte of each page of 4 KiB, in random order
 //   tree-io longest TREE THREADS SECONDS  reads them in random order, again and again, for so long
 //   tree-io steps TREE 1 NEW              what a warm-up does to each file, one file after the other; prints a line of
 //                                         microseconds per file for each step
 // Prints seconds: of all, or of the one file that took longest. Directories are listed or made before the clock starts.
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -103,6 +106,39 @@ double seconds_since(std::chrono::steady_clock::time_point then) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - then).count();
 }
 
+constexpr std::size_t kRandomReads = 50'000;
+
+/// One thread's share, with the files open.
+void read_anywhere(const std::string& tree, const std::vector<Work>& work, std::size_t bytes, std::size_t reads,
+                   unsigned seed) {
+  std::map<std::string, int> open_files;
+  std::vector<char> buffer(bytes);
+  for (std::mt19937_64 random(seed); reads > 0; --reads) {
+    const auto& one = work[random() % work.size()];
+    if (one.size < bytes) continue;
+    auto [it, fresh] = open_files.try_emplace(one.name, -1);
+    if (fresh) it->second = ::open((tree + "/" + one.name).c_str(), O_RDONLY | O_CLOEXEC);
+    const std::uint64_t at = random() % (one.size - bytes + 1);
+    if (::pread(it->second, buffer.data(), bytes, static_cast<off_t>(at)) != static_cast<ssize_t>(bytes)) die(one.name);
+  }
+  for (const auto& [name, fd] : open_files) ::close(fd);
+}
+
+void look_at_each_page(const std::string& path, const Work& work) {
+  constexpr std::size_t kPage = 4096;
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  void* at = ::mmap(nullptr, work.length, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(work.offset));
+  if (at == MAP_FAILED) die(path);
+  ::close(fd);
+  const std::size_t pages = (work.length + kPage - 1) / kPage;
+  std::uint64_t next = work.offset;
+  for (std::size_t n = 0; n < pages; ++n) {
+    next = next * 6364136223846793005ULL + 1442695040888963407ULL;
+    static_cast<void>(static_cast<const volatile char*>(at)[(next >> 33) % pages * kPage]);
+  }
+  ::munmap(at, work.length);
+}
+
 /// How long the slowest of all reads took; reads go on for `seconds`.
 double longest_read(const std::string& tree, const std::vector<Work>& work, unsigned threads, double seconds) {
   std::vector<double> longest(threads, 0);
@@ -172,10 +208,12 @@ std::map<std::string, double> steps(const std::string& tree, const std::string& 
 int main(int argc, char** argv) {
   const std::string verb = argc > 1 ? argv[1] : "";
   const bool makes = verb == "create" || verb == "copy" || verb == "steps";
-  if (!((verb == "read" || verb == "epoch") && argc == 4) && !((makes || verb == "longest") && argc == 5)) {
-    std::fprintf(
-        stderr,
-        "usage: tree-io read|epoch TREE THREADS | create|copy|steps TREE THREADS NEW | longest TREE THREADS SECONDS\n");
+  const bool reads = verb == "read" || verb == "epoch" || verb == "map";
+  if (!(reads && argc == 4) && !((makes || verb == "longest" || verb == "random") && argc == 5)) {
+    std::fprintf(stderr,
+                 "usage: tree-io read|epoch|map TREE THREADS | create|copy|steps TREE THREADS NEW | longest TREE "
+                 "THREADS SECONDS |"
+                 " random TREE THREADS BYTES\n");
     return 2;
   }
   const std::string tree = argv[2], made = makes ? argv[4] : "";
@@ -198,7 +236,16 @@ int main(int argc, char** argv) {
     return 0;
   }
   const auto began = std::chrono::steady_clock::now();
+  if (verb == "random") {
+    const auto bytes = static_cast<std::size_t>(std::strtoull(argv[4], nullptr, 10));
+    in_parallel(threads, threads, [&](std::size_t thread) {
+      read_anywhere(tree, work, bytes, kRandomReads / threads, static_cast<unsigned>(thread));
+    });
+    std::printf("%.4f\n", seconds_since(began));
+    return 0;
+  }
   in_parallel(threads, work.size(), [&](std::size_t n) {
+    if (verb == "map") return look_at_each_page(tree + "/" + work[n].name, work[n]);
     thread_local std::vector<char> buffer = random;
     if (made.empty())
       read_one(tree + "/" + work[n].name, work[n], buffer);

@@ -74,7 +74,7 @@ class Passthrough : public OriginTree {
     two_ = random_bytes(kMega, 2);
     file("ds/one", one_);
     file("ds/two", two_);
-    file("ds/small", "below a megabyte");
+    file("ds/small", "below 128 KiB");
   }
   [[nodiscard]] NodeParts::Options options() const {
     NodeParts::Options o;
@@ -123,7 +123,7 @@ TEST_F(Passthrough, AFileThatIsAllHereIsReadByTheKernelItself) {
   const auto after = job.view->counters();
   EXPECT_EQ(after.passed, before.passed + 2);
   EXPECT_EQ(after.hits + after.misses, before.hits + before.misses) << "nobody asked this process for a byte";
-  EXPECT_EQ(content(job.path("small")), "below a megabyte");
+  EXPECT_EQ(content(job.path("small")), "below 128 KiB");
   EXPECT_EQ(job.view->counters().passed, after.passed) << "small files are read as ever";
 }
 
@@ -207,7 +207,7 @@ TEST_F(Passthrough, AnOverlayOnTopReadsOnWhenFilesBecomeComplete) {
 }
 
 TEST_F(Passthrough, DatasetsOfSmallFilesDoWithout) {
-  for (int i = 0; i < 20; ++i) file("ds/" + std::to_string(i), "small");
+  for (int i = 0; i < 100; ++i) file("ds/" + std::to_string(i), "small");
   NodeParts node(options());
   const auto job = jobs_.start(node);
   for (const char* name : {"one", "two"}) (void)content(job.path(name));

@@ -216,7 +216,7 @@ void Takeover::kill_again_and_again(unsigned kills, bool slots) {
   std::mt19937 random(seed);
   small_files();
   file("ds/big", random_bytes(kBig, 4711));
-  start({"--latency", "3"}, "", slots);
+  start({"--latency", "3"}, "passthrough = false", slots);  // see takeover_passthrough_test.cc
   if (IsSkipped()) return;
   // A cache of a part of the data: the rest is asked of the origin each time, so something always waits.
   const UniqueFd mount = attach(7, 8 * kMega);
