@@ -74,9 +74,11 @@ bool BlockMap::clear(std::uint64_t block) {
 }
 
 bool BlockMap::fresh(std::uint64_t first, std::uint64_t count) const {
-  for (std::uint64_t block = first; block < first + count; ++block) {
+  for (std::uint64_t block = first, end = first + count; block < end;) {
+    const std::uint64_t here = std::min<std::uint64_t>(64 - block % 64, end - block);
     const std::uint64_t bits = atomic(fresh_, block / 64).load() | atomic(syncing_, block / 64).load();
-    if ((bits >> (block % 64) & 1U) != 0) return true;
+    if ((bits >> (block % 64) & (~std::uint64_t{0} >> (64 - here))) != 0) return true;
+    block += here;
   }
   return false;
 }
