@@ -23,8 +23,8 @@
 namespace atlas::view {
 
 inline constexpr Bytes kMaxRead = kMiB;  ///< one request of the kernel
-/// What an open costs more by passthrough, a read of so much gains by it. Measured, in memory: files of 100 KiB are read
-/// as fast either way by one reader; from 256 KiB on at native speed by passthrough, at 0.6 to 0.8 of it without.
+/// What an open costs more by passthrough, a read of so much gains by it. Measured, in memory: files of 100 KiB are
+/// read as fast either way by one reader; from 256 KiB on at native speed by passthrough, at 0.6 to 0.8 of it without.
 inline constexpr Bytes kSmallestPassed{128 * 1024};
 
 /// Where something of a dataset is below its origin's root.
