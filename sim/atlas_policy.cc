@@ -223,8 +223,20 @@ PlacementRequest AtlasPolicy::request_of(const Cluster& cluster, std::uint32_t j
 
 void AtlasPolicy::plan(Cluster& cluster, std::uint32_t job) {
   show_datasets(cluster, job);
-  const auto decision = place(snapshot_, request_of(cluster, job));
+  const auto request = request_of(cluster, job);
+  auto decision = place(snapshot_, request);
   if (decision.alternatives.empty()) return;
+  if (const auto at = committed_.find(job); at != committed_.end()) {
+    auto same = request;
+    same.required = at->second;
+    auto kept = place(snapshot_, same);
+    const double limit = decision.alternatives.front().cost + options_.loyalty.count();
+    if (!kept.alternatives.empty() && kept.alternatives.front().cost <= limit) {
+      decision = std::move(kept);
+    } else {
+      committed_.erase(at);
+    }
+  }
   const auto& chosen = decision.alternatives.front();
   const auto& spec = workload_.jobs[job];
   std::vector<std::uint32_t> nodes;
@@ -237,16 +249,18 @@ void AtlasPolicy::plan(Cluster& cluster, std::uint32_t job) {
   if (chosen.start.count() == 0 && spec.submit <= cluster.now()) {
     seen_running_[job] = cluster.now();
     for (const auto node : nodes) snapshot_.nodes[node].cpus_busy += spec.cpus;
+    committed_.erase(job);
     cluster.start(job, nodes);
-  } else {
-    bring(cluster, spec, nodes, start);
+  } else if (bring(cluster, spec, nodes, start)) {
+    committed_[job] = chosen.nodes;
   }
   for (const auto node : nodes) room_[node] = room_on(cluster, node);
 }
 
 /// Not long before it is needed: plans change, and what is there already would make way.
-void AtlasPolicy::bring(Cluster& cluster, const SimJob& job, const std::vector<std::uint32_t>& nodes, double start) {
+bool AtlasPolicy::bring(Cluster& cluster, const SimJob& job, const std::vector<std::uint32_t>& nodes, double start) {
   const auto rate = static_cast<double>(snapshot_.cost->origin_rate.at("origin").count);
+  bool begun = false;
   for (const auto node : nodes)
     for (const auto dataset : job.datasets) {
       const double takes = (cluster.size_of(dataset) - cluster.resident(node, dataset)) / rate;
@@ -256,11 +270,12 @@ void AtlasPolicy::bring(Cluster& cluster, const SimJob& job, const std::vector<s
         const auto when = cluster.now() + Time(too_early);
         if (when < warm_at_) warm_at_ = when;
       } else if (cluster.warming() < options_.warms) {
-        cluster.warm(node, dataset);
+        begun = cluster.warm(node, dataset) || begun;
       } else {
         more_to_warm_ = true;
       }
     }
+  return begun;
 }
 
 }  // namespace atlas::sim

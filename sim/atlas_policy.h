@@ -16,6 +16,7 @@ struct AtlasOptions {
   std::uint32_t depth = 100;  ///< jobs of the queue that are planned
   std::uint32_t warms = 32;   ///< transfers ahead of jobs at a time, in the whole cluster
   double lead = 2;            ///< data is brought so many times earlier than it takes, and a minute
+  Time loyalty{600};          ///< what a job must gain to leave the nodes to which its data is being brought
   enum class Ends { limit, learned, exact } ends = Ends::learned;  ///< when running jobs are expected to end
   enum class Evict { lru, queue, future } evict = Evict::lru;      ///< future: what is read latest goes first
   Time foresight{0};                                               ///< jobs are known so long before they are submitted
@@ -23,7 +24,7 @@ struct AtlasOptions {
 
 /// The controller's own place() with its cost model, asked for each pending job in order of submission, each seeing the
 /// nodes as those before it leave them. A job starts when its nodes are free; until then what it lacks there is brought
-/// ahead, in the same order.
+/// ahead, in the same order, and the job leaves these nodes only for ones that are better by its loyalty.
 class AtlasPolicy final : public Policy {
  public:
   AtlasPolicy(const Site& site, const Workload& workload, const AtlasOptions& options);
@@ -38,7 +39,7 @@ class AtlasPolicy final : public Policy {
   void learn(const Cluster& cluster);
   void look(const Cluster& cluster);
   void plan(Cluster& cluster, std::uint32_t job);
-  void bring(Cluster& cluster, const SimJob& job, const std::vector<std::uint32_t>& nodes, double start);
+  bool bring(Cluster& cluster, const SimJob& job, const std::vector<std::uint32_t>& nodes, double start);
   void take(std::uint32_t node, double from, double to, std::uint32_t cpus);
   [[nodiscard]] bool anything_to_do(Cluster& cluster);
   [[nodiscard]] double room_on(const Cluster& cluster, std::uint32_t node) const;
@@ -57,14 +58,15 @@ class AtlasPolicy final : public Policy {
   std::vector<std::uint32_t> pending_;            ///< per dataset: jobs that wait and read it
   std::vector<std::vector<Time>> uses_;           ///< per dataset: submit times of its jobs
   std::map<std::uint32_t, Time> seen_running_;    ///< jobs, and when they started
-  std::vector<double> used_;                      ///< per user: how much of their time limits jobs have used
-  std::vector<double> room_;                      ///< per node: what is free, and what may be evicted
-  Time looked_{-1e9};                             ///< when it planned last
-  std::size_t waiting_ = 0;                       ///< jobs that it left waiting then
-  std::size_t ended_ = 0;                         ///< jobs, when it looked last
-  bool more_to_warm_ = false;                     ///< when it looked last, but for the number of transfers
-  Time warm_at_{};                                ///< when it is time for the next transfer
-  std::size_t next_ = 0;                          ///< first job that is not submitted yet
+  std::map<std::uint32_t, std::vector<std::string>> committed_;  ///< job -> nodes to which its data is being brought
+  std::vector<double> used_;   ///< per user: how much of their time limits jobs have used
+  std::vector<double> room_;   ///< per node: what is free, and what may be evicted
+  Time looked_{-1e9};          ///< when it planned last
+  std::size_t waiting_ = 0;    ///< jobs that it left waiting then
+  std::size_t ended_ = 0;      ///< jobs, when it looked last
+  bool more_to_warm_ = false;  ///< when it looked last, but for the number of transfers
+  Time warm_at_{};             ///< when it is time for the next transfer
+  std::size_t next_ = 0;       ///< first job that is not submitted yet
 };
 
 }  // namespace atlas::sim

@@ -31,6 +31,9 @@ Status set(AtlasOptions& options, std::string_view setting) {
   if (name == "patience") {
     ATLAS_ASSIGN(const auto time, parse_duration(value));
     options.patience = time;
+  } else if (name == "loyalty") {
+    ATLAS_ASSIGN(const auto time, parse_duration(value));
+    options.loyalty = time;
   } else if (name == "stall" && as_number) {
     options.stall = *as_number;
   } else if (name == "transfer" && as_number) {
@@ -48,10 +51,11 @@ Status set(AtlasOptions& options, std::string_view setting) {
   } else if (name == "evict" && (value == "lru" || value == "queue")) {
     options.evict = value == "lru" ? AtlasOptions::Evict::lru : AtlasOptions::Evict::queue;
   } else {
-    return fail(Code::invalid_argument,
-                "'" + std::string(setting) +
-                    "' is no setting of a policy: patience=TIME, stall=N, transfer=N, depth=N, warms=N, lead=N, "
-                    "ends=limit|learned|exact, evict=lru|queue");
+    return fail(
+        Code::invalid_argument,
+        "'" + std::string(setting) +
+            "' is no setting of a policy: patience=TIME, loyalty=TIME, stall=N, transfer=N, depth=N, warms=N, lead=N, "
+            "ends=limit|learned|exact, evict=lru|queue");
   }
   return {};
 }

@@ -84,8 +84,11 @@ class Chooser {
       node.transfer = transfer_to(node);
       if (node.start < kNever) by_start_.push_back(&node);
     }
-    // Which of those that are free at the same time are chosen is not decided by their order.
-    std::sort(by_start_.begin(), by_start_.end(), [](const Scored* a, const Scored* b) { return a->start < b->start; });
+    // Which of those that are free at the same time are chosen is not decided by their order. What is free now, which
+    // may be thousands, needs no sorting.
+    const auto later =
+        std::partition(by_start_.begin(), by_start_.end(), [](const Scored* node) { return node->start <= 0; });
+    std::sort(later, by_start_.end(), [](const Scored* a, const Scored* b) { return a->start < b->start; });
     return by_start_.size() >= wanted_ && required_known();
   }
 

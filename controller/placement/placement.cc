@@ -28,6 +28,7 @@ class Placer {
     wanted_ = std::max<std::uint32_t>(request.nodes, static_cast<std::uint32_t>(request.required.size()));
     wanted_ = std::max<std::uint32_t>(wanted_, 1);
     need_ = std::max<std::uint32_t>(1, (request.cpus + wanted_ - 1) / wanted_);
+    partition_.reserve(request.partition_nodes.size());
     partition_.insert(request.partition_nodes.begin(), request.partition_nodes.end());
     nodes_.reserve(cluster.nodes.size());
     for (const auto& node : cluster.nodes) nodes_.push_back(score(node));
@@ -45,9 +46,12 @@ class Placer {
     decision.nowhere = runnable == 0;
     decision.all_hold = runnable > 0 && runnable == holders;
     if (!request_.explain) return decision;
-    if (!decision.alternatives.empty()) rank_by_cost(decision.nodes);
     decision.candidates.reserve(nodes_.size());
-    for (const auto& node : nodes_) decision.candidates.push_back(candidate(node, decision));
+    if (decision.alternatives.empty()) {
+      for (const auto& node : nodes_) decision.candidates.push_back(candidate(node, decision));
+    } else {
+      for (const auto* node : by_cost(decision.nodes)) decision.candidates.push_back(candidate(*node, decision));
+    }
     return decision;
   }
 
@@ -126,18 +130,20 @@ class Placer {
   }
 
   /// What is chosen first, then by what it would cost.
-  void rank_by_cost(const std::vector<std::string>& chosen) {
-    const auto key = [&](const Scored& n) {
-      return std::tuple(!contains(chosen, n.view->name), !n.runnable(), n.start + n.transfer,
-                        std::string_view(n.view->name));
-    };
-    std::vector<std::pair<decltype(key(nodes_.front())), std::size_t>> order;
-    for (std::size_t i = 0; i < nodes_.size(); ++i) order.emplace_back(key(nodes_[i]), i);
-    std::sort(order.begin(), order.end());
-    std::vector<Scored> sorted;
-    sorted.reserve(nodes_.size());
-    for (const auto& [what, i] : order) sorted.push_back(std::move(nodes_[i]));
-    nodes_ = std::move(sorted);
+  [[nodiscard]] std::vector<const Scored*> by_cost(const std::vector<std::string>& chosen) const {
+    const std::unordered_set<std::string_view> first(chosen.begin(), chosen.end());
+    std::vector<std::tuple<bool, bool, double, const Scored*>> order;
+    order.reserve(nodes_.size());
+    for (const auto& node : nodes_)
+      order.emplace_back(!first.contains(node.view->name), !node.runnable(), node.start + node.transfer, &node);
+    std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
+      const auto key = [](const auto& x) { return std::tie(std::get<0>(x), std::get<1>(x), std::get<2>(x)); };
+      return key(a) != key(b) ? key(a) < key(b) : std::get<3>(a)->view->name < std::get<3>(b)->view->name;
+    });
+    std::vector<const Scored*> sorted;
+    sorted.reserve(order.size());
+    for (const auto& item : order) sorted.push_back(std::get<3>(item));
+    return sorted;
   }
 
   /// How many nodes, best first, the tasks of an array fill when it is let go.

@@ -7,9 +7,10 @@ view   a partial replica: the first epoch through it against reading the slow or
 keep   how much of an epoch a cache smaller than the data serves, against least-recently-used (computed, not measured)
 many   what an agent needs for a dataset of a million files: memory, start, listing
 sim    queue and stall times under several placement policies, by simulation: three workloads, ten seeds
+place  what one placement costs the controller at 10,000 nodes
 takeover how long readers wait when the agent is killed and started again
 
-Prints a table and writes JSON. All but keep and sim on a real Slurm cluster. Run it on a quiet machine: differences under 20% may be noise. Origin and store lie
+Prints a table and writes JSON. All but keep, sim and place on a real Slurm cluster. Run it on a quiet machine: differences under 20% may be noise. Origin and store lie
 below $ATLAS_CLUSTER_TMP (default: the directory for temporary files); if that file system is mounted with "discard", deleting may take minutes.
 """
 
@@ -27,7 +28,7 @@ from keep import bench_keep  # noqa: E402
 from many import bench_many  # noqa: E402
 from read import bench_read  # noqa: E402
 from report import Report  # noqa: E402
-from sim import bench_sim  # noqa: E402
+from sim import bench_place, bench_sim  # noqa: E402
 from start import bench_start  # noqa: E402
 from takeover import bench_takeover  # noqa: E402
 from view import bench_view  # noqa: E402
@@ -36,7 +37,7 @@ from world_client import WorldError  # noqa: E402
 
 RESULTS = ROOT / "build" / "bench"
 SECTIONS = {"start": bench_start, "warm": bench_warm, "read": bench_read, "view": bench_view, "keep": bench_keep,
-            "sim": bench_sim, "many": bench_many, "takeover": bench_takeover}
+            "sim": bench_sim, "place": bench_place, "many": bench_many, "takeover": bench_takeover}
 
 
 def main() -> int:

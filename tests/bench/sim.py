@@ -24,3 +24,12 @@ def bench_sim(report: Report, quick: bool) -> None:
                 continue
             for figure, name in FIGURES.items():
                 report.add(f"{workload}: {name}", atlas[figure], "s", against=row["policy"], reference=row[figure] or None, samples=rows)
+
+
+def bench_place(report: Report, quick: bool) -> None:
+    """One decision of the cost model at 10,000 nodes, the job's dataset being held by 200 of them."""
+    program = ROOT / "build" / "release" / "bin" / "place-jobs"
+    argv = [program, "10000", "1000", "500" if quick else "5000"]
+    for what, more in (("place()", []), ("place(), all candidates listed", ["explain"])):
+        times = json.loads(subprocess.run([*map(str, argv), *more], capture_output=True, text=True, check=True).stdout)
+        report.add(f"{what}, 99% at most", times["p99_ms"], "ms", note="CPU time", samples=times)
