@@ -14,7 +14,8 @@ def bench_sim(report: Report, quick: bool) -> None:
     """Atlas against each of the others, on the generator's three workloads."""
     program = ROOT / "build" / "release" / "bin" / "atlas-sim"
     for workload in ("zipf", "partial", "none"):
-        argv = [program, "--workload", workload, "--json", *(["--jobs", "400", "--nodes", "40", "--origin-rate", "1.5G"] if quick else ["--seeds", "10"])]
+        size = ["--jobs", "300", "--nodes", "40", "--origin-rate", "1.5G"] if quick else ["--jobs", "1500", "--seeds", "10"]
+        argv = [program, "--workload", workload, "--json", *size]
         for policy in POLICIES:
             argv += ["--policy", policy]
         rows = json.loads(subprocess.run(list(map(str, argv)), capture_output=True, text=True, check=True).stdout)
