@@ -101,14 +101,16 @@ bool ViewCore::passable(FileIndex index, bool vouched) const {
 }
 
 void ViewCore::mend(FileIndex index) {
+  if (mending_ != 0) return;  // what hangs in the origin is not asked for again and again
   const std::uint64_t size = manifest->at(index).attributes.size;
   if (parts.replica->resident(*manifest, {index, Bytes{0}, Bytes{size}})) return;
   for (std::uint64_t at = 0; at < size; at += agent::kBlock.count) {
     const Extent block{index, Bytes{at}, Bytes{std::min(agent::kBlock.count, size - at)}};
     if (parts.replica->resident(*manifest, block)) continue;
+    ++mending_;
     parts.fetcher
         ->fetch({parts.replica, block, parts.as, parts.payer, agent::Urgency::read_ahead, moved_},
-                [self = shared_from_this()](const Status&) {})
+                [self = shared_from_this()](const Status&) { --self->mending_; })
         .detach();
   }
 }
