@@ -73,7 +73,10 @@ void Agent::make_parts(const Config& config, const Options& options) {
   writers_ = std::make_unique<ThreadExecutor>(kWriters);
   FetcherOptions fetch;
   fetch.chunk = config.warm.chunk;
-  fetcher_ = std::make_unique<Fetcher>(pointers(origins_), governor_, *writers_, fetch);
+  limit_timer_ = std::make_unique<ThreadExecutor>(1);
+  governor_ = std::make_unique<LimitGovernor>(options.node, clock_, *limit_timer_);
+  governor_->on_newcomer([this] { reporter_->usage_changed(); });
+  fetcher_ = std::make_unique<Fetcher>(pointers(origins_), *governor_, *writers_, fetch);
   WarmOptions warm;
   warm.node = options.node;
   warm.revalidate = config.warm.revalidate;
@@ -121,13 +124,14 @@ void Agent::make_parts(const Config& config, const Options& options) {
     spdlog::info("files of partial replicas are read through this agent, not by the kernel itself: {}", why);
   partial_views_ = std::make_unique<view::PartialViews>(pointers(origins_), *fetcher_, clock_, through);
   jobs_->look_first(*warm_, clock_);
+  jobs_->stay_within(*governor_);
   jobs_->read_through(*partial_views_);
-  node_ = std::make_unique<LocalNode>(*store_, *warm_, *fetcher_, *jobs_, *partial_views_);
+  node_ = std::make_unique<LocalNode>(*store_, *warm_, *fetcher_, *jobs_, *partial_views_, *governor_);
   workers_ = std::make_unique<ThreadExecutor>(kWorkers);
   surveyors_ = std::make_unique<ThreadExecutor>(kSurveyors);
   reporter_ = std::make_unique<Reporter>(
       *auth_, make_channel(controller), peer,
-      Reporter::Identity{options.node, options.host + ":" + std::to_string(options.port)}, *node_);
+      Reporter::Identity{options.node, options.host + ":" + std::to_string(options.port)}, *node_, *governor_);
 }
 
 Status Agent::serve(const Config& config, const Options& options) {
@@ -217,9 +221,11 @@ Agent::~Agent() {
   // Without a holder their jobs get errors now, and do not wait for a process that is gone.
   if (partial_views_) partial_views_->close();
   if (peers_) peers_->stop();
+  if (governor_) governor_->open();  // what is parked ends sooner than its limits allow
   warm_.reset();
   fetcher_.reset();
   reporter_.reset();
+  limit_timer_.reset();  // joined before the governor goes
 }
 
 }  // namespace atlas::agent

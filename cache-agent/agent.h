@@ -9,6 +9,7 @@
 #include "cache-agent/fetch/fetcher.h"
 #include "cache-agent/jobs/job_table.h"
 #include "cache-agent/jobs/local_node.h"
+#include "cache-agent/limit/limit_governor.h"
 #include "cache-agent/origin/posix_origin.h"
 #include "cache-agent/rpc/agent_service.h"
 #include "cache-agent/rpc/peer_client.h"
@@ -63,7 +64,8 @@ class Agent {
   std::map<std::string, std::string> tier_states_;  ///< the flusher's own: what was told
   std::unique_ptr<ThreadExecutor> caretaker_;
   TimerHandle next_care_;  ///< the caretaker's own
-  UnlimitedGovernor governor_;
+  std::unique_ptr<ThreadExecutor> limit_timer_;
+  std::unique_ptr<LimitGovernor> governor_;
   std::unique_ptr<ThreadExecutor> writers_;
   std::unique_ptr<Fetcher> fetcher_;
   std::unique_ptr<SpaceClient> space_;

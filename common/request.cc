@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::string_view kVersion = "v1";
 constexpr std::string_view kReadWrite = ":rw", kReadOnly = ":ro";
+constexpr std::uint64_t kFastest = std::uint64_t{1} << 50U, kMostOperations = 1'000'000'000;
 constexpr std::string_view kOwnBeginTag = "atlas-begin:";
 
 bool is_name(std::string_view text) {
@@ -47,6 +48,15 @@ Status decode_field(Request& request, char key, std::string_view value) {
       const auto at = value.find('@');
       if (request.locality || at == std::string_view::npos) return malformed(value);
       ATLAS_ASSIGN(request.locality, parse_locality_option(std::string(value) + "s"));
+      return {};
+    }
+    case 'i': {  // 0 = none
+      const auto at = value.find('@');
+      if (request.io_limit || at == std::string_view::npos) return malformed(value);
+      const auto part = [](std::string_view text) { return text == "0" ? std::string_view() : text; };
+      std::string text(part(value.substr(0, at)));
+      if (const auto operations = part(value.substr(at + 1)); !operations.empty()) (text += ',') += operations;
+      ATLAS_ASSIGN(request.io_limit, parse_io_limit_option(text));
       return {};
     }
     case 'o': {
@@ -109,6 +119,9 @@ Result<std::string> encode(const Request& request) {
   if (request.cache) out += ",c=" + std::to_string(request.cache->count);
   if (request.locality)
     out += ",l=" + format_share(request.locality->share) + "@" + std::to_string(request.locality->max_wait.count());
+  if (request.io_limit)
+    out += ",i=" + std::to_string(request.io_limit->read.value_or(Bytes{}).count) + "@" +
+           std::to_string(request.io_limit->operations.value_or(0));
   if (request.on_change != OnChange::refresh) out += ",o=" + std::string(name_of(request.on_change));
   for (const auto& dataset : request.datasets)
     out += (request.read_write.contains(dataset) ? ",r=" : ",d=") + percent_encode(dataset);
@@ -159,6 +172,48 @@ Result<OnChange> parse_on_change_option(std::string_view text) {
     if (text == name_of(what)) return what;
   return fail(Code::invalid_argument,
               "--on-change: '" + printable(text) + "' is none of 'refresh' (the default), 'keep' and 'fail'");
+}
+
+Result<Bytes> parse_rate(std::string_view option, std::string_view text) {
+  const std::string_view whole = text;
+  if (text.ends_with("/s")) text.remove_suffix(2);
+  auto rate = parse_size(text);
+  if (!rate) return fail(std::move(rate).error().in(option));
+  if (rate->count == 0 || rate->count > kFastest)
+    return fail(Code::invalid_argument, std::string(option) + ": '" + printable(whole) +
+                                            "': from 1 byte to 1 petabyte per second, e.g. 500M (0 would be no data)");
+  return rate;
+}
+
+Result<std::uint64_t> parse_operations(std::string_view option, std::string_view text) {
+  std::uint64_t count = 0;
+  const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), count);
+  if (ec != std::errc() || end != text.data() + text.size() || count == 0 || count > kMostOperations)
+    return fail(Code::invalid_argument, std::string(option) + ": '" + printable(text) +
+                                            "' operations per second: a whole number from 1 to 1000000000, e.g. 2000");
+  return count;
+}
+
+Result<IoLimit> parse_io_limit_option(std::string_view text) {
+  constexpr std::string_view kOption = "--io-limit";
+  const auto comma = text.find(',');
+  IoLimit out;
+  if (text.empty())
+    return fail(Code::invalid_argument,
+                "--io-limit: empty: give bytes per second, e.g. 500M, and operations per second behind a comma");
+  if (comma != 0) {
+    ATLAS_ASSIGN(out.read, parse_rate(kOption, text.substr(0, comma)));
+  }
+  if (comma != std::string_view::npos) {
+    ATLAS_ASSIGN(out.operations, parse_operations(kOption, text.substr(comma + 1)));
+  }
+  return out;
+}
+
+std::string show(const IoLimit& limit) {
+  std::string out = limit.read ? exact_size(*limit.read) : "";
+  if (limit.operations) out += "," + std::to_string(*limit.operations);
+  return out;
 }
 
 Result<Locality> parse_locality_option(std::string_view text) {

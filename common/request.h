@@ -25,6 +25,13 @@ struct Locality {
   bool operator==(const Locality&) const = default;
 };
 
+/// --io-limit RATE[,OPS]: the most that a job reads from origins, per second, on all its nodes together.
+struct IoLimit {
+  std::optional<Bytes> read;
+  std::optional<std::uint64_t> operations;
+  bool operator==(const IoLimit&) const = default;
+};
+
 /// What a job asked for, as written by the user and checked for form only: whoever acts on it checks it against the
 /// job's own uid.
 struct Request {
@@ -36,6 +43,8 @@ struct Request {
   OnChange on_change = OnChange::refresh;
   std::set<std::string, std::less<>> read_write{};  ///< of the datasets, those that the job writes to (":rw")
 
+  std::optional<IoLimit> io_limit{};
+
   bool operator==(const Request&) const = default;
 };
 
@@ -43,8 +52,8 @@ struct Request {
 inline constexpr std::size_t kMaxEncodedRequest = 8 * 1024;
 
 /// One line of [A-Za-z0-9._/,=@%-], safe in a Slurm field, lua and shell:
-/// "v1,w=wait,c=2147483648,l=0.9@600,d=/lustre/speech"; "r=" instead of "d=" for one that is written to. out_of_range
-/// when longer than kMaxEncodedRequest.
+/// "v1,w=wait,c=2147483648,l=0.9@600,i=524288000@2000,d=/lustre/speech"; "r=" instead of "d=" for one that is written
+/// to. out_of_range when longer than kMaxEncodedRequest.
 [[nodiscard]] Result<std::string> encode(const Request& request);
 /// Strict inverse: unknown version or key, repeated scalar, empty or NUL-holding dataset, no dataset: invalid_argument.
 [[nodiscard]] Result<Request> decode_request(std::string_view text);
@@ -55,6 +64,13 @@ inline constexpr std::size_t kMaxEncodedRequest = 8 * 1024;
     std::string_view text);  ///< --warm: "" (bare) and "wait" = wait, "overlap"
 [[nodiscard]] Result<Locality> parse_locality_option(std::string_view text);   ///< --locality: 0..1, optional @time
 [[nodiscard]] Result<OnChange> parse_on_change_option(std::string_view text);  ///< --on-change
+[[nodiscard]] Result<IoLimit> parse_io_limit_option(std::string_view text);    ///< --io-limit: RATE, RATE,OPS or ,OPS
+/// How a user writes that.
+[[nodiscard]] std::string show(const IoLimit& limit);
+/// A rate: a size, with or without "/s"; `option` is named in errors. More than 0.
+[[nodiscard]] Result<Bytes> parse_rate(std::string_view option, std::string_view text);
+/// Operations per second. More than 0.
+[[nodiscard]] Result<std::uint64_t> parse_operations(std::string_view option, std::string_view text);
 /// --dataset: an absolute path without "." or ".." components or NUL, or a name of [A-Za-z0-9._-] with an optional
 /// "~user/" in front. Returns it with doubled and trailing slashes removed.
 [[nodiscard]] Result<std::string> parse_dataset_option(std::string_view text);

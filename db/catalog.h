@@ -11,6 +11,7 @@
 #include "common/config.h"
 #include "common/dataset_policy.h"
 #include "common/identity.h"
+#include "common/io_limits.h"
 #include "db/file_lock.h"
 #include "db/sqlite.h"
 
@@ -40,19 +41,18 @@ struct DatasetShare {
   bool operator==(const DatasetShare&) const = default;
 };
 
-/// Whom a limit is for.
-enum class LimitKind { user, group, account };
-[[nodiscard]] std::string_view name_of(LimitKind kind);
-[[nodiscard]] Result<LimitKind> limit_kind(std::string_view text);
-
-/// What a user, a Unix group or a Slurm account may take.
+/// What a user, a Unix group, a Slurm account, a node or an origin may take, or give.
 struct LimitRow {
   LimitKind kind = LimitKind::user;
   std::string name;
-  std::uint32_t id = 0;        ///< uid or gid when it was set; an account has none
+  std::uint32_t id = 0;        ///< uid or gid when it was set; others have none
   std::optional<Bytes> cache;  ///< cache space, on all nodes together
   std::string set_by;
   WallTime since{};
+  std::optional<Bytes> read{};  ///< from origins, per second, on all nodes together
+  std::optional<std::uint64_t> operations{};
+  std::optional<std::chrono::milliseconds> burst{};  ///< so much of the rates may come at once
+  std::optional<std::int64_t> weight{};              ///< among those who want the same; 1 = as without
   bool operator==(const LimitRow&) const = default;
 };
 
@@ -64,8 +64,10 @@ struct Receipt {
   std::string outcome;  ///< warm | partial | cold | mixed
   std::string reason;
   std::chrono::sys_seconds started{}, ended{};
-  std::optional<Bytes> hit{};  ///< read from the nodes, where that is counted: not of complete replicas
-  Bytes peers{};               ///< read by Atlas from other nodes' caches for this job
+  std::optional<Bytes> hit{};              ///< read from the nodes, where that is counted: not of complete replicas
+  Bytes peers{};                           ///< read by Atlas from other nodes' caches for this job
+  std::chrono::milliseconds throttled{0};  ///< for which reads waited for limits, on all nodes together
+  Bytes throttled_bytes{};                 ///< of these reads
   bool operator==(const Receipt&) const = default;
 };
 

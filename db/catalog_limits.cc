@@ -1,36 +1,27 @@
-// Limits of users, groups and accounts.
-#include <algorithm>
-#include <array>
-
+// Limits of users, groups, accounts, nodes and origins.
 #include "db/catalog.h"
 
 namespace atlas {
 namespace {
 
 constexpr std::string_view kPut =
-    "INSERT INTO limits (kind, subject, id, cache, set_by, since) VALUES (?1, ?2, ?3, ?4, ?5, ?6) "
-    "ON CONFLICT (kind, subject) DO UPDATE SET id = ?3, cache = ?4, set_by = ?5, since = ?6";
+    "INSERT OR REPLACE INTO limits (kind, subject, id, cache, set_by, since, bytes_per_second, operations_per_second, "
+    "burst_ms, weight) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 constexpr std::string_view kDrop = "DELETE FROM limits WHERE kind = ?1 AND subject = ?2";
 constexpr std::string_view kSelect =
-    "SELECT kind, subject, id, cache, set_by, since FROM limits ORDER BY kind DESC, subject";
-constexpr std::array<std::string_view, 3> kKinds = {"user", "group", "account"};
+    "SELECT kind, subject, id, cache, set_by, since, bytes_per_second, operations_per_second, burst_ms, weight "
+    "FROM limits ORDER BY kind DESC, subject";
 
 }  // namespace
-
-std::string_view name_of(LimitKind kind) {
-  return kKinds[static_cast<std::size_t>(kind)];
-}
-
-Result<LimitKind> limit_kind(std::string_view text) {
-  const auto* at = std::find(kKinds.begin(), kKinds.end(), text);
-  if (at == kKinds.end()) return fail(Code::invalid_argument, "a limit is for a user, a group or an account");
-  return static_cast<LimitKind>(at - kKinds.begin());
-}
 
 Status Catalog::put_limit(const LimitRow& limit) {
   ATLAS_ASSIGN(auto put, db_.prepare(kPut));
   const std::optional<std::uint64_t> cache = limit.cache ? std::optional(limit.cache->count) : std::nullopt;
   put.bind_all(name_of(limit.kind), limit.name, limit.id, cache, limit.set_by, limit.since.time_since_epoch().count());
+  if (limit.read) put.bind(7, limit.read->count);
+  if (limit.operations) put.bind(8, *limit.operations);
+  if (limit.burst) put.bind(9, limit.burst->count());
+  if (limit.weight) put.bind(10, *limit.weight);
   return put.run();
 }
 
@@ -53,6 +44,10 @@ Result<std::vector<LimitRow>> Catalog::limits() {
     if (!select.is_null(3)) row.cache = Bytes{select.uint64(3)};
     row.set_by = select.text(4);
     row.since = WallTime(std::chrono::nanoseconds(select.int64(5)));
+    if (!select.is_null(6)) row.read = Bytes{select.uint64(6)};
+    if (!select.is_null(7)) row.operations = select.uint64(7);
+    if (!select.is_null(8)) row.burst = std::chrono::milliseconds(select.int64(8));
+    if (!select.is_null(9)) row.weight = select.int64(9);
     out.push_back(std::move(row));
   }
 }

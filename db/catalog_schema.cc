@@ -178,7 +178,16 @@ ALTER TABLE limits ADD COLUMN id INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE limits ADD COLUMN cache INTEGER;
 )sql";
 
-constexpr Migration kMigrations[] = {{1, kVersion1}, {2, kVersion2}, {3, kVersion3}, {4, kVersion4}, {5, kVersion5}};
+/// How limits of reading are shared, and what they cost jobs.
+constexpr std::string_view kVersion6 = R"sql(
+ALTER TABLE limits ADD COLUMN burst_ms INTEGER;
+ALTER TABLE limits ADD COLUMN weight INTEGER;
+ALTER TABLE receipts ADD COLUMN throttled_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE receipts ADD COLUMN throttled_bytes INTEGER NOT NULL DEFAULT 0;
+)sql";
+
+constexpr Migration kMigrations[] = {{1, kVersion1}, {2, kVersion2}, {3, kVersion3},
+                                     {4, kVersion4}, {5, kVersion5}, {6, kVersion6}};
 
 }  // namespace
 

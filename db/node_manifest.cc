@@ -48,8 +48,13 @@ ALTER TABLE replica ADD COLUMN account TEXT NOT NULL DEFAULT '';
 ALTER TABLE job ADD COLUMN account TEXT NOT NULL DEFAULT '';
 )sql";
 constexpr std::string_view kReadWrite = "ALTER TABLE job_dataset ADD COLUMN read_write INTEGER NOT NULL DEFAULT 0;";
+/// Whole numbers per second; none = no limit.
+constexpr std::string_view kIoLimit = R"sql(
+ALTER TABLE job ADD COLUMN io_bytes INTEGER;
+ALTER TABLE job ADD COLUMN io_operations INTEGER;
+)sql";
 constexpr std::array kMigrations = {Migration{1, kCreate}, Migration{2, kReadThrough}, Migration{3, kPolicies},
-                                    Migration{4, kSpace}, Migration{5, kReadWrite}};
+                                    Migration{4, kSpace},  Migration{5, kReadWrite},   Migration{6, kIoLimit}};
 
 constexpr std::string_view kSelectReplicas =
     "SELECT origin, path, generation, tier, complete, boot, last_used, charged, bytes, files, entries, opaque, blind, "
@@ -72,12 +77,13 @@ constexpr std::string_view kTouch =
 constexpr std::string_view kDropReplica = "DELETE FROM replica WHERE origin = ?1 AND path = ?2 AND generation = ?3";
 constexpr std::string_view kSelectJobs =
     "SELECT job_id, cluster, restarts, submitted, uid, gid, groups, reason, waited, namespace, cache_limit, on_change, "
-    "account FROM job";
+    "account, io_bytes, io_operations FROM job";
 constexpr std::string_view kSelectJobDatasets =
     "SELECT origin, path, generation, mounted, reason, partial, read_write FROM job_dataset WHERE job_id = ?1 ORDER BY "
     "position";
 constexpr std::string_view kDropJob = "DELETE FROM job WHERE job_id = ?1";
-constexpr std::string_view kPutJob = "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+constexpr std::string_view kPutJob =
+    "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
 constexpr std::string_view kPutJobDataset = "INSERT INTO job_dataset VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 constexpr std::string_view kSelectPolicies = "SELECT origin, path, text FROM policy";
 constexpr std::string_view kPutPolicy = "INSERT OR REPLACE INTO policy VALUES (?1, ?2, ?3)";
@@ -87,6 +93,10 @@ constexpr std::string_view kPin = "INSERT OR IGNORE INTO pin VALUES (?1, ?2)";
 constexpr std::string_view kUnpin = "DELETE FROM pin WHERE origin = ?1 AND path = ?2";
 
 using Blob = Statement::Blob;
+
+std::optional<std::int64_t> whole(double rate) {
+  return is_unlimited(rate) ? std::nullopt : std::optional(static_cast<std::int64_t>(rate));
+}
 
 std::string join(const std::vector<std::uint32_t>& groups) {
   std::string out;
@@ -267,6 +277,8 @@ Result<std::vector<NodeJobRow>> NodeManifest::jobs() {
     if (on_change >= 0 && on_change <= static_cast<std::int64_t>(OnChange::fail))
       row.on_change = static_cast<OnChange>(on_change);
     row.account = select.text(12);
+    if (!select.is_null(13)) row.io_limit.bytes = static_cast<double>(select.int64(13));
+    if (!select.is_null(14)) row.io_limit.operations = static_cast<double>(select.int64(14));
     rows.push_back(std::move(row));
   }
   ATLAS_ASSIGN(auto datasets, db_.prepare(kSelectJobDatasets));
@@ -295,7 +307,8 @@ Status NodeManifest::put_job(const NodeJobRow& row) {
     ATLAS_ASSIGN(auto put, db_.prepare(kPutJob));
     put.bind_all(row.job.job_id, row.job.cluster, row.job.restarts, row.job.submitted.time_since_epoch().count(),
                  row.as.uid, row.as.gid, join(row.as.groups), row.reason, row.waited.count(), Blob{row.name_space},
-                 row.cache_limit.count, static_cast<int>(row.on_change), row.account);
+                 row.cache_limit.count, static_cast<int>(row.on_change), row.account, whole(row.io_limit.bytes),
+                 whole(row.io_limit.operations));
     ATLAS_TRY(put.run());
     ATLAS_ASSIGN(auto put_dataset, db_.prepare(kPutJobDataset));
     int position = 0;

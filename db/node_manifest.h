@@ -10,6 +10,7 @@
 
 #include "common/dataset_policy.h"
 #include "common/identity.h"
+#include "common/io_limits.h"
 #include "common/request.h"
 #include "common/result.h"
 #include "db/sqlite.h"
@@ -57,6 +58,7 @@ struct NodeJobRow {
   Bytes cache_limit{};  ///< bytes it may fill here, all datasets together; 0 = as needed
   OnChange on_change = OnChange::refresh;
   std::string account{};  ///< of Slurm
+  IoRate io_limit = kUnlimited;
   /// When the job asked for each of its datasets. Not stored: no walk is remembered over a restart either.
   std::vector<SteadyTime> asked{};
 };

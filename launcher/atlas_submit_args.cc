@@ -121,6 +121,9 @@ const std::vector<SubmitOption>& submit_options() {
        "an "
        "older copy (keep), or do not start (fail)",
        true},
+      {"io-limit", Takes::required, "RATE[,OPS]",
+       "the most the job reads from the storage, bytes and operations per second on all its nodes, e.g. 500M,2000",
+       true},
       {"explain", Takes::none, "", "decide, print the candidates and why, submit nothing"},
       {"follow", Takes::none, "", "after submitting, show the warm-up and the job until it ends, then its receipt"},
       {"json", Takes::none, "", "print one JSON object (a line each with --follow) instead of text"},
@@ -145,6 +148,8 @@ Status AtlasOptions::set(std::string_view name, std::string_view value) {
     ATLAS_ASSIGN(locality, parse_locality_option(value));
   } else if (name == "on-change") {
     ATLAS_ASSIGN(on_change, parse_on_change_option(value));
+  } else if (name == "io-limit") {
+    ATLAS_ASSIGN(io_limit, parse_io_limit_option(value));
   }
   return {};
 }
@@ -159,6 +164,7 @@ AtlasOptions AtlasOptions::over(const AtlasOptions& under) const {
   if (!out.warm) out.warm = under.warm;
   if (!out.locality) out.locality = under.locality;
   if (!out.on_change) out.on_change = under.on_change;
+  if (!out.io_limit) out.io_limit = under.io_limit;
   return out;
 }
 
@@ -168,7 +174,8 @@ Request AtlasOptions::request() const {
           .warm = warm.value_or(WarmMode::none),
           .locality = locality,
           .on_change = on_change.value_or(OnChange::refresh),
-          .read_write = read_write};
+          .read_write = read_write,
+          .io_limit = io_limit};
 }
 
 std::vector<std::string> AtlasOptions::for_sbatch() const {
@@ -183,6 +190,7 @@ std::vector<std::string> AtlasOptions::for_sbatch() const {
                   static_cast<long long>(locality->max_wait.count()));
     out.emplace_back(text);
   }
+  if (io_limit) out.push_back("--atlas-io-limit=" + show(*io_limit));
   if (on_change) out.push_back("--atlas-on-change=" + std::string(name_of(*on_change)));
   return out;
 }

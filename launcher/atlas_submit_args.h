@@ -29,16 +29,19 @@ struct AtlasOptions {
   std::optional<WarmMode> warm;
   std::optional<Locality> locality;
   std::optional<OnChange> on_change;
+  std::optional<IoLimit> io_limit{};
 
   /// True if none was given.
-  [[nodiscard]] bool empty() const { return datasets.empty() && !cache && !warm && !locality && !on_change; }
+  [[nodiscard]] bool empty() const {
+    return datasets.empty() && !cache && !warm && !locality && !on_change && !io_limit;
+  }
   /// Datasets of both; scalars of *this where it has them (it is the more specific source), else of `under`.
   [[nodiscard]] AtlasOptions over(const AtlasOptions& under) const;
   [[nodiscard]] Request request() const;
   /// "--atlas-dataset=/lustre/speech", ...: as sbatch and its SPANK plugin read them.
   [[nodiscard]] std::vector<std::string> for_sbatch() const;
-  /// Sets one by its name ("dataset", "cache", "warm", "locality", "on-change"); errors name the option and how to
-  /// write it.
+  /// Sets one by its name ("dataset", "cache", "warm", "locality", "on-change", "io-limit"); errors name the option and
+  /// how to write it.
   [[nodiscard]] Status set(std::string_view name, std::string_view value);
 };
 

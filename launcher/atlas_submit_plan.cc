@@ -40,8 +40,10 @@ Status read_project_key(AtlasOptions& out, std::string_view key, const toml::nod
     return out.set("locality", text);
   }
   if (key == "on_change") key = "on-change";
-  if (key != "cache" && key != "warm" && key != "locality" && key != "on-change")
-    return fail(Code::invalid_argument, "unknown key; this file has datasets, cache, warm, locality and on_change");
+  if (key == "io_limit") key = "io-limit";
+  if (key != "cache" && key != "warm" && key != "locality" && key != "on-change" && key != "io-limit")
+    return fail(Code::invalid_argument,
+                "unknown key; this file has datasets, cache, warm, locality, on_change and io_limit");
   const auto text = value.value_exact<std::string>();
   if (!text) return fail(Code::invalid_argument, "expected a string in quotes");
   return out.set(key, *text);
@@ -204,6 +206,7 @@ Result<SubmitPlan> plan_submit(const SubmitArgs& args, const std::optional<Confi
     if (known.warm) project.warm.reset();
     if (known.locality) project.locality.reset();
     if (known.on_change) project.on_change.reset();
+    if (known.io_limit) project.io_limit.reset();
     given = given.over(project);
   }
   plan.request = given.over(script.directives.atlas).request();

@@ -28,6 +28,7 @@ void print_one(const Session& session, const v1::JobStatus& job) {
   if (const auto request = decode_request(job.request())) {
     row("warm", std::string(name_of(request->warm)));
     if (request->on_change != OnChange::refresh) row("on change", std::string(name_of(request->on_change)));
+    if (request->io_limit) row("io limit", show(*request->io_limit));
     if (request->cache) row("cache", format_size(*request->cache));
     if (request->locality)
       row("locality",

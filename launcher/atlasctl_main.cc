@@ -151,14 +151,28 @@ void add_subject(CLI::App* verb, LimitFor& to) {
   verb->add_option("--user", to.user, "whose jobs and warm-ups")->type_name("NAME");
   verb->add_option("--group", to.group, "the Unix group that they run under")->type_name("NAME");
   verb->add_option("--account", to.account, "the Slurm account that they run under")->type_name("NAME");
+  verb->add_option("--node", to.node, "a node, by its name in Slurm")->type_name("NAME");
+  verb->add_option("--origin", to.origin, "a storage, by its name in atlas.toml: what it can give")->type_name("NAME");
 }
 
 void add_limit_verbs(Commands& c) {
-  auto* const group = c.app.add_subcommand("limit", "what users, groups and accounts may take")->require_subcommand(1);
-  auto* verb = group->add_subcommand("set", "set a limit (operators)");
+  auto* const group =
+      c.app.add_subcommand("limit", "what users, groups, accounts and nodes may take, and origins give")
+          ->require_subcommand(1);
+  auto* verb = group->add_subcommand("set", "set limits; what is not named stays as it is (operators)");
   add_subject(verb, c.limit_set.subject);
-  verb->add_option("--cache", c.limit_set.cache, "cache space, on all nodes together")->required()->type_name("SIZE");
+  verb->add_option("--cache", c.limit_set.cache, "cache space, on all nodes together")->type_name("SIZE");
+  verb->add_option("--read", c.limit_set.read, "bytes per second from origins, on all nodes together")
+      ->type_name("RATE");
+  verb->add_option("--ops", c.limit_set.operations, "operations per second on origins, on all nodes together")
+      ->type_name("COUNT");
+  verb->add_option("--burst", c.limit_set.burst, "so much of these may come at once, default 100ms")->type_name("TIME");
+  verb->add_option("--weight", c.limit_set.weight, "share beside others who want the same; default 1")
+      ->type_name("COUNT");
   c.run(verb, limit_set, c.limit_set);
+  verb = group->add_subcommand("show", "one limit: what is set, shared out, used, and by whom");
+  add_subject(verb, c.limit);
+  c.run(verb, limit_show, c.limit);
   verb = group->add_subcommand("list", "limits that hold for you (operators: all), and what is taken");
   c.run(verb, limit_list, c.limit);
   verb = group->add_subcommand("delete", "take a limit back (operators)");

@@ -102,11 +102,12 @@ struct JobShow {
 };
 
 struct LimitFor {
-  std::string user, group, account;
+  std::string user, group, account, node, origin;
 };
 struct LimitSet {
   LimitFor subject;
-  std::string cache;
+  std::optional<std::string> cache, read, operations, burst;
+  std::optional<std::uint32_t> weight;
 };
 
 Outcome dataset_create(Session& session, const DatasetCreate& args);
@@ -126,6 +127,7 @@ Outcome node_show(Session& session, const Nodes& args);
 Outcome node_drain(Session& session, const Nodes& args);
 Outcome node_resume(Session& session, const Nodes& args);
 Outcome limit_set(Session& session, const LimitSet& args);
+Outcome limit_show(Session& session, const LimitFor& args);
 Outcome limit_list(Session& session, const LimitFor& args);
 Outcome limit_delete(Session& session, const LimitFor& args);
 Outcome job_list(Session& session, const JobList& args);

@@ -90,6 +90,9 @@ std::string receipt_text(const v1::JobStatus& job) {
                  (r.peer_bytes() == 0 ? "" : ", " + format_size(Bytes{r.peer_bytes()}) + " from other nodes") +
                  (r.has_hit_bytes() ? ", " + format_size(Bytes{r.hit_bytes()}) + " of reads found on the nodes" : ""));
   out += row("waited", format_duration(milliseconds(r.waited())) + " for the cache");
+  if (r.throttled() > 0)
+    out += row("throttled", format_duration(milliseconds(r.throttled())) + ", " +
+                                format_size(Bytes{r.throttled_bytes()}) + " of its reads had to wait for limits");
   if (r.started() > 0 && r.ended() >= r.started())
     out += row("ran", r.ended() == r.started() ? "under a second"
                                                : format_duration(std::chrono::seconds(r.ended() - r.started())));

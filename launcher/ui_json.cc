@@ -102,6 +102,10 @@ Json to_json(const Request& request) {
     out["locality"] = nullptr;
   }
   out["on_change"] = name_of(request.on_change);
+  out["io_limit"] = nullptr;
+  if (request.io_limit)
+    out["io_limit"] = {{"read", request.io_limit->read ? Json(request.io_limit->read->count) : Json()},
+                       {"operations", request.io_limit->operations ? Json(*request.io_limit->operations) : Json()}};
   return out;
 }
 
@@ -156,6 +160,8 @@ Json to_json(const v1::JobStatus& job, const Config& config) {
                       {"origin_bytes", r.origin_bytes()},
                       {"hit_bytes", r.has_hit_bytes() ? Json(r.hit_bytes()) : Json()},
                       {"peer_bytes", r.peer_bytes()},
+                      {"throttled", seconds(r.throttled())},
+                      {"throttled_bytes", r.throttled_bytes()},
                       {"waited", seconds(r.waited())},
                       {"reason", printable(r.reason())},
                       {"started", r.started()},

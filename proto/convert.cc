@@ -106,6 +106,33 @@ v1::ReplicaState to_wire(ReplicaState in) {
   }
 }
 
+/// What nobody could have meant reads as no limit; no rate is so little that something were divided by zero.
+IoRate from_wire(const v1::IoRate& in) {
+  const auto rate = [](bool set, double value) { return set && value >= 0 && value < kNoRate ? value : kNoRate; };
+  return {rate(in.has_bytes(), in.bytes()), rate(in.has_operations(), in.operations())};
+}
+
+v1::IoRate to_wire(const IoRate& in) {
+  v1::IoRate out;
+  if (!is_unlimited(in.bytes)) out.set_bytes(in.bytes);
+  if (!is_unlimited(in.operations)) out.set_operations(in.operations);
+  return out;
+}
+
+IoFlow from_wire(const v1::IoFlow& in) {
+  return {in.origin(), in.uid(), in.gid(), in.job_id(), in.account()};
+}
+
+v1::IoFlow to_wire(const IoFlow& in) {
+  v1::IoFlow out;
+  out.set_origin(in.origin);
+  out.set_uid(in.uid);
+  out.set_gid(in.gid);
+  out.set_job_id(in.job_id);
+  out.set_account(in.account);
+  return out;
+}
+
 OnChange from_wire(v1::OnChange in) {
   switch (in) {
     case v1::ON_CHANGE_KEEP:

@@ -1,6 +1,7 @@
 #pragma once
 #include "atlas/v1/types.pb.h"
 #include "common/identity.h"
+#include "common/io_limits.h"
 #include "common/request.h"
 
 namespace atlas {
@@ -23,6 +24,10 @@ namespace atlas {
 [[nodiscard]] v1::Progress to_wire(const WarmProgress& in);
 [[nodiscard]] ReplicaState from_wire(v1::ReplicaState in);
 [[nodiscard]] v1::ReplicaState to_wire(ReplicaState in);
+[[nodiscard]] IoRate from_wire(const v1::IoRate& in);
+[[nodiscard]] v1::IoRate to_wire(const IoRate& in);
+[[nodiscard]] IoFlow from_wire(const v1::IoFlow& in);
+[[nodiscard]] v1::IoFlow to_wire(const IoFlow& in);
 [[nodiscard]] OnChange from_wire(v1::OnChange in);
 [[nodiscard]] v1::OnChange to_wire(OnChange in);
 

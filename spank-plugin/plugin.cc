@@ -98,6 +98,8 @@ constexpr std::array kOptions{
            OptionKey::locality},
     Option{"atlas-on-change", "refresh|keep|fail", "what to do when the data changes before the job starts", 1,
            OptionKey::on_change},
+    Option{"atlas-io-limit", "RATE[,OPS]", "the most the job reads from the storage, per second on all its nodes", 1,
+           OptionKey::io_limit},
 };
 
 void register_options(spank_t spank) {

@@ -52,6 +52,10 @@ Status Submission::add(OptionKey key, std::string_view value, Client client, boo
     auto mode = value.empty() && client == Client::interactive ? WarmMode::overlap : parse_warm_option(value);
     if (mode) request_.warm = *mode;
     done = std::move(mode).map([](auto) {});
+  } else if (key == OptionKey::io_limit) {
+    auto limit = parse_io_limit_option(value);
+    if (limit) request_.io_limit = *limit;
+    done = std::move(limit).map([](auto) {});
   } else if (key == OptionKey::on_change) {
     auto what = parse_on_change_option(value);
     if (what) request_.on_change = *what;

@@ -13,7 +13,7 @@
 
 namespace atlas::spank {
 
-enum class OptionKey { dataset = 1, cache, warm, locality, on_change };
+enum class OptionKey { dataset = 1, cache, warm, locality, on_change, io_limit };
 
 /// Which command the options were given to.
 enum class Client { sbatch, interactive };  ///< interactive: srun and salloc

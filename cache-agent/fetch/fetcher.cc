@@ -9,8 +9,6 @@
 namespace atlas::agent {
 namespace {
 
-/// What is read at a time: large enough for full speed, small enough that 48 readers share the buffers.
-constexpr std::uint64_t kPiece = 4 * kMiB.count;
 /// Whoever finds blocks missing that he was told are there asks again: another's read ended early, or failed for want
 /// of that one's rights. His own read brings them or says why not.
 constexpr unsigned kMostRounds = 8;
@@ -19,13 +17,18 @@ bool urgent(Urgency urgency) {
   return urgency == Urgency::fault || urgency == Urgency::read_ahead;
 }
 
+/// Nobody wanted it any more when its turn came. Who has joined since finds it missing and asks again.
+bool given_up(const Status& status) {
+  return !status && status.error().code == Code::cancelled;
+}
+
+}  // namespace
+
 std::string path_of(const Flight& flight) {
   const std::string below = flight.manifest->path(flight.file);
   const std::string& dataset = flight.into->dataset().path;
   return dataset.empty() || below.empty() ? dataset + below : dataset + "/" + below;
 }
-
-}  // namespace
 
 Waiter& Waiter::operator=(Waiter&& other) noexcept {
   if (this != &other) {
@@ -100,7 +103,18 @@ Waiter Fetcher::fetch(FetchRequest request, std::function<void(Status)> done) {
 
 /// Puts the want on every piece of work it needs and starts those that nobody was doing yet.
 void Fetcher::seek(const std::shared_ptr<Want>& want) {
-  for (const auto& flight : urgent(want->request.urgency) ? join_blocks(want) : join_chunks(want)) launch(flight);
+  const auto joined = urgent(want->request.urgency) ? join_blocks(want) : join_chunks(want);
+  for (const auto& flight : joined.fresh) launch(flight);
+  for (const auto& flight : joined.known) {
+    // It may have to wait for another's limit: whoever can pay first has it begin.
+    const auto& request = want->request;
+    {
+      const std::lock_guard lock(flight->mutex);
+      if (flight->started || flight->tickets.empty()) continue;
+    }
+    offer(flight, {flight->origin->name(), request.as.uid, request.as.gid, request.payer.job_id, request.urgency,
+                   Bytes{std::min(kPiece, flight->end - flight->begin)}, 3});
+  }
   {
     const std::lock_guard lock(want->mutex);
     if (want->waiting > 1) {  // what it waits for will tell
@@ -131,8 +145,14 @@ std::shared_ptr<Flight> Fetcher::make_flight(const Want& want, std::uint64_t beg
   return flight;
 }
 
-Fetcher::Flights Fetcher::join_chunks(const std::shared_ptr<Want>& want) {
-  Flights fresh;
+/// mutex_ is held.
+bool Fetcher::pays_for_himself(const FetchRequest& request, const Flight& flight) {
+  return flight.as.uid != request.as.uid || flight.as.gid != request.as.gid ||
+         flight.payer.job_id != request.payer.job_id;
+}
+
+Fetcher::Joined Fetcher::join_chunks(const std::shared_ptr<Want>& want) {
+  Joined joined;
   const auto& request = want->request;
   const std::uint64_t size = want->manifest->at(request.want.file).attributes.size;
   const std::uint64_t unit = std::max<std::uint64_t>(1, std::min(size, options_.chunk.count));
@@ -148,13 +168,15 @@ Fetcher::Flights Fetcher::join_chunks(const std::shared_ptr<Want>& want) {
       if (request.into->resident(*want->manifest, {request.want.file, Bytes{from}, Bytes{to - from}})) continue;
       place = chunks_.emplace(key, make_flight(*want, from, to)).first;
       place->second->chunk = key;
-      fresh.push_back(place->second);
+      joined.fresh.push_back(place->second);
+    } else if (pays_for_himself(request, *place->second)) {
+      joined.known.push_back(place->second);
     }
     const std::lock_guard inner(want->mutex);
     ++want->waiting;
     place->second->wants.push_back(want);
   }
-  return fresh;
+  return joined;
 }
 
 /// The claim that covers a place in a file. mutex_ is held.
@@ -178,8 +200,8 @@ std::uint64_t Fetcher::free_run(const Replica& replica, const Manifest& manifest
   return at;
 }
 
-Fetcher::Flights Fetcher::join_blocks(const std::shared_ptr<Want>& want) {
-  Flights fresh;
+Fetcher::Joined Fetcher::join_blocks(const std::shared_ptr<Want>& want) {
+  Joined joined;
   const auto& r = want->request;
   const auto* replica = r.into.get();
   const std::uint64_t size = want->manifest->at(r.want.file).attributes.size;
@@ -200,8 +222,10 @@ Fetcher::Flights Fetcher::join_blocks(const std::shared_ptr<Want>& want) {
           size == 0 ? 0 : free_run(*replica, *want->manifest, r.want.file, at, std::min(end, at + kPiece));
       auto flight = make_flight(*want, at, to);
       flight->claim = Key{replica, r.want.file, at};
-      claim = claims_.emplace(*flight->claim, Claim{std::max(to, at + 1), r.as, {}, {}}).first;
-      fresh.push_back(std::move(flight));
+      claim = claims_.emplace(*flight->claim, Claim{std::max(to, at + 1), r.as, {}, {}, flight}).first;
+      joined.fresh.push_back(std::move(flight));
+    } else if (auto flight = claim->second.by.lock(); flight && pays_for_himself(r, *flight)) {
+      joined.known.push_back(std::move(flight));
     }
     {
       const std::lock_guard inner(want->mutex);
@@ -210,7 +234,7 @@ Fetcher::Flights Fetcher::join_blocks(const std::shared_ptr<Want>& want) {
     claim->second.wants.push_back(want);
     at = claim->second.end;
   } while (at < end);
-  return fresh;
+  return joined;
 }
 
 Fetcher::Claim Fetcher::take_claim(const Key& key) {
@@ -222,7 +246,8 @@ Fetcher::Claim Fetcher::take_claim(const Key& key) {
 void Fetcher::tell(const Claim& claim, const Status& status) {
   // What one user may not read another may: whoever has other rights finds it missing and asks by himself.
   const bool rights = !status && status.error().code == Code::permission_denied;
-  for (const auto& want : claim.wants) arrive(want, rights && want->request.as != claim.as ? Status{} : status);
+  for (const auto& want : claim.wants)
+    arrive(want, (rights && want->request.as != claim.as) || given_up(status) ? Status{} : status);
   for (const auto& follower : claim.followers) release(follower, {}, On::elsewhere);
 }
 
@@ -237,43 +262,55 @@ void Fetcher::launch(const std::shared_ptr<Flight>& flight) {
     const std::lock_guard lock(flight->mutex);
     flight->status = {};
     flight->pending = 1;
+    flight->started = false;
   }
+  flight->at = flight->paid = flight->begin;
   if (!ask_peers(flight)) read_origin(flight);
 }
 
-void Fetcher::read_origin(const std::shared_ptr<Flight>& flight) {
-  const Charge charge{
-      flight->origin->name(), flight->as, flight->payer, flight->urgency, Bytes{flight->end - flight->begin}, 3};
-  flight->ticket = governor_.admit(charge, [this, flight](Grant grant) {
-    flight->grant = std::move(grant);
-    flight->origin->run(flight->as, flight->urgency, [this, flight](const Status& able) {
-      release(flight, able ? read(flight) : able, On::elsewhere);
-    });
+void Fetcher::read_on(const std::shared_ptr<Flight>& flight) {
+  flight->origin->run(flight->as, flight->urgency, [this, flight](const Status& able) {
+    if (const auto done = able ? read(flight) : std::optional(able)) {
+      flight->open.reset();
+      release(flight, *done, On::elsewhere);
+    }
   });
 }
 
-Status Fetcher::read(const std::shared_ptr<Flight>& flight) {
-  ATLAS_ASSIGN(const auto file, flight->origin->open(path_of(*flight), flight->manifest->at(flight->file).attributes));
-  if (flight->claim && flight->end - flight->begin < flight->manifest->at(flight->file).attributes.size)
-    file->expect_pieces();
-  std::shared_ptr<const FileMeta> meta;
-  if (flight->begin == 0) {
-    ATLAS_ASSIGN(FileMeta found, file->meta());
-    meta = std::make_shared<const FileMeta>(std::move(found));
+/// How it ended; nothing = it goes on when the next piece is paid for.
+std::optional<Status> Fetcher::read(const std::shared_ptr<Flight>& flight) {
+  if (!flight->open) {
+    const auto& entry = flight->manifest->at(flight->file);
+    auto file = flight->origin->open(path_of(*flight), entry.attributes);
+    if (!file) return Status(fail(std::move(file).error()));
+    flight->open = std::move(*file);
+    if (flight->claim && flight->end - flight->begin < entry.attributes.size) flight->open->expect_pieces();
+    flight->meta.reset();
+    if (flight->begin == 0) {
+      auto found = flight->open->meta();
+      if (!found) return Status(fail(std::move(found).error()));
+      flight->meta = std::make_shared<const FileMeta>(std::move(*found));
+    }
+    count(*flight, 0, flight->meta ? 2 : 1);
+    flight->paid = std::min(flight->end, flight->begin + kPiece);
   }
-  count(*flight, 0, meta ? 2 : 1);
   if (flight->begin == flight->end) {  // an empty file
-    write(flight, [flight, meta] { return flight->into->commit({flight->file, {}, {}}, {}, {}, meta.get()); }, {});
-    return {};
+    write(flight,
+          [flight, meta = flight->meta] {
+            return flight->into->commit({flight->file, {}, {}}, {}, {}, meta.get());
+          },
+          {});
+    return Status{};
   }
-  for (std::uint64_t at = flight->begin; at < flight->end;) {
+  while (flight->at < flight->end) {
     {
       const std::lock_guard lock(flight->mutex);
-      if (!flight->status) return {};  // the disk has failed already
+      if (!flight->status) return Status{};  // the disk has failed already
     }
-    ATLAS_TRY(read_piece(flight, *file, meta, at));
+    if (flight->at >= flight->paid && !pay(flight)) return std::nullopt;
+    if (auto read = read_piece(flight); !read) return read;
   }
-  return {};
+  return Status{};
 }
 
 /// Passes over what is there or being read by others. Otherwise claims what is read next, up to `end`.
@@ -292,23 +329,25 @@ bool Fetcher::others_have(const std::shared_ptr<Flight>& flight, std::uint64_t& 
     return true;
   }
   end = free_run(*flight->into, *flight->manifest, flight->file, at, end);
-  claims_.emplace(Key{flight->into.get(), flight->file, at}, Claim{end, flight->as, {}, {}});
+  claims_.emplace(Key{flight->into.get(), flight->file, at}, Claim{end, flight->as, {}, {}, {}});
   return false;
 }
 
-Status Fetcher::read_piece(const std::shared_ptr<Flight>& flight, OriginFile& file,
-                           const std::shared_ptr<const FileMeta>& meta, std::uint64_t& at) {
-  const std::uint64_t begin = at;
-  const std::uint64_t most = std::min(kPiece, flight->end - at);
+Status Fetcher::read_piece(const std::shared_ptr<Flight>& flight) {
+  const std::uint64_t begin = flight->at;
+  const std::uint64_t most = std::min(kPiece, flight->paid - begin);
   std::uint64_t end = begin + most;
   const auto memory = buffers_.take(most);  // before the claim: nobody waits for a block that waits for memory
   std::optional<Key> claim;
   if (!flight->claim) {
-    if (others_have(flight, at, end)) return {};
+    if (others_have(flight, flight->at, end)) {
+      flight->paid = std::max(flight->paid, flight->at);  // others have paid for that
+      return {};
+    }
     claim = Key{flight->into.get(), flight->file, begin};
   }
   const auto buffer = memory->bytes().first(end - begin);
-  const auto piece = file.read(Bytes{begin}, buffer);
+  const auto piece = flight->open->read(Bytes{begin}, buffer);
   const bool empty = piece && piece->length.count == 0;
   if (!piece || empty) {
     Status failed =
@@ -317,11 +356,10 @@ Status Fetcher::read_piece(const std::shared_ptr<Flight>& flight, OriginFile& fi
     if (claim) tell(take_claim(*claim), failed);
     return failed;
   }
-  // The meta goes with the first block, whose bit vouches for it.
-  const auto with_meta = begin == 0 ? meta : nullptr;
+  const auto with_meta = begin == 0 ? flight->meta : nullptr;
   const std::uint64_t length = std::min(piece->length.count, end - begin);
   const Extent extent{flight->file, Bytes{begin}, Bytes{length}};
-  at = begin + length;
+  flight->at = begin + length;
   if (piece->hole) {
     write(
         flight, [flight, extent, with_meta] { return flight->into->commit_hole(extent, with_meta.get()); }, claim);
@@ -336,19 +374,24 @@ Status Fetcher::read_piece(const std::shared_ptr<Flight>& flight, OriginFile& fi
       [flight, extent, with_meta, memory, sums = std::move(sums)] {
         return flight->into->commit(extent, memory->bytes().first(extent.length.count), sums, with_meta.get());
       },
-      claim);
+      claim, length);
   return {};
 }
 
-void Fetcher::write(const std::shared_ptr<Flight>& flight, std::function<Status()> commit, std::optional<Key> claim) {
+void Fetcher::write(const std::shared_ptr<Flight>& flight, std::function<Status()> commit, std::optional<Key> claim,
+                    std::uint64_t bytes) {
   {
     const std::lock_guard lock(flight->mutex);
     ++flight->pending;
   }
-  writers_.post([this, flight, commit = std::move(commit), claim]() mutable {
+  writers_.post([this, flight, commit = std::move(commit), claim, bytes]() mutable {
     const Status committed = commit();
     commit = {};  // its memory may be used again before anybody is told
-    if (claim) tell(take_claim(*claim), committed);
+    if (claim) {
+      const auto taken = take_claim(*claim);
+      split(*flight, taken.wants, taken.followers, bytes, bytes == 0 ? 0 : 1);
+      tell(taken, committed);
+    }
     release(flight, committed, On::writer);
   });
 }
@@ -365,7 +408,9 @@ void Fetcher::release(const std::shared_ptr<Flight>& flight, const Status& statu
 }
 
 void Fetcher::land(const std::shared_ptr<Flight>& flight) {
-  governor_.settle(flight->grant, Bytes{flight->bytes}, flight->operations);
+  share_cost(*flight);
+  if (flight->grant.operations != 0) settle(*flight);  // what comes from peers needs none
+  flight->grant = {};
   const Status status = flight->status;
   std::vector<std::shared_ptr<Want>> through;
   bool again = false;
@@ -391,74 +436,10 @@ void Fetcher::land(const std::shared_ptr<Flight>& flight) {
     flight->into.reset();  // who is told below may want to evict it
   }
   tell(claim, status);
-  for (const auto& want : through) arrive(want, status);
+  for (const auto& want : through) arrive(want, given_up(status) ? Status{} : status);
   if (again) return;
   const std::lock_guard lock(mutex_);
   if (--active_ == 0) idle_.notify_all();
-}
-
-Waiter Fetcher::read_through(FetchRequest request, GotBytes done) {
-  auto want = std::make_shared<Want>();
-  want->request = std::move(request);
-  const auto& r = want->request;
-  want->done = [done](const Status& status) { done(fail(status.error())); };  // errors come this way only
-  const auto manifest = r.into->manifest();
-  if (!manifest || !origins_.contains(r.into->dataset().origin)) {
-    Status failed = manifest ? Status(fail(Code::not_found, "its origin is not configured on this node"))
-                             : Status(fail(manifest.error()));
-    writers_.post([want, failed] {
-      if (!want->settled.exchange(true)) want->done(failed);
-    });
-    return Waiter(want);
-  }
-  want->manifest = *manifest;
-  std::shared_ptr<Flight> flight;
-  {
-    const std::lock_guard lock(mutex_);
-    flight = make_flight(*want, r.want.offset.count, r.want.offset.count + r.want.length.count);
-  }
-  const Charge charge{flight->origin->name(), flight->as, flight->payer, flight->urgency, r.want.length, 2};
-  flight->ticket = governor_.admit(charge, [this, flight, want, done](Grant grant) {
-    flight->grant = std::move(grant);
-    flight->origin->run(flight->as, flight->urgency, [this, flight, want, done](const Status& able) {
-      flight->status = able;
-      bring(flight, want, done);
-    });
-  });
-  return Waiter(want);
-}
-
-/// On the origin's thread: reads all of the flight's piece, then tells on a writer's.
-void Fetcher::bring(const std::shared_ptr<Flight>& flight, const std::shared_ptr<Want>& want, const GotBytes& done) {
-  const auto data = std::make_shared<std::vector<std::byte>>(flight->end - flight->begin);
-  const auto read_all = [&]() -> Status {
-    ATLAS_TRY(flight->status);
-    if (want->settled) return fail(Code::cancelled, "nobody waits for it any more");
-    ATLAS_ASSIGN(const auto file,
-                 flight->origin->open(path_of(*flight), flight->manifest->at(flight->file).attributes));
-    file->expect_pieces();
-    for (std::uint64_t at = 0; at < data->size();) {
-      ATLAS_ASSIGN(const auto piece, file->read(Bytes{flight->begin + at}, std::span(*data).subspan(at)));
-      if (piece.length.count == 0) return fail(Code::aborted, printable(path_of(*flight)) + " became shorter");
-      if (!piece.hole) count(*flight, piece.length.count, 1);
-      at += piece.length.count;  // holes read as the zeros that are there
-    }
-    return {};
-  };
-  const Status status = read_all();
-  writers_.post([this, flight, want, done, data, status] {
-    governor_.settle(flight->grant, Bytes{flight->bytes}, flight->operations);
-    flight->into.reset();
-    if (!want->settled.exchange(true)) {
-      if (status) {
-        done(std::span<const std::byte>(*data));
-      } else {
-        done(fail(status.error()));
-      }
-    }
-    const std::lock_guard lock(mutex_);
-    if (--active_ == 0) idle_.notify_all();
-  });
 }
 
 void Fetcher::count(Flight& flight, std::uint64_t bytes, std::uint32_t operations) {

@@ -100,6 +100,10 @@ class Fetcher {
   /// The job is over: its counters are forgotten.
   void forget_job(std::uint32_t job_id);
   [[nodiscard]] std::size_t in_flight() const;
+  /// Reads of this job of this user wait for limits.
+  [[nodiscard]] bool parks(const Principal& as, const JobKey& payer) const {
+    return governor_.parks(as.uid, payer.job_id);
+  }
   [[nodiscard]] Bytes chunk() const { return options_.chunk; }
 
  private:
@@ -111,16 +115,22 @@ class Fetcher {
     Principal as;
     std::vector<std::shared_ptr<Want>> wants;        ///< told when it is through
     std::vector<std::shared_ptr<Flight>> followers;  ///< chunks that need not read it themselves
+    std::weak_ptr<Flight> by;                        ///< which reads nothing but it
   };
   using Claims = std::map<Key, Claim>;
   using Flights = std::vector<std::shared_ptr<Flight>>;
+  /// What a want needs: work that nobody did yet, and work that others began.
+  struct Joined {
+    Flights fresh, known;
+  };
 
   [[nodiscard]] static bool missing(const FetchRequest& request, const Manifest& manifest);
   void seek(const std::shared_ptr<Want>& want);
   void arrive(const std::shared_ptr<Want>& want, const Status& status);
   [[nodiscard]] std::shared_ptr<Flight> make_flight(const Want& want, std::uint64_t begin, std::uint64_t end);
-  [[nodiscard]] Flights join_chunks(const std::shared_ptr<Want>& want);
-  [[nodiscard]] Flights join_blocks(const std::shared_ptr<Want>& want);
+  [[nodiscard]] static bool pays_for_himself(const FetchRequest& request, const Flight& flight);
+  [[nodiscard]] Joined join_chunks(const std::shared_ptr<Want>& want);
+  [[nodiscard]] Joined join_blocks(const std::shared_ptr<Want>& want);
   [[nodiscard]] Claims::iterator claim_at(const Replica* replica, FileIndex file, std::uint64_t at);
   [[nodiscard]] std::uint64_t free_run(const Replica& replica, const Manifest& manifest, FileIndex file,
                                        std::uint64_t begin, std::uint64_t end);
@@ -130,12 +140,22 @@ class Fetcher {
   void launch(const std::shared_ptr<Flight>& flight);
   [[nodiscard]] bool ask_peers(const std::shared_ptr<Flight>& flight);
   [[nodiscard]] Status keep(const std::shared_ptr<Flight>& flight, const PeerPiece& piece);
+  [[nodiscard]] static Charge charge_for(const Flight& flight, Bytes bytes, std::uint32_t operations);
   void read_origin(const std::shared_ptr<Flight>& flight);
-  [[nodiscard]] Status read(const std::shared_ptr<Flight>& flight);
-  [[nodiscard]] Status read_piece(const std::shared_ptr<Flight>& flight, OriginFile& file,
-                                  const std::shared_ptr<const FileMeta>& meta, std::uint64_t& at);
+  void offer(const std::shared_ptr<Flight>& flight, const Charge& charge);
+  void read_on(const std::shared_ptr<Flight>& flight);
+  [[nodiscard]] bool is_wanted(const Flight& flight);
+  [[nodiscard]] std::optional<Status> read(const std::shared_ptr<Flight>& flight);
+  [[nodiscard]] bool pay(const std::shared_ptr<Flight>& flight);
+  [[nodiscard]] Status read_piece(const std::shared_ptr<Flight>& flight);
+  void settle(Flight& flight);
+  [[nodiscard]] static std::pair<std::uint64_t, std::uint32_t> unsettled(const Flight& flight);
+  void share_cost(Flight& flight);
+  void split(Flight& flight, const std::vector<std::shared_ptr<Want>>& wants,
+             const std::vector<std::shared_ptr<Flight>>& followers, std::uint64_t bytes, std::uint32_t operations);
   [[nodiscard]] bool others_have(const std::shared_ptr<Flight>& flight, std::uint64_t& at, std::uint64_t& end);
-  void write(const std::shared_ptr<Flight>& flight, std::function<Status()> commit, std::optional<Key> claim);
+  void write(const std::shared_ptr<Flight>& flight, std::function<Status()> commit, std::optional<Key> claim,
+             std::uint64_t bytes = 0);
   /// Where release() is called: callbacks never run on an origin's thread, which acts as a user.
   enum class On { writer, elsewhere };
   void release(const std::shared_ptr<Flight>& flight, const Status& status, On thread);

@@ -3,6 +3,10 @@
 
 namespace atlas::agent {
 
+/// What is read, and paid for, at a time: large enough for full speed, small enough that 48 readers share the buffers.
+/// Private to fetch/.
+inline constexpr std::uint64_t kPiece = 4 * kMiB.count;
+
 /// One call of fetch() or read_through(): done when all pieces of work it waits for are. Private to fetch/.
 struct Want {
   FetchRequest request;
@@ -32,14 +36,24 @@ struct Flight {
   bool walked = false;                       ///< by the leader
   Principal as;                              ///< of the leader
   std::vector<std::shared_ptr<Want>> wants;  ///< of a chunk; the first one leads; guarded by Fetcher::mutex_
-  Ticket ticket;
-  Grant grant;
 
-  std::mutex mutex;         ///< guards what follows
-  std::size_t pending = 0;  ///< the reader, the writes it has posted, and claims of others it waits for
+  // Only its reader touches these, one thread at a time.
+  Grant grant;             ///< of what is read now
+  std::uint64_t paid = 0;  ///< it may be read up to here
+  std::uint64_t at = 0;    ///< how far it has come
+  std::unique_ptr<OriginFile> open;
+  std::shared_ptr<const FileMeta> meta;  ///< goes with the first block, whose bit vouches for it
+
+  std::mutex mutex;             ///< guards what follows
+  bool started = false;         ///< somebody has paid for its beginning
+  std::vector<Ticket> tickets;  ///< of those who would
+  std::size_t pending = 0;      ///< the reader, the writes it has posted, and claims of others it waits for
   Status status;
-  std::uint64_t bytes = 0;
-  std::uint32_t operations = 0;
+  std::uint64_t bytes = 0, settled_bytes = 0;  ///< moved in all; of it settled, or paid by others
+  std::uint32_t operations = 0, settled_operations = 0;
 };
+
+/// Below its origin's root. Private to fetch/.
+[[nodiscard]] std::string path_of(const Flight& flight);
 
 }  // namespace atlas::agent

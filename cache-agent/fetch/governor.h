@@ -1,19 +1,21 @@
 #pragma once
+#include <cstdint>
 #include <functional>
 #include <memory>
-#include <string>
+#include <optional>
+#include <string_view>
+#include <utility>
 
 #include "cache-agent/origin/origin.h"
-#include "common/identity.h"
 #include "common/units.h"
 
 namespace atlas::agent {
 
-/// Who is to pay for what.
+/// Who is to pay for what. Cheap to make: every fetch makes one.
 struct Charge {
-  std::string origin;
-  Principal as;
-  JobKey payer;
+  std::string_view origin;  ///< valid during the call
+  std::uint32_t uid = 0, gid = 0;
+  std::uint32_t job_id = 0;  ///< 0 = nobody's job
   Urgency urgency = Urgency::warm_queued;
   Bytes bytes;
   std::uint32_t operations = 0;
@@ -21,7 +23,10 @@ struct Charge {
 
 /// Leave to move what was charged; to be settled once.
 struct Grant {
-  Charge charge;
+  void* account = nullptr;  ///< the governor's own
+  Urgency urgency = Urgency::warm_queued;
+  Bytes bytes;
+  std::uint32_t operations = 0;
 };
 
 /// A place in the governor's queue; dropping it before the grant came gives it up.
@@ -38,8 +43,14 @@ class Ticket {
 class Governor {
  public:
   virtual ~Governor() = default;
+  /// A grant if there is one right now, and nobody of the same payer waits. Allocates nothing.
+  [[nodiscard]] virtual std::optional<Grant> try_admit(const Charge& charge) = 0;
   /// `go` runs once, at once or later on a thread of the governor, unless the ticket is dropped first.
   [[nodiscard]] virtual Ticket admit(const Charge& charge, std::function<void(Grant)> go) = 0;
+  /// Somebody else pays a part of what was granted to another. Nobody waits for it.
+  virtual void charge(const Charge& charge) = 0;
+  /// True while reads of this job of this user wait: what may never be asked for need not be read ahead.
+  [[nodiscard]] virtual bool parks(std::uint32_t uid, std::uint32_t job_id) const = 0;
   /// What was really moved.
   virtual void settle(const Grant& grant, Bytes moved, std::uint32_t operations) = 0;
 };
@@ -47,10 +58,15 @@ class Governor {
 /// Admits everything at once.
 class UnlimitedGovernor final : public Governor {
  public:
+  std::optional<Grant> try_admit(const Charge& charge) override {
+    return Grant{nullptr, charge.urgency, charge.bytes, charge.operations};
+  }
   Ticket admit(const Charge& charge, std::function<void(Grant)> go) override {
-    go(Grant{charge});
+    go(*try_admit(charge));
     return {};
   }
+  void charge(const Charge& /*charge*/) override {}
+  [[nodiscard]] bool parks(std::uint32_t /*uid*/, std::uint32_t /*job_id*/) const override { return false; }
   void settle(const Grant& /*grant*/, Bytes /*moved*/, std::uint32_t /*operations*/) override {}
 };
 

@@ -4,6 +4,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "cache-agent/limit/limit_governor.h"
 #include "cache-agent/manifest/lock_files.h"
 #include "cache-agent/origin/reader_pool.h"
 #include "common/units.h"
@@ -51,6 +52,7 @@ Status JobTable::recover() {
     for (const auto& item : row.datasets)
       if (const auto replica = item.generation.empty() ? nullptr : store_.find(item.dataset, item.generation))
         store_.lease(*replica, row.job.job_id);
+    if (limits_ != nullptr) limits_->set_job(row.job.job_id, row.account, row.io_limit);
     const std::lock_guard lock(mutex_);
     jobs_[row.job.job_id] = std::move(row);
   }
@@ -58,6 +60,7 @@ Status JobTable::recover() {
 }
 
 Status JobTable::put(const NodeJobRow& row) {
+  if (limits_ != nullptr) limits_->set_job(row.job.job_id, row.account, row.io_limit);
   {
     const std::lock_guard lock(mutex_);
     jobs_[row.job.job_id] = row;
@@ -85,8 +88,8 @@ Result<std::vector<ReplicaInfo>> JobTable::plan(const JobOrder& order) {
 /// Remembers the job, then takes its leases. With `asked`, the order is the answer to our own question: nullopt when
 /// the job was released meanwhile.
 Result<std::optional<std::vector<ReplicaInfo>>> JobTable::take(const JobOrder& order, bool asked) {
-  NodeJobRow row{order.job, with_groups(order.as), order.reason,    order.waited, {},
-                 {},        order.cache_limit,     order.on_change, order.account};
+  NodeJobRow row{order.job, with_groups(order.as), order.reason,    order.waited,  {},
+                 {},        order.cache_limit,     order.on_change, order.account, order.io_limit};
   std::vector<std::shared_ptr<Replica>> chosen;  // held, so that none is evicted before its lease
   for (const auto& item : order.datasets) {
     if (engine_ != nullptr) engine_->learn(item.dataset, item.policy);

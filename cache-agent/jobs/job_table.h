@@ -17,6 +17,8 @@
 
 namespace atlas::agent {
 
+class LimitGovernor;
+
 /// The jobs of this node: what they asked for, which replicas they hold, what they got. On disk before anything is
 /// answered, so that leases survive a restart of the agent. Thread-safe; calls block on the node's database.
 class JobTable final : public view::ViewSource {
@@ -34,6 +36,8 @@ class JobTable final : public view::ViewSource {
     engine_ = &engine;
     clock_ = &clock;
   }
+  /// What jobs run under is told to it. It outlives the table; before recover(), once.
+  void stay_within(LimitGovernor& limits) { limits_ = &limits; }
   /// And what is not complete here is shown through partial views, which outlive the table. After look_first(), once.
   void read_through(view::PartialViews& views) { views_ = &views; }
   /// Brings back the jobs of the run before, and their leases. Once, before use.
@@ -78,6 +82,7 @@ class JobTable final : public view::ViewSource {
   PlanSource* ask_;
   WarmEngine* engine_ = nullptr;
   const Clock* clock_ = nullptr;
+  LimitGovernor* limits_ = nullptr;
   view::PartialViews* views_ = nullptr;
   const std::map<std::string, OriginPlace> origins_;
   /// A question to the controller that is under way: a release that comes meanwhile makes its answer void.

@@ -4,6 +4,7 @@ namespace atlas::agent {
 
 void LocalNode::warm(const WarmOrder& order, OnProgress progress, OnWarmed done) {
   warm_.learn(order.dataset, order.policy);
+  if (order.payer.job_id != 0) limits_.set_job(order.payer.job_id, order.account, order.io_limit);
   WarmRequest request{order.dataset,     order.as,         order.payer,
                       order.cache_limit, order.revalidate, {order.asked, order.keep}};
   request.settled_only = order.settled_only;
@@ -22,11 +23,10 @@ Result<JobOutcome> LocalNode::release(const JobKey& job) {
     read = views_.release(job.job_id);
   });
   if (!row) {
-    warm_.forget_job(job.job_id);
-    fetcher_.forget_job(job.job_id);
+    forget(job.job_id);
     return JobOutcome{};
   }
-  JobOutcome outcome{true, {}};
+  JobOutcome outcome{true, {}, {}, {}};
   // What warm-ups fetched for the job is not known by dataset: the first one carries it, the receipt adds them up.
   const auto moved = fetcher_.counters_of_job(job.job_id);
   Bytes fetched{moved.bytes}, from_peers{moved.peer_bytes};
@@ -49,9 +49,17 @@ Result<JobOutcome> LocalNode::release(const JobKey& job) {
     if (replica) out.resident = replica->bytes_resident();
     outcome.datasets.push_back(std::move(out));
   }
-  fetcher_.forget_job(job.job_id);
-  warm_.forget_job(job.job_id);
+  const auto throttled = limits_.throttled(job.job_id);
+  outcome.throttled = throttled.time;
+  outcome.throttled_bytes = throttled.bytes;
+  forget(job.job_id);
   return outcome;
+}
+
+void LocalNode::forget(std::uint32_t job_id) {
+  fetcher_.forget_job(job_id);
+  warm_.forget_job(job_id);
+  limits_.forget_job(job_id);
 }
 
 Result<EvictOutcome> LocalNode::evict(const DatasetId& dataset, const std::optional<GenerationId>& generation) {

@@ -3,6 +3,7 @@
 
 #include "cache-agent/fetch/fetcher.h"
 #include "cache-agent/jobs/job_table.h"
+#include "cache-agent/limit/limit_governor.h"
 #include "cache-agent/rpc/node.h"
 #include "cache-agent/store/store.h"
 #include "cache-agent/warm/warm_engine.h"
@@ -13,8 +14,9 @@ namespace atlas::agent {
 class LocalNode final : public Node {
  public:
   /// What it is given outlives it.
-  LocalNode(Store& store, WarmEngine& warm, Fetcher& fetcher, JobTable& jobs, view::PartialViews& views)
-      : store_(store), warm_(warm), fetcher_(fetcher), jobs_(jobs), views_(views) {}
+  LocalNode(Store& store, WarmEngine& warm, Fetcher& fetcher, JobTable& jobs, view::PartialViews& views,
+            LimitGovernor& limits)
+      : store_(store), warm_(warm), fetcher_(fetcher), jobs_(jobs), views_(views), limits_(limits) {}
   /// Lets view/ go of what it holds for a job; called before the job's leases are dropped. Set once, before use.
   void on_release(std::function<void(std::uint32_t job_id)> callback) { released_ = std::move(callback); }
 
@@ -41,11 +43,13 @@ class LocalNode final : public Node {
   void on_change(std::function<void(const ReplicaInfo&)> callback) override { store_.on_change(std::move(callback)); }
 
  private:
+  void forget(std::uint32_t job_id);
   Store& store_;
   WarmEngine& warm_;
   Fetcher& fetcher_;
   JobTable& jobs_;
   view::PartialViews& views_;
+  LimitGovernor& limits_;
   std::function<void(std::uint32_t)> released_ = [](std::uint32_t) {};
 };
 

@@ -115,16 +115,36 @@ void ReaderPool::post(const Principal& as, Urgency urgency, Task task) {
   const std::lock_guard lock(shared_->mutex);
   if (shared_->stop) return;
   if (!last_ || *last_ != as) last_ = std::make_shared<const Principal>(as);  // thousands of tasks share one
-  shared_->queues[static_cast<std::size_t>(urgency)].push_back({last_, std::move(task)});
+  shared_->queues[static_cast<std::size_t>(urgency)].push({last_, std::move(task)});
   ++shared_->queued;
   const unsigned limit = most_ + (urgent(static_cast<std::size_t>(urgency)) ? kSpare : 0);
   if (shared_->queued > shared_->idle && threads_.size() < limit) threads_.emplace_back([s = shared_] { serve(s); });
   shared_->wake.notify_one();
 }
 
-std::deque<ReaderPool::Job>* ReaderPool::Shared::next() {
+void ReaderPool::Queue::push(Job job) {
+  auto& tasks = of[job.as->uid];
+  if (tasks.empty()) turns.push_back(job.as->uid);
+  tasks.push_back(std::move(job));
+}
+
+ReaderPool::Job ReaderPool::Queue::pop() {
+  const auto user = turns.front();
+  turns.pop_front();
+  const auto tasks = of.find(user);
+  Job job = std::move(tasks->second.front());
+  tasks->second.pop_front();
+  if (tasks->second.empty()) {
+    of.erase(tasks);
+  } else {
+    turns.push_back(user);
+  }
+  return job;
+}
+
+ReaderPool::Queue* ReaderPool::Shared::next() {
   for (std::size_t i = 0; i < queues.size(); ++i)
-    if (!queues[i].empty() && (urgent(i) || bulk < most_bulk)) return &queues[i];
+    if (!queues[i].turns.empty() && (urgent(i) || bulk < most_bulk)) return &queues[i];
   return nullptr;
 }
 
@@ -136,10 +156,9 @@ void ReaderPool::serve(const std::shared_ptr<Shared>& shared) {
     shared->wake.wait(lock, [&] { return shared->stop || shared->next() != nullptr; });
     --shared->idle;
     if (shared->stop) return;
-    std::deque<Job>& queue = *shared->next();
+    Queue& queue = *shared->next();
     const bool bulk = !urgent(static_cast<std::size_t>(&queue - shared->queues.data()));
-    Job job = std::move(queue.front());
-    queue.pop_front();
+    Job job = queue.pop();
     --shared->queued;
     ++shared->busy;
     shared->bulk += bulk ? 1 : 0;

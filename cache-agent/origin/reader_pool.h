@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -31,7 +32,8 @@ class ReaderPool {
   ReaderPool(const ReaderPool&) = delete;
   ReaderPool& operator=(const ReaderPool&) = delete;
 
-  /// Queues a task; more urgent ones overtake, equals are served in turn.
+  /// Queues a task; more urgent ones overtake. Of the same urgency users take turns, however many tasks each has, and a
+  /// user's are served in order.
   void post(const Principal& as, Urgency urgency, Task task);
   [[nodiscard]] std::size_t busy() const;
 
@@ -40,16 +42,23 @@ class ReaderPool {
     std::shared_ptr<const Principal> as;
     Task task;
   };
+  /// Tasks of one urgency.
+  struct Queue {
+    std::map<std::uint32_t, std::deque<Job>> of;  ///< by user; none is empty
+    std::deque<std::uint32_t> turns;              ///< of these users
+    void push(Job job);
+    [[nodiscard]] Job pop();
+  };
   struct Shared {
     mutable std::mutex mutex;  ///< guards everything here
     std::condition_variable wake;
-    std::array<std::deque<Job>, kUrgencies> queues;
+    std::array<Queue, kUrgencies> queues;
     std::size_t queued = 0, idle = 0, busy = 0;
     unsigned bulk = 0, most_bulk = 0;  ///< tasks under way that are not urgent, and how many may be
     bool stop = false;
 
     /// The queue to serve next; null when there is nothing that may be served now.
-    std::deque<Job>* next();
+    Queue* next();
   };
   static void serve(const std::shared_ptr<Shared>& shared);
 

@@ -28,6 +28,7 @@ WarmOrder order_of(const v1::WarmRequest& in) {
   order.only.files.assign(in.only().files().begin(), in.only().files().end());
   order.only.metadata_only = in.only().metadata_only();
   order.account = in.account();
+  order.io_limit = from_wire(in.io_limit());
   return order;
 }
 
@@ -39,7 +40,8 @@ JobOrder order_of(const v1::PlanRequest& in) {
                  std::chrono::milliseconds(in.waited()),
                  Bytes{in.cache_limit()},
                  from_wire(in.on_change()),
-                 in.account()};
+                 in.account(),
+                 from_wire(in.io_limit())};
   for (const auto& item : in.datasets())
     order.datasets.push_back({from_wire(item.dataset()), GenerationId::of(item.generation()), policy_of(item.policy()),
                               time_of(item.age()), item.read_write()});
@@ -60,6 +62,8 @@ v1::ReleaseReply to_wire(const JobOutcome& outcome) {
     out->set_reason(item.reason);
     if (item.hit_bytes) out->set_hit_bytes(item.hit_bytes->count);
   }
+  reply.set_throttled(outcome.throttled.count());
+  reply.set_throttled_bytes(outcome.throttled_bytes.count);
   return reply;
 }
 

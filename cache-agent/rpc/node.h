@@ -9,6 +9,7 @@
 
 #include "common/dataset_policy.h"
 #include "common/identity.h"
+#include "common/io_limits.h"
 #include "common/request.h"
 #include "common/result.h"
 #include "common/units.h"
@@ -38,8 +39,9 @@ struct WarmOrder {
   struct Part {
     std::vector<std::string> patterns, files;
     bool metadata_only = false;
-  } only{};               ///< nothing said = all of it
-  std::string account{};  ///< of the payer's job
+  } only{};                      ///< nothing said = all of it
+  std::string account{};         ///< of the payer's job
+  IoRate io_limit = kUnlimited;  ///< the job's own, on all its nodes together
 };
 
 /// A job and what it reads, as the controller planned it.
@@ -59,6 +61,7 @@ struct JobOrder {
   Bytes cache_limit{};  ///< bytes it may fill here, all datasets together; 0 = as needed
   OnChange on_change = OnChange::refresh;
   std::string account{};  ///< of Slurm
+  IoRate io_limit = kUnlimited;
 };
 
 /// What a job read from, for its receipt.
@@ -75,6 +78,8 @@ struct DatasetOutcome {
 struct JobOutcome {
   bool known = false;
   std::vector<DatasetOutcome> datasets;
+  std::chrono::milliseconds throttled{0};  ///< for which its reads waited for limits
+  Bytes throttled_bytes{};                 ///< of these reads
 };
 
 struct EvictOutcome {

@@ -23,7 +23,8 @@ Result<std::optional<JobOrder>> PlanClient::plan_of(std::uint32_t job_id, Steady
                  milliseconds(reply.waited()),
                  Bytes{reply.cache_limit()},
                  from_wire(reply.on_change()),
-                 reply.account()};
+                 reply.account(),
+                 from_wire(reply.io_limit())};
   const auto now = std::chrono::steady_clock::now();
   for (int i = 0; i < reply.datasets_size(); ++i)
     order.datasets.push_back(

@@ -13,7 +13,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kHeartbeat = 5s;
+constexpr auto kHeartbeat = 5s, kUsage = 1s;
 constexpr std::chrono::milliseconds kFirstPause = 200ms, kLongestPause = 2s;
 constexpr std::size_t kMaxQueued = 4096;  ///< beyond this a fresh inventory is shorter
 
@@ -111,6 +111,7 @@ class Reporter::Call final : public grpc::ClientBidiReactor<v1::AgentReport, v1:
       wants_inventory = note_.has_send_inventory();
     }
     owner_.wake_.notify_all();
+    owner_.heed(note_);
     if (wants_inventory) send(owner_.inventory());
     const std::lock_guard lock(mutex_);
     StartRead(&note_);
@@ -144,12 +145,13 @@ class Reporter::Call final : public grpc::ClientBidiReactor<v1::AgentReport, v1:
 };
 
 Reporter::Reporter(const Authenticator& auth, std::shared_ptr<grpc::Channel> channel, std::string peer,
-                   Identity identity, const Node& node)
+                   Identity identity, const Node& node, LimitGovernor& limits)
     : auth_(auth),
       stub_(v1::Controller::NewStub(std::move(channel))),
       peer_(std::move(peer)),
       identity_(std::move(identity)),
       node_(node),
+      limits_(limits),
       epoch_(random_epoch()) {}
 
 void Reporter::start() {
@@ -201,6 +203,52 @@ v1::AgentReport Reporter::heartbeat() {
   return report;
 }
 
+v1::AgentReport Reporter::usage() {
+  v1::AgentReport report = next();
+  auto* usage = report.mutable_usage();
+  for (const auto& demand : limits_.demands()) {
+    auto* flow = usage->add_flows();
+    *flow->mutable_flow() = to_wire(demand.flow);
+    *flow->mutable_foreground() = to_wire(demand.foreground);
+    *flow->mutable_warm() = to_wire(demand.warm);
+    *flow->mutable_used() = to_wire(demand.used);
+    flow->set_waiting(demand.waiting);
+    *flow->mutable_cap() = to_wire(demand.cap);
+  }
+  const std::lock_guard lock(mutex_);
+  usage->set_seen(shares_seen_);
+  return report;
+}
+
+void Reporter::usage_changed() {
+  {
+    const std::lock_guard lock(mutex_);
+    usage_due_ = true;
+  }
+  wake_.notify_all();
+}
+
+void Reporter::heed(const v1::ControllerNote& note) {
+  if (note.has_budgets()) {
+    std::vector<IoBudget> budgets;
+    for (const auto& budget : note.budgets().budgets()) {
+      const auto kind = limit_kind(budget.kind());
+      if (!kind) continue;  // of a newer controller
+      budgets.push_back({*kind, budget.name(), budget.id(), from_wire(budget.rate()),
+                         std::chrono::milliseconds(budget.burst()), budget.weight()});
+    }
+    limits_.set_budgets(std::move(budgets), note.budgets().nodes());
+  }
+  if (note.has_shares()) {
+    std::vector<IoShare> shares;
+    for (const auto& share : note.shares().shares())
+      shares.push_back({from_wire(share.flow()), from_wire(share.rate())});
+    limits_.set_shares(shares);
+    const std::lock_guard lock(mutex_);
+    shares_seen_ = note.shares().number();
+  }
+}
+
 void Reporter::replica_changed(const ReplicaInfo& replica) {
   v1::AgentReport report = next();
   *report.mutable_change()->mutable_replica() = to_wire(replica);
@@ -243,22 +291,47 @@ bool Reporter::serve(const std::shared_ptr<Call>& call) {
   }
   call->send(inventory());  // after call_ is set: no change falls between
   bool greeted = false;
-  bool cancelled = false;
+  bool used = false;  // the controller has been told of something that is read
+  auto beat = std::chrono::steady_clock::now() + kHeartbeat, look = std::chrono::steady_clock::now() + kUsage;
+  const auto tell = [&](v1::AgentReport report) { call->send(std::move(report)); };
   std::unique_lock lock(mutex_);
+  shares_seen_ = 0;
   while (!call->done()) {
-    if (stopping_ && !std::exchange(cancelled, true)) call->cancel();
-    const bool woken = wake_.wait_for(
-        lock, kHeartbeat, [&] { return call->done() || (stopping_ && !cancelled) || (!greeted && call->welcomed()); });
+    if (stopping_) {
+      call->cancel();
+      wake_.wait(lock, [&] { return call->done(); });
+      break;
+    }
+    wake_.wait_until(lock, std::min(beat, look), [&] {
+      return call->done() || stopping_ || (!greeted && call->welcomed()) || (greeted && usage_due_);
+    });
+    if (stopping_) continue;
     if (!greeted && call->welcomed()) {
       greeted = true;
       spdlog::info("connected to {}", peer_);
+      limits_.set_connected(true);
     }
-    if (!woken && !stopping_) {
-      lock.unlock();
-      call->send(heartbeat());
-      lock.lock();
+    const auto now = std::chrono::steady_clock::now();
+    const bool asked = greeted && std::exchange(usage_due_, false);
+    const bool look_now = asked || now >= look;
+    const bool beat_now = now >= beat;
+    lock.unlock();
+    if (look_now) {
+      look = now + kUsage;
+      auto report = usage();
+      const bool some = report.usage().flows_size() != 0;
+      if (greeted && (some || used)) tell(std::move(report));
+      used = some;
     }
+    if (beat_now) {
+      beat = now + kHeartbeat;
+      tell(heartbeat());
+    }
+    lock.lock();
   }
+  lock.unlock();
+  limits_.set_connected(false);
+  lock.lock();
   call_.reset();
   return greeted;
 }

@@ -6,13 +6,15 @@
 #include <thread>
 
 #include "atlas/v1/controller.grpc.pb.h"
+#include "cache-agent/limit/limit_governor.h"
 #include "cache-agent/rpc/node.h"
 #include "proto/auth.h"
 
 namespace atlas::agent {
 
 /// Keeps the controller informed over one long-lived stream: hello and inventory at each connect, every replica that
-/// changes, a heartbeat every few seconds. Reconnects for ever, with a short pause; logs once when the controller is
+/// changes, a heartbeat every few seconds, what is read under limits every second. Hands limits and shares to the
+/// governor. Reconnects for ever, with a short pause; logs once when the controller is
 /// lost and once when it is back. Owns one thread.
 class Reporter {
  public:
@@ -22,7 +24,7 @@ class Reporter {
   };
   /// Does not start before start(). What it is given outlives it.
   Reporter(const Authenticator& auth, std::shared_ptr<grpc::Channel> channel, std::string peer, Identity identity,
-           const Node& node);
+           const Node& node, LimitGovernor& limits);
   ~Reporter();
   Reporter(const Reporter&) = delete;
   Reporter& operator=(const Reporter&) = delete;
@@ -30,6 +32,8 @@ class Reporter {
   void start();
   /// A replica changed; never blocks. Forgotten while not connected: the next connect sends the inventory.
   void replica_changed(const ReplicaInfo& replica);
+  /// Somebody waits for his share: the controller is told soon. Never blocks.
+  void usage_changed();
 
  private:
   class Call;
@@ -39,6 +43,8 @@ class Reporter {
   [[nodiscard]] v1::AgentReport hello();
   [[nodiscard]] v1::AgentReport inventory();
   [[nodiscard]] v1::AgentReport heartbeat();
+  [[nodiscard]] v1::AgentReport usage();
+  void heed(const v1::ControllerNote& note);
   [[nodiscard]] v1::AgentReport next();
 
   const Authenticator& auth_;
@@ -46,6 +52,7 @@ class Reporter {
   const std::string peer_;
   const Identity identity_;
   const Node& node_;
+  LimitGovernor& limits_;
   const std::uint64_t epoch_;
 
   std::mutex mutex_;  ///< guards what follows
@@ -53,6 +60,8 @@ class Reporter {
   std::shared_ptr<Call> call_;
   std::uint64_t seq_ = 0;
   bool stopping_ = false;
+  bool usage_due_ = false;
+  std::uint64_t shares_seen_ = 0;
   std::thread thread_;
 };
 

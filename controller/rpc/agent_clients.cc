@@ -53,6 +53,7 @@ void AgentClients::warm(const std::string& address, WarmOrder order, std::functi
   request.set_settled_only(order.settled_only);
   request.set_keep(order.keep);
   request.set_account(order.account);
+  *request.mutable_io_limit() = to_wire(order.io_limit);
   for (const auto& pattern : order.only.patterns) request.mutable_only()->add_patterns(pattern);
   for (const auto& file : order.only.files) request.mutable_only()->add_files(file);
   if (order.only.metadata_only) request.mutable_only()->set_metadata_only(true);
@@ -108,6 +109,7 @@ void AgentClients::plan(const std::string& address, PlanOrder order,
   request.set_on_change(to_wire(order.on_change));
   request.set_reason(printable(order.reason));
   request.set_account(order.account);
+  *request.mutable_io_limit() = to_wire(order.io_limit);
   request.set_waited(order.waited.count());
   request.set_cache_limit(order.cache_limit.count);
   const auto to = peer(address);
@@ -131,7 +133,7 @@ void AgentClients::release(const std::string& address, const JobKey& job,
       auth_, to->stub->async(), &Async::Release, "Agent.Release", std::move(request), kQuick, to->name,
       [to, done = std::move(done)](const Result<v1::ReleaseReply>& reply) {
         if (!reply) return done(fail(reply.error()));
-        ReleaseOutcome outcome{reply->known(), {}};
+        ReleaseOutcome outcome{reply->known(), {}, milliseconds(reply->throttled()), Bytes{reply->throttled_bytes()}};
         for (const auto& dataset : reply->datasets())
           outcome.datasets.push_back(
               {from_wire(dataset.dataset()), from_wire(dataset.attached()), Bytes{dataset.resident_bytes()},

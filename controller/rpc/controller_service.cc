@@ -85,6 +85,7 @@ grpc::ServerUnaryReactor* ControllerService::JobPlan(grpc::CallbackServerContext
                                    }
                                    out.set_on_change(to_wire((*order)->on_change));
                                    out.set_account((*order)->account);
+                                   *out.mutable_io_limit() = to_wire((*order)->io_limit);
                                    out.set_reason(printable((*order)->reason));
                                    out.set_waited((*order)->waited.count());
                                    out.set_cache_limit((*order)->cache_limit.count);
@@ -130,6 +131,12 @@ grpc::ServerUnaryReactor* ControllerService::SetLimit(grpc::CallbackServerContex
                          guarded(respond, [&] { respond(set_limit(parts_, who, in, subject)); });
                        });
                      });
+}
+
+grpc::ServerUnaryReactor* ControllerService::ShowLimit(grpc::CallbackServerContext* ctx,
+                                                       const v1::ShowLimitRequest* request, v1::ShowLimitReply* reply) {
+  return on_strand(ctx, "Controller.ShowLimit", request, reply,
+                   [this](const Person& who, const auto& in) { return show_limit(parts_, who, in); });
 }
 
 grpc::ServerUnaryReactor* ControllerService::ListLimits(grpc::CallbackServerContext* ctx,

@@ -20,6 +20,8 @@ class ControllerService final : public v1::Controller::CallbackService {
                                          v1::ReserveCacheReply* reply) override;
   grpc::ServerUnaryReactor* SetLimit(grpc::CallbackServerContext* ctx, const v1::SetLimitRequest* request,
                                      v1::SetLimitReply* reply) override;
+  grpc::ServerUnaryReactor* ShowLimit(grpc::CallbackServerContext* ctx, const v1::ShowLimitRequest* request,
+                                      v1::ShowLimitReply* reply) override;
   grpc::ServerUnaryReactor* ListLimits(grpc::CallbackServerContext* ctx, const v1::ListLimitsRequest* request,
                                        v1::ListLimitsReply* reply) override;
   grpc::ServerUnaryReactor* DeleteLimit(grpc::CallbackServerContext* ctx, const v1::DeleteLimitRequest* request,

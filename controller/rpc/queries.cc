@@ -43,6 +43,8 @@ v1::Receipt to_wire(const Receipt& receipt) {
   out.set_resident_bytes(receipt.resident.count);
   out.set_origin_bytes(receipt.origin.count);
   out.set_peer_bytes(receipt.peers.count);
+  out.set_throttled(receipt.throttled.count());
+  out.set_throttled_bytes(receipt.throttled_bytes.count);
   out.set_waited(receipt.waited.count());
   out.set_outcome(receipt.outcome);
   out.set_reason(printable(receipt.reason));

@@ -1,7 +1,11 @@
 #include "controller/rpc/report_stream.h"
 
 #include <atomic>
+#include <deque>
+#include <memory>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include "controller/rpc/operations.h"
 #include "proto/convert.h"
@@ -19,10 +23,85 @@ std::vector<TierInfo> tiers_of(const google::protobuf::RepeatedPtrField<v1::Tier
   return out;
 }
 
+std::vector<IoDemand> demands_of(const v1::Usage& usage) {
+  std::vector<IoDemand> out;
+  for (const auto& flow : usage.flows())
+    out.push_back({from_wire(flow.flow()), from_wire(flow.foreground()), from_wire(flow.warm()), from_wire(flow.used()),
+                   flow.waiting(), from_wire(flow.cap())});
+  return out;
+}
+
+/// What is to be written to a node. It outlives the stream that writes: others hold it, too. Thread-safe.
+class Outbox {
+ public:
+  using Stream = grpc::ServerBidiReactor<v1::AgentReport, v1::ControllerNote>;
+  explicit Outbox(Stream* stream) : stream_(stream) {}
+  void send(v1::ControllerNote note) {
+    const std::lock_guard lock(mutex_);
+    if (stream_ == nullptr) return;
+    // A node that reads slowly needs only the last of its shares.
+    if (note.has_shares()) std::erase_if(queue_, [](const v1::ControllerNote& queued) { return queued.has_shares(); });
+    queue_.push_back(std::move(note));
+    pump();
+  }
+  void written() {
+    const std::lock_guard lock(mutex_);
+    writing_ = false;
+    if (stream_ != nullptr) pump();
+  }
+  void finish(const grpc::Status& status) {
+    const std::lock_guard lock(mutex_);
+    if (auto* const stream = std::exchange(stream_, nullptr)) stream->Finish(status);
+  }
+
+ private:
+  void pump() {
+    if (writing_ || queue_.empty()) return;
+    writing_ = true;
+    current_ = std::move(queue_.front());
+    queue_.pop_front();
+    stream_->StartWrite(&current_);  // gRPC calls back on a thread of its own
+  }
+  std::mutex mutex_;  ///< guards what follows
+  Stream* stream_;    ///< null: it ends
+  std::deque<v1::ControllerNote> queue_;
+  v1::ControllerNote current_;
+  bool writing_ = false;
+};
+
+/// Everything of a node that limits need to tell it.
+IoLimits::Outlet outlet_to(const std::shared_ptr<Outbox>& outbox) {
+  return {[outbox](const std::vector<IoBudget>& budgets, std::uint32_t nodes) {
+            v1::ControllerNote note;
+            auto* out = note.mutable_budgets();
+            out->set_nodes(nodes);
+            for (const auto& budget : budgets) {
+              auto* to = out->add_budgets();
+              to->set_kind(std::string(name_of(budget.kind)));
+              to->set_name(budget.name);
+              to->set_id(budget.id);
+              *to->mutable_rate() = to_wire(budget.rate);
+              to->set_burst(budget.burst.count());
+              to->set_weight(budget.weight);
+            }
+            outbox->send(std::move(note));
+          },
+          [outbox](const Sharing::Message& shares) {
+            v1::ControllerNote note;
+            note.mutable_shares()->set_number(shares.number);
+            for (const auto& share : shares.shares) {
+              auto* to = note.mutable_shares()->add_shares();
+              *to->mutable_flow() = to_wire(share.flow);
+              *to->mutable_rate() = to_wire(share.rate);
+            }
+            outbox->send(std::move(note));
+          }};
+}
+
 class ReportStream final : public grpc::ServerBidiReactor<v1::AgentReport, v1::ControllerNote> {
  public:
   ReportStream(const Authenticator& auth, const ControllerParts& parts, grpc::CallbackServerContext* ctx)
-      : auth_(auth), parts_(parts), ctx_(ctx), id_(next_id_++) {
+      : auth_(auth), parts_(parts), ctx_(ctx), id_(next_id_++), outbox_(std::make_shared<Outbox>(this)) {
     StartRead(&report_);
   }
 
@@ -37,21 +116,20 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::AgentReport, v1::C
     StartRead(&report_);
   }
   void OnWriteDone(bool ok) override {
-    if (!ok) end(grpc::Status::CANCELLED);
+    if (!ok) return end(grpc::Status::CANCELLED);
+    outbox_->written();
   }
   void OnCancel() override { end(grpc::Status::CANCELLED); }
   void OnDone() override {
     if (!node_.empty())
       parts_.strand.post([parts = parts_, id = id_, node = node_] {
+        parts.staging.io_limits().lost(node, id);
         if (parts.registry.lost(id, node)) parts.staging.agent_lost(node);
       });
     delete this;
   }
 
-  void end(const grpc::Status& status) {
-    const std::lock_guard lock(mutex_);
-    if (!std::exchange(over_, true)) Finish(status);
-  }
+  void end(const grpc::Status& status) { outbox_->finish(status); }
 
   /// The first message: who it is. It is what both sides have signed.
   Status greet() {
@@ -67,14 +145,16 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::AgentReport, v1::C
     Registry::Greeting greeting{hello.node(), hello.address(), hello.version(), tiers_of(hello.tiers())};
     std::vector<JobKey> jobs;
     for (const auto& job : hello.jobs()) jobs.push_back(from_wire(job));
-    parts_.strand.post([parts = parts_, id = id_, greeting = std::move(greeting), jobs = std::move(jobs)] {
-      parts.log.info("the cache agent of " + greeting.node + " is here, at " + greeting.address);
-      parts.registry.hello(id, greeting);
-      parts.staging.agent_came(greeting.node, jobs);
-    });
-    note_.mutable_welcome()->set_version(ATLAS_VERSION);
-    const std::lock_guard lock(mutex_);
-    if (!over_) StartWrite(&note_);
+    v1::ControllerNote welcome;
+    welcome.mutable_welcome()->set_version(ATLAS_VERSION);
+    outbox_->send(std::move(welcome));
+    parts_.strand.post(
+        [parts = parts_, id = id_, greeting = std::move(greeting), jobs = std::move(jobs), outbox = outbox_] {
+          parts.log.info("the cache agent of " + greeting.node + " is here, at " + greeting.address);
+          parts.registry.hello(id, greeting);
+          parts.staging.agent_came(greeting.node, jobs);
+          parts.staging.io_limits().came(greeting.node, id, outlet_to(outbox));
+        });
     return {};
   }
 
@@ -102,6 +182,11 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::AgentReport, v1::C
           parts.registry.heartbeat(id, node, tiers, warming, in_flight);
         });
         return;
+      case v1::AgentReport::kUsage:
+        parts_.strand.post(
+            [parts = parts_, id = id_, node = node_, seen = report_.usage().seen(),
+             demands = demands_of(report_.usage())] { parts.staging.io_limits().report(node, id, seen, demands); });
+        return;
       default:
         return;  // an arm of a newer agent
     }
@@ -115,9 +200,7 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::AgentReport, v1::C
   const std::uint64_t id_;
   std::string node_;
   v1::AgentReport report_;
-  v1::ControllerNote note_;
-  std::mutex mutex_;  ///< guards over_: OnCancel() may come beside a read
-  bool over_ = false;
+  const std::shared_ptr<Outbox> outbox_;
 };
 
 }  // namespace

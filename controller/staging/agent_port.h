@@ -7,6 +7,7 @@
 
 #include "common/dataset_policy.h"
 #include "common/identity.h"
+#include "common/io_limits.h"
 #include "common/request.h"
 #include "common/result.h"
 
@@ -28,7 +29,8 @@ struct WarmOrder {
     bool metadata_only = false;
     [[nodiscard]] bool all() const { return patterns.empty() && files.empty() && !metadata_only; }
   } only{};
-  std::string account{};  ///< of the payer's job
+  std::string account{};         ///< of the payer's job
+  IoRate io_limit = kUnlimited;  ///< the job's own, on all its nodes together
 };
 
 struct PlanOrder {
@@ -47,6 +49,7 @@ struct PlanOrder {
   Bytes cache_limit{};  ///< bytes the job may fill there, all datasets together; 0 = as needed
   OnChange on_change = OnChange::refresh;
   std::string account{};  ///< of Slurm
+  IoRate io_limit = kUnlimited;
 };
 
 struct ReleasedDataset {
@@ -60,6 +63,8 @@ struct ReleasedDataset {
 struct ReleaseOutcome {
   bool known = false;
   std::vector<ReleasedDataset> datasets;
+  std::chrono::milliseconds throttled{0};  ///< for which its reads waited for limits
+  Bytes throttled_bytes{};                 ///< of these reads
 };
 struct EvictOutcome {
   Bytes bytes;

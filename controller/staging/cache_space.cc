@@ -45,6 +45,9 @@ bool CacheSpace::covers(const LimitRow& limit, const Payer& payer) {
       return limit.id == payer.gid;
     case LimitKind::account:
       return limit.name == payer.account;
+    case LimitKind::node:
+    case LimitKind::origin:
+      return false;  // they have no quota
   }
   return false;
 }
@@ -69,6 +72,12 @@ Bytes CacheSpace::used(const LimitRow& limit, const Key* without) const {
         covers(limit, grant.payer))
       sum += grant.total;
   return sum;
+}
+
+std::vector<LimitRow> CacheSpace::limits() const {
+  std::vector<LimitRow> out;
+  for (const auto& [key, limit] : limits_) out.push_back(limit);
+  return out;
 }
 
 std::vector<CacheSpace::Use> CacheSpace::all() const {

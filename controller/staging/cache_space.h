@@ -30,6 +30,7 @@ class CacheSpace {
   [[nodiscard]] Status set(const LimitRow& limit);
   /// not_found when there is none.
   [[nodiscard]] Status remove(LimitKind kind, const std::string& name);
+  [[nodiscard]] std::vector<LimitRow> limits() const;
   struct Use {
     LimitRow limit;
     Bytes cache_used;

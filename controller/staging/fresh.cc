@@ -9,12 +9,20 @@ using namespace std::chrono_literals;
 constexpr std::chrono::milliseconds kLongestLook = 10min;
 constexpr auto kLookAgainAfter = 10s;
 
+IoRate rate_of(const Request& request) {
+  IoRate out = kUnlimited;
+  if (!request.io_limit) return out;
+  if (request.io_limit->read) out.bytes = static_cast<double>(request.io_limit->read->count);
+  if (request.io_limit->operations) out.operations = static_cast<double>(*request.io_limit->operations);
+  return out;
+}
+
 }  // namespace
 
 PlanOrder Staging::plan_order(const StagedJob& job) const {
-  PlanOrder order{job.row.key,           job.principal(),   {},
-                  job.row.reason,        job.row.waited,    job.request.cache.value_or(Bytes{}),
-                  job.request.on_change, job.record.account};
+  PlanOrder order{job.row.key,           job.principal(),    {},
+                  job.row.reason,        job.row.waited,     job.request.cache.value_or(Bytes{}),
+                  job.request.on_change, job.record.account, rate_of(job.request)};
   for (std::size_t i = 0; i < job.datasets.size(); ++i) {
     auto policy = parts_.datasets.policy_of(job.datasets[i]);
     const auto asked = job.asked(policy);
@@ -31,6 +39,7 @@ WarmOrder Staging::warm_order(const StagedJob& job, std::size_t dataset) const {
   order.asked = job.asked(order.policy);
   order.keep = job.request.on_change == OnChange::keep;
   order.account = job.record.account;
+  order.io_limit = rate_of(job.request);
   return order;
 }
 

@@ -115,6 +115,8 @@ void Staging::released_on(const JobKey& key, const std::string& node, const Rele
     job->receipt.peers += dataset.peers;
     if (!dataset.reason.empty() && job->receipt.reason.empty()) job->receipt.reason = node + ": " + dataset.reason;
   }
+  job->receipt.throttled += outcome.throttled;
+  job->receipt.throttled_bytes += outcome.throttled_bytes;
   if (job->releasing.empty()) finish(*job);
 }
 

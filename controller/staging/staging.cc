@@ -25,6 +25,7 @@ Staging::Staging(const Parts& parts)
       leases_(parts.strand, parts.agents, parts.registry, parts.catalog,
               [warn = parts.log.warn](const Error& error) { warn(error.message); }),
       cache_space_(parts.strand, parts.agents, parts.registry, parts.catalog, parts.clock),
+      io_limits_(parts.strand, cache_space_, parts.clock),
       releaser_(
           slurm_, parts.catalog, parts.clock, [this](const JobKey& key) { return find(key); },
           [warn = parts.log.warn](const Error& error) { warn(error.message); }),
@@ -33,6 +34,12 @@ Staging::Staging(const Parts& parts)
 Status Staging::load() {
   ATLAS_TRY(leases_.load());
   ATLAS_TRY(cache_space_.load());
+  io_limits_.order_by([this](std::uint32_t job_id) {
+    const auto job = jobs_.find(job_id);
+    return job == jobs_.end() ? std::numeric_limits<std::int64_t>::max()
+                              : static_cast<std::int64_t>(job->second->eligible().time_since_epoch().count());
+  });
+  io_limits_.changed();
   ATLAS_TRY(parts_.catalog.prune_jobs(kKeptJobs));
   ATLAS_ASSIGN(auto rows, parts_.catalog.open_jobs());
   for (auto& row : rows) {

@@ -11,6 +11,7 @@
 #include "controller/placement/placement.h"
 #include "controller/staging/cache_space.h"
 #include "controller/staging/datasets.h"
+#include "controller/staging/io_limits.h"
 #include "controller/staging/job.h"
 #include "controller/staging/leases.h"
 #include "controller/staging/registry.h"
@@ -90,6 +91,7 @@ class Staging {
   [[nodiscard]] WarmUps& warmups() { return warmups_; }
   [[nodiscard]] Leases& leases() { return leases_; }
   [[nodiscard]] CacheSpace& cache_space() { return cache_space_; }
+  [[nodiscard]] IoLimits& io_limits() { return io_limits_; }
   /// Whether a job of another user than `uid` runs on, or is about to run on, the dataset.
   [[nodiscard]] bool used_by_other(const DatasetId& dataset, std::uint32_t uid) const;
 
@@ -164,6 +166,7 @@ class Staging {
   WarmUps warmups_;
   Leases leases_;
   CacheSpace cache_space_;
+  IoLimits io_limits_;
   Releaser releaser_;
   Upkeep upkeep_;
   Watchers watchers_;

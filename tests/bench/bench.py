@@ -5,12 +5,13 @@ warm   how fast a cache is warmed, from a local disk and from the slow origin, a
 read   how fast a job reads a complete replica through its mount, against a plain copy on the same file system
 view   a partial replica: the first epoch through it against reading the slow origin directly, later ones, and rclone mount
 keep   how much of an epoch a cache smaller than the data serves, against least-recently-used (computed, not measured)
+limits what limits of reading cost, how the control loop answers (a plot), and how exactly they hold
 many   what an agent needs for a dataset of a million files: memory, start, listing
 sim    queue and stall times under several placement policies, by simulation: three workloads, ten seeds
 place  what one placement costs the controller at 10,000 nodes
 takeover how long readers wait when the agent is killed and started again
 
-Prints a table and writes JSON. All but keep, sim and place on a real Slurm cluster. Run it on a quiet machine: differences under 20% may be noise. Origin and store lie
+Prints a table and writes JSON. All but keep, sim, place and limits on a real Slurm cluster. Run it on a quiet machine: differences under 20% may be noise. Origin and store lie
 below $ATLAS_CLUSTER_TMP (default: the directory for temporary files); if that file system is mounted with "discard", deleting may take minutes.
 """
 
@@ -25,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from cluster import ROOT, ClusterError  # noqa: E402
 from keep import bench_keep  # noqa: E402
+from limits import bench_limits  # noqa: E402
 from many import bench_many  # noqa: E402
 from read import bench_read  # noqa: E402
 from report import Report  # noqa: E402
@@ -37,7 +39,7 @@ from world_client import WorldError  # noqa: E402
 
 RESULTS = ROOT / "build" / "bench"
 SECTIONS = {"start": bench_start, "warm": bench_warm, "read": bench_read, "view": bench_view, "keep": bench_keep,
-            "sim": bench_sim, "place": bench_place, "many": bench_many, "takeover": bench_takeover}
+            "sim": bench_sim, "place": bench_place, "many": bench_many, "takeover": bench_takeover, "limits": bench_limits}
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import datasets
 from cluster import USERS, Cluster, Done, Settings, wait_for
 
 SETTINGS = Settings(nodes=3, slow_origin=True)
@@ -163,6 +164,49 @@ def test_a_directory_of_ones_own_stays_ones_own(cluster: Cluster, speech: Path) 
     for words in (["dataset", "warm", secret], ["evict", secret], ["dataset", "show", secret]):
         assert ctl(cluster, *words, user=OTHER).code == 1
     assert holders(cluster, secret) == ["n001"]
+
+
+def test_a_limit_holds_on_all_nodes_together_within_two_seconds(cluster: Cluster, speech: Path) -> None:
+    rate, names = 4 << 20, cluster.node_names[:2]
+    roots = [cluster.origin / f"limited-{node}" for node in names]
+    for root in roots:
+        datasets.big_file(root / "file", 120_000_000, seed=len(root.name) + int(root.name[-1]))
+
+    def parts() -> list[dict]:
+        return cluster.atlasctl("limit", "show", "--origin", "lustre")["parts"]
+
+    def read_in(seconds: float) -> float:
+        before, began = cluster.origin_stats()["read_bytes"], time.monotonic()
+        time.sleep(seconds)
+        return (cluster.origin_stats()["read_bytes"] - before) / (time.monotonic() - began)
+
+    refused = cluster.run("atlasctl", "limit", "set", "--origin", "lustre", "--read", "1G", user=USERS[0])
+    assert refused.code != 0 and "operators" in refused.err
+    for words in (["--read", "0"], ["--read=-5M"], ["--ops", "0"], ["--weight", "2"], ["--burst", "1ms", "--read", "1M"]):
+        assert cluster.run("atlasctl", "limit", "set", "--origin", "lustre", *words).code != 0, words
+    for unknown in (["--user", "nobody-at-all"], ["--group", "nobody-at-all"], ["--node", "n999"], ["--origin", "elsewhere"]):
+        assert cluster.run("atlasctl", "limit", "set", *unknown, "--read", "1M").code != 0, unknown
+    cluster.origin_ctl("bandwidth", "30M")  # 8 s for both, without a limit
+    jobs = [cluster.submit(f"sha256sum <{root}/file >/dev/null", f"--atlas-dataset={root}", "-w", node) for node, root in zip(names, roots)]
+    try:
+        for job in jobs:
+            cluster.wait_state(job, "RUNNING")
+        cluster.run("atlasctl", "limit", "set", "--origin", "lustre", "--read", str(rate)).check()
+        set_at = time.monotonic()
+        wait_for(lambda: len({part["node"] for part in parts()}) == 2, 20, "both nodes have a share")
+        time.sleep(max(0.0, set_at + 2 - time.monotonic()))
+        assert read_in(5) <= 1.1 * rate + len(names) * (1 << 20) / 5, "what is read at most at a time may fall into the window"
+        assert sum(part["share"]["read"] for part in parts()) <= 1.01 * rate
+        cluster.restart("controller")
+        cluster.wait_agents()
+        assert [limit["read"] for limit in cluster.atlasctl("limit", "list")] == [rate]
+        assert read_in(4) <= 1.1 * rate + len(names) * (1 << 20) / 4
+    finally:
+        cluster.run("atlasctl", "limit", "delete", "--origin", "lustre")
+        cluster.origin_ctl("bandwidth", "0")
+    for job in jobs:
+        cluster.wait_done(job, 120)
+    assert all(cluster.receipt(job)["receipt"]["throttled"] > 0 for job in jobs)
 
 
 def test_doctor_is_content_and_finds_what_is_broken(cluster: Cluster, speech: Path) -> None:

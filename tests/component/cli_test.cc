@@ -184,7 +184,7 @@ TEST_F(Cli, LimitsAreSetShownAndTakenBack) {
     limit->set_set_by("root");
     return reply;
   };
-  EXPECT_THAT(ctl({"limit", "list", "-n"}).out, HasSubstr("group  staff  4G  1G  25.0  root"));
+  EXPECT_THAT(ctl({"limit", "list", "-n"}).out, HasSubstr("4G  1G  25.0  root"));
   const auto json = Json::parse(ctl({"limit", "list", "--json"}).out);
   EXPECT_EQ(json.at(0).at("cache"), 4ULL << 30);
   EXPECT_EQ(json.at(0).at("cache_used"), 1ULL << 30);

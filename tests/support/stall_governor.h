@@ -16,7 +16,9 @@ class StallGovernor final : public Governor {
   /// Called before each admission, in the thread of the warm-up.
   std::function<void(unsigned number)> before = [](unsigned) {};
 
+  std::optional<Grant> try_admit(const Charge&) override { return std::nullopt; }
   Ticket admit(const Charge& charge, std::function<void(Grant)> go) override {
+    const Grant grant{nullptr, charge.urgency, charge.bytes, charge.operations};
     unsigned number = 0;
     {
       const std::lock_guard lock(mutex_);
@@ -26,14 +28,16 @@ class StallGovernor final : public Governor {
     {
       const std::lock_guard lock(mutex_);
       if (number >= free_) {
-        held_.push_back([charge, go = std::move(go)] { go(Grant{charge}); });
+        held_.push_back([grant, go = std::move(go)] { go(grant); });
         changed_.notify_all();
         return {};
       }
     }
-    go(Grant{charge});
+    go(grant);
     return {};
   }
+  void charge(const Charge&) override {}
+  [[nodiscard]] bool parks(std::uint32_t, std::uint32_t) const override { return false; }
   void settle(const Grant& /*grant*/, Bytes /*moved*/, std::uint32_t /*operations*/) override {
     const std::lock_guard lock(mutex_);
     ++settled_;

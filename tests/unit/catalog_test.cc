@@ -161,6 +161,8 @@ TEST_F(CatalogTest, ACatalogueOfTheFirstSchemaKeepsItsReceipts) {
         "ALTER TABLE replicas DROP COLUMN charged; ALTER TABLE replicas DROP COLUMN payer_uid; "
         "ALTER TABLE replicas DROP COLUMN payer_gid; ALTER TABLE replicas DROP COLUMN account; "
         "ALTER TABLE limits DROP COLUMN id; ALTER TABLE limits DROP COLUMN cache; "
+        "ALTER TABLE limits DROP COLUMN burst_ms; ALTER TABLE limits DROP COLUMN weight; "
+        "ALTER TABLE receipts DROP COLUMN throttled_ms; ALTER TABLE receipts DROP COLUMN throttled_bytes; "
         "INSERT INTO limits VALUES ('user', 'alice', 1000, NULL, 'root', 5); "
         "DROP TABLE settings; DROP TABLE shares; DROP TABLE share_log; "
         "ALTER TABLE receipts DROP COLUMN peers; ALTER TABLE receipts DROP COLUMN hit; PRAGMA user_version = 1"));
@@ -170,15 +172,16 @@ TEST_F(CatalogTest, ACatalogueOfTheFirstSchemaKeepsItsReceipts) {
   ASSERT_EQ(ended.size(), 1U);
   EXPECT_EQ(ended[0].receipt, receipt);
   EXPECT_THAT(catalog_->limits().value(),
-              ElementsAre(LimitRow{LimitKind::user, "alice", 0, std::nullopt, "root", WallTime(5ns)}));
+              ElementsAre(LimitRow{LimitKind::user, "alice", 0, std::nullopt, "root", WallTime(5ns), Bytes{1000}}));
 }
 
 TEST_F(CatalogTest, LimitsAndWhomReplicasAreChargedToAreKept) {
-  const LimitRow alice{LimitKind::user, "alice", 1000, Bytes{500}, "root", kNow};
+  const LimitRow alice{LimitKind::user, "alice", 1000, Bytes{500}, "root", kNow, Bytes{5}, 2000, 2000ms, 3};
+  const LimitRow lustre{LimitKind::origin, "lustre", 0, {}, "root", kNow, Bytes{1ULL << 40}, {}, {}, {}};
   const LimitRow nothing{LimitKind::group, "guests", 99, Bytes{0}, "root", kNow};
   const LimitRow speech{LimitKind::account, "speech", 0, Bytes{1ULL << 60}, "root", kNow};
   ASSERT_TRUE(catalog_->put_limit({LimitKind::user, "alice", 7, Bytes{1}, "bob", {}}));
-  for (const auto& limit : {alice, nothing, speech}) ASSERT_TRUE(catalog_->put_limit(limit));
+  for (const auto& limit : {alice, nothing, speech, lustre}) ASSERT_TRUE(catalog_->put_limit(limit));
   ASSERT_TRUE(catalog_->put_limit({LimitKind::user, "bob", 1001, Bytes{1}, "root", kNow}));
   ASSERT_TRUE(catalog_->drop_limit(LimitKind::user, "bob"));
   ReplicaInfo replica;
@@ -191,7 +194,7 @@ TEST_F(CatalogTest, LimitsAndWhomReplicasAreChargedToAreKept) {
   replica.payer.reset();
   ASSERT_TRUE(catalog_->put_replica("n2", replica));
   open();
-  EXPECT_THAT(catalog_->limits().value(), ElementsAre(alice, nothing, speech));
+  EXPECT_THAT(catalog_->limits().value(), ElementsAre(alice, lustre, nothing, speech));
   const auto replicas = catalog_->replicas().value();
   ASSERT_EQ(replicas.size(), 2U);
   EXPECT_EQ(replicas[0].second.payer, (Payer{1000, 99, "speech"}));

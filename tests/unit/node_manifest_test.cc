@@ -67,10 +67,12 @@ TEST_F(NodeManifestTest, AJobsAccountIsKept) {
   NodeJobRow job;
   job.job.job_id = 7;
   job.account = "speech";
+  job.io_limit.bytes = 5e6;
   ASSERT_TRUE(manifest_->put_job(job));
   open();
   ASSERT_EQ(manifest_->jobs()->size(), 1U);
   EXPECT_EQ(manifest_->jobs()->at(0).account, "speech");
+  EXPECT_EQ(manifest_->jobs()->at(0).io_limit, (IoRate{5e6, kNoRate}));
 }
 
 TEST_F(NodeManifestTest, ADatabaseOfTheThirdSchemaKeepsItsReplicasAndJobs) {
@@ -87,7 +89,8 @@ TEST_F(NodeManifestTest, ADatabaseOfTheThirdSchemaKeepsItsReplicasAndJobs) {
                     "ALTER TABLE replica DROP COLUMN borrowed_bytes; "
                     "ALTER TABLE replica DROP COLUMN borrowed_inodes; ALTER TABLE replica DROP COLUMN payer_uid; "
                     "ALTER TABLE replica DROP COLUMN payer_gid; ALTER TABLE replica DROP COLUMN account; "
-                    "ALTER TABLE job DROP COLUMN account; "
+                    "ALTER TABLE job DROP COLUMN account; ALTER TABLE job DROP COLUMN io_bytes; "
+                    "ALTER TABLE job DROP COLUMN io_operations; "
                     "ALTER TABLE job_dataset DROP COLUMN read_write; PRAGMA user_version = 3"));
   }
   open();

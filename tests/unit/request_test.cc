@@ -13,6 +13,7 @@ Request full() {
   r.locality = Locality{0.9, std::chrono::seconds(600)};
   r.on_change = OnChange::fail;
   r.read_write = {"~bob/noise"};
+  r.io_limit = IoLimit{Bytes{500ULL << 20}, 2000};
   return r;
 }
 
@@ -24,6 +25,25 @@ TEST(RequestCodec, ComesBackAsItWas) {
   const auto back = decode_request(*text);
   ASSERT_TRUE(back) << back.error().message;
   EXPECT_EQ(*back, full());
+}
+
+TEST(Options, AnIoLimitIsBytesOrOperationsOrBoth) {
+  const auto limit = [](const char* text) {
+    const auto parsed = parse_io_limit_option(text);
+    return parsed ? show(*parsed) : "refused";
+  };
+  EXPECT_EQ(limit("500M"), "500M");
+  EXPECT_EQ(limit("500M/s"), "500M");
+  EXPECT_EQ(limit("1.5G,2000"), "1536M,2000");
+  EXPECT_EQ(limit(",2000"), ",2000");
+  for (const auto* bad : {"", ",", "0", "-1", "0,5", "500M,0", "500M,-1", "500M,x", "500M,2000,1", "500M,", "9999P"})
+    EXPECT_EQ(limit(bad), "refused") << bad;
+  for (const auto text : {"500M", "500M,2000", ",2000"}) {
+    Request request;
+    request.datasets = {"/a"};
+    request.io_limit = *parse_io_limit_option(text);
+    EXPECT_EQ(decode_request(*encode(request)), request) << text;
+  }
 }
 
 TEST(Options, ADatasetIsReadOnlyUnlessTheUserSaysOtherwise) {
@@ -48,10 +68,30 @@ TEST(Options, ADatasetIsReadOnlyUnlessTheUserSaysOtherwise) {
 }
 
 TEST(RequestCodec, RefusesForgedText) {
-  for (const char* bad :
-       {"", "v1", "v2,d=/a", "v1,d=", "v1,w=wait", "v1,d=/a,w=wait,w=wait", "v1,d=/a,c=1,c=2", "v1,d=/a,x=1",
-        "v1,d=/a/../b", "v1,d=rel/path", "v1,d=%2Fa%00", "v1,d=/a;rm", "v1,d=/a,l=2@5", "v1,d=/a,l=0.5",
-        "v1,d=/a,o=maybe", "v1,d=/a,o=keep,o=keep", "v1,d=/a,", "v1,d=/a,c=-1", "v1,d=/a,w="})
+  for (const char* bad : {"",
+                          "v1",
+                          "v2,d=/a",
+                          "v1,d=",
+                          "v1,w=wait",
+                          "v1,d=/a,w=wait,w=wait",
+                          "v1,d=/a,c=1,c=2",
+                          "v1,d=/a,x=1",
+                          "v1,d=/a/../b",
+                          "v1,d=rel/path",
+                          "v1,d=%2Fa%00",
+                          "v1,d=/a;rm",
+                          "v1,d=/a,l=2@5",
+                          "v1,d=/a,l=0.5",
+                          "v1,d=/a,i=5",
+                          "v1,d=/a,i=0@0",
+                          "v1,d=/a,i=5@0,i=5@0",
+                          "v1,d=/a,i=-1@0",
+                          "v1,d=/a,i=0@x",
+                          "v1,d=/a,o=maybe",
+                          "v1,d=/a,o=keep,o=keep",
+                          "v1,d=/a,",
+                          "v1,d=/a,c=-1",
+                          "v1,d=/a,w="})
     EXPECT_FALSE(decode_request(bad)) << bad;
 }
 

@@ -61,6 +61,7 @@ TEST_F(SubmissionTest, PacksEveryDatasetAndTheLastOfEachScalar) {
   ASSERT_TRUE(one.add(OptionKey::cache, "2G", Client::sbatch, false));
   ASSERT_TRUE(one.add(OptionKey::warm, "", Client::sbatch, false));
   ASSERT_TRUE(one.add(OptionKey::locality, "0.9@10:00", Client::sbatch, false));
+  ASSERT_TRUE(one.add(OptionKey::io_limit, "500M,2000", Client::sbatch, false));
   const auto packed = one.finish("/home");
   ASSERT_TRUE(packed && *packed);
   const auto request = decode_request((*packed)->request);
@@ -69,6 +70,7 @@ TEST_F(SubmissionTest, PacksEveryDatasetAndTheLastOfEachScalar) {
   EXPECT_EQ(request->cache, Bytes{2ULL << 30});
   EXPECT_EQ(request->warm, WarmMode::wait);
   EXPECT_EQ(request->locality, (Locality{0.9, std::chrono::minutes(10)}));
+  EXPECT_EQ(request->io_limit, (IoLimit{Bytes{500ULL << 20}, 2000}));
   const auto again = one.finish("/home");
   ASSERT_TRUE(again);
   EXPECT_FALSE(*again) << "a second finish starts afresh";

@@ -89,16 +89,16 @@ INSTANTIATE_TEST_SUITE_P(
              0,
              {"/x", "/y"}},
         Case{"bytes stay bytes", {"--comment=\xff\n$(x);'\"", "a b.sh"}, {"--comment=\xff\n$(x);'\"", "a b.sh"}, 1, {}},
-        Case{"unknown until they exist", {"--io-limit", "a.sh"}, {"--io-limit", "a.sh"}, 1, {}}));
+        Case{"a limit takes its value", {"--io-limit", "500M", "a.sh"}, {"a.sh"}, 0, {}}));
 
 TEST(SubmitArgs, LastScalarWins) {
-  const auto args = split(
-      {"--cache=1G", "--cache=2G", "--warm", "--warm=overlap", "--locality=0.5", "--locality", "0.9@10:00", "a.sh"});
+  const auto args = split({"--cache=1G", "--cache=2G", "--warm", "--warm=overlap", "--locality=0.5", "--locality",
+                           "0.9@10:00", "--io-limit=1G", "--io-limit=500M,2000", "a.sh"});
   EXPECT_EQ(args.atlas.cache, Bytes{2ULL << 30});
   EXPECT_EQ(args.atlas.warm, WarmMode::overlap);
   EXPECT_EQ(args.atlas.locality, (Locality{0.9, std::chrono::seconds(600)}));
-  EXPECT_THAT(args.atlas.for_sbatch(),
-              ElementsAre("--atlas-cache=2G", "--atlas-warm=overlap", "--atlas-locality=0.9@600s"));
+  EXPECT_THAT(args.atlas.for_sbatch(), ElementsAre("--atlas-cache=2G", "--atlas-warm=overlap",
+                                                   "--atlas-locality=0.9@600s", "--atlas-io-limit=500M,2000"));
 }
 
 TEST(SubmitArgs, OwnFlags) {
@@ -116,6 +116,8 @@ TEST(SubmitArgs, RefusesBadValuesAndNamesTheOption) {
                                                  {{"--cache=-1", "a"}, "--cache"},
                                                  {{"--cache=12Q", "a"}, "--cache"},
                                                  {{"--cache=", "a"}, "--cache"},
+                                                 {{"--io-limit=0", "a"}, "--io-limit"},
+                                                 {{"--io-limit=500M,0", "a"}, "--io-limit"},
                                                  {{"--locality=1.5", "a"}, "--locality"},
                                                  {{"--locality=0.9@x", "a"}, "--locality"},
                                                  {{"--warm=now", "a"}, "--warm"},

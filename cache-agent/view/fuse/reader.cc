@@ -16,6 +16,8 @@ using agent::FileIndex;
 
 constexpr std::size_t kOpenFiles = 128;
 /// Asked for ahead of all readers of a view and not here yet.
+/// Who waits for his limit waits the longer the more is asked for that he may never read.
+constexpr std::uint64_t kAheadOfThrottled = 2ULL << 20;
 constexpr std::uint64_t kMostAhead = 256ULL << 20;
 /// Of what is read ahead and not kept: an operation at the origin. Each costs it an open, too.
 constexpr std::uint64_t kOperation = 4ULL << 20;
@@ -270,7 +272,8 @@ void ViewCore::read_ahead(FileIndex file, std::uint64_t offset, std::uint64_t le
       fill_window({file, Bytes{piece.offset}, Bytes{piece.length}});
       continue;
     }
-    if (ahead_.fetch_add(blocks.length.count) > kMostAhead) {
+    const auto most = parts.fetcher->parks(parts.as, parts.payer) ? kAheadOfThrottled : kMostAhead;
+    if (ahead_.fetch_add(blocks.length.count) > most) {
       ahead_.fetch_sub(blocks.length.count);
       continue;
     }

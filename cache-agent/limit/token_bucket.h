@@ -1,0 +1,66 @@
+#pragma once
+#include <algorithm>
+#include <chrono>
+
+#include "common/io_limits.h"
+#include "common/units.h"
+
+namespace atlas::agent {
+
+/// Tokens that come at a steady rate, to be had as long as there are any: whoever takes more than there are leaves a
+/// debt, which those after him wait for. So a request of any size passes, and the rate holds over time. Pure: it is
+/// told the (steady) time, and a time that goes back is one that stands still. Starts empty: a restart gives nobody
+/// anything.
+class TokenBucket {
+ public:
+  using Seconds = std::chrono::duration<double>;
+  /// However slow: one request in so long passes, or a job whose reads are answered in bounded time would get errors.
+  static constexpr Seconds kLongestDebt{10};
+
+  TokenBucket() = default;
+  TokenBucket(double rate, Seconds burst, SteadyTime now) : rate_(rate), burst_(burst), when_(now) {}
+
+  /// What has come so far stays, as far as it fits; what is owed is owed still, for kLongestDebt at most.
+  void set(double rate, Seconds burst, SteadyTime now) {
+    refill(now);
+    rate_ = rate;
+    burst_ = burst;
+    clamp();
+  }
+  [[nodiscard]] bool ready(SteadyTime now) {
+    if (is_unlimited(rate_)) return true;
+    refill(now);
+    return level_ >= 0;
+  }
+  void take(double tokens) {
+    if (is_unlimited(rate_)) return;
+    level_ -= tokens;
+    clamp();
+  }
+  /// What was taken and not needed.
+  void give_back(double tokens) { take(-tokens); }
+  /// When ready() will say yes, after a no.
+  [[nodiscard]] SteadyTime ready_at() const {
+    if (level_ >= 0) return when_;
+    // A clock tick late rather than early: who comes too early comes again.
+    return when_ + std::chrono::ceil<SteadyTime::duration>(Seconds(-level_ / rate_)) + SteadyTime::duration(1);
+  }
+  [[nodiscard]] double rate() const { return rate_; }
+  [[nodiscard]] double level() const { return level_; }
+
+ private:
+  void refill(SteadyTime now) {
+    if (now <= when_) return;
+    level_ += rate_ * Seconds(now - when_).count();
+    when_ = now;
+    clamp();
+  }
+  void clamp() { level_ = std::clamp(level_, -rate_ * kLongestDebt.count(), rate_ * burst_.count()); }
+
+  double rate_ = kNoRate;  ///< per second, more than 0
+  Seconds burst_{0};
+  double level_ = 0;  ///< below 0: owed
+  SteadyTime when_{};
+};
+
+}  // namespace atlas::agent

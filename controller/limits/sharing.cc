@@ -1,0 +1,180 @@
+#include "controller/limits/sharing.h"
+
+#include <algorithm>
+
+namespace atlas {
+namespace {
+
+/// Lists of whom there was once are made anew when they have grown by so many.
+constexpr std::size_t kGrown = 1000;
+/// Nearer to its target than this a share is there.
+constexpr double kNear = 0.99;
+
+constexpr IoRate least(const IoRate& a, const IoRate& b) {
+  return {std::min(a.bytes, b.bytes), std::min(a.operations, b.operations)};
+}
+constexpr IoRate most(const IoRate& a, const IoRate& b) {
+  return {std::max(a.bytes, b.bytes), std::max(a.operations, b.operations)};
+}
+
+}  // namespace
+
+bool Sharing::applies(const IoBudget& budget, const std::string& node, const IoFlow& flow) {
+  switch (budget.kind) {
+    case LimitKind::user:
+      return budget.id == flow.uid;
+    case LimitKind::group:
+      return budget.id == flow.gid;
+    case LimitKind::account:
+      return budget.name == flow.account;
+    case LimitKind::node:
+      return budget.name == node;
+    case LimitKind::origin:
+      return budget.name == flow.origin;
+  }
+  return false;
+}
+
+ShareProblem::Budget Sharing::budget_of(LimitKind kind, const std::string& name, std::uint32_t id) const {
+  const bool by_id = kind == LimitKind::user || kind == LimitKind::group;
+  for (const auto& budget : budgets_)
+    if (budget.kind == kind && (by_id ? budget.id == id : budget.name == name)) return {budget.rate, budget.weight};
+  return {};
+}
+
+void Sharing::set_budgets(std::vector<IoBudget> budgets) {
+  if (budgets_ == budgets) return;
+  budgets_ = std::move(budgets);
+  renumber();
+  due_ = divided_ + kLeastPause;
+}
+
+/// Finds a flow's places in the lists of the problem; makes those that are new.
+void Sharing::place(const std::string& name, Held& held) {
+  const auto& flow = held.demand.flow;
+  const auto number = [](auto& numbers, const auto& key, auto& list, const auto& make) {
+    const auto [it, fresh] = numbers.try_emplace(key, static_cast<std::uint32_t>(list.size()));
+    if (fresh) list.push_back(make());
+    return it->second;
+  };
+  held.origin =
+      number(origins_, flow.origin, problem_.origins, [&] { return budget_of(LimitKind::origin, flow.origin, 0); });
+  nodes_[name].number =
+      number(node_numbers_, name, problem_.nodes, [&] { return budget_of(LimitKind::node, name, 0); });
+  held.payer = number(payers_, std::tuple(flow.uid, flow.gid, flow.account, flow.job_id), problem_.payers, [&] {
+    ShareProblem::Payer payer;
+    payer.user = number(users_, flow.uid, problem_.users, [&] { return budget_of(LimitKind::user, {}, flow.uid); });
+    const auto group = budget_of(LimitKind::group, {}, flow.gid);
+    if (group.rate != kUnlimited || group.weight > 0)
+      payer.group = number(groups_, flow.gid, problem_.groups, [&] { return group; });
+    const auto account = budget_of(LimitKind::account, flow.account, 0);
+    if (!flow.account.empty() && (account.rate != kUnlimited || account.weight > 0))
+      payer.account = number(accounts_, flow.account, problem_.accounts, [&] { return account; });
+    if (flow.job_id != 0) payer.job = number(jobs_, flow.job_id, problem_.jobs, [] { return ShareProblem::Budget{}; });
+    payer.order = flow.job_id != 0 ? order_(flow.job_id) : 0;
+    return payer;
+  });
+  held.job = problem_.payers[held.payer].job;
+}
+
+void Sharing::renumber() {
+  problem_ = {};
+  origins_.clear();
+  accounts_.clear();
+  node_numbers_.clear();
+  users_.clear();
+  groups_.clear();
+  jobs_.clear();
+  payers_.clear();
+  for (auto& [name, node] : nodes_)
+    for (auto& [flow, held] : node.held) place(name, held);
+  payers_after_renumber_ = payers_.size();
+}
+
+void Sharing::report(const std::string& name, std::uint64_t seen, const std::vector<IoDemand>& demands,
+                     SteadyTime now) {
+  auto& node = nodes_[name];
+  const bool confirmed = seen == node.sent;
+  std::map<IoFlow, Held> held;
+  bool newcomer = false;
+  for (const auto& demand : demands) {
+    auto was = node.held.extract(demand.flow);
+    const bool fresh = was.empty();
+    auto& now_held = held[demand.flow];
+    if (!fresh) now_held = std::move(was.mapped());
+    now_held.demand = demand;
+    if (fresh) place(name, now_held);
+    if (confirmed) now_held.in_force = now_held.sent;
+    newcomer = newcomer || (!now_held.known && demand.waiting != 0);
+  }
+  node.held = std::move(held);
+  if (payers_.size() > 2 * payers_after_renumber_ + kGrown) renumber();
+  if (demands.empty()) return;
+  due_ = std::min(due_, newcomer ? std::max(now, divided_ + kLeastPause) : std::max(now, divided_ + kPeriod));
+}
+
+void Sharing::lost(const std::string& node) {
+  nodes_.erase(node);
+}
+
+std::map<std::string, Sharing::Message> Sharing::divide(SteadyTime now) {
+  std::vector<Held*> flows;
+  problem_.flows.clear();
+  for (auto& job : problem_.jobs) job.rate = kUnlimited;
+  std::vector<IoRate> in_force;
+  for (auto& [name, node] : nodes_) {
+    const bool arrived = node.sent_at + kArrived <= now;
+    for (auto& [flow, held] : node.held) {
+      if (arrived) held.in_force = held.sent;
+      if (held.job != ShareProblem::kNone)
+        problem_.jobs[held.job].rate = least(problem_.jobs[held.job].rate, held.demand.cap);
+      problem_.flows.push_back({held.origin, node.number, held.payer, held.demand.foreground, held.demand.warm});
+      in_force.push_back(held.in_force);
+      flows.push_back(&held);
+    }
+  }
+  divided_ = now;
+  due_ = flows.empty() ? SteadyTime::max() : now + kPeriod;
+  const auto target = atlas::divide(problem_);
+  const auto shares = within_what_is_back(problem_, in_force, target);
+  std::map<std::string, Message> out;
+  std::size_t at = 0;
+  for (auto& [name, node] : nodes_) {
+    if (node.held.empty()) continue;
+    Message& message = out[name];
+    message.number = ++node.sent;
+    node.sent_at = now;
+    for (auto& [flow, held] : node.held) {
+      const IoRate& share = shares[at];
+      const IoRate& wanted = target[at++];
+      held.in_force = most(held.in_force, share);
+      held.sent = share;
+      held.known = true;
+      message.shares.push_back({flow, share});
+      if (share.bytes < wanted.bytes * kNear || share.operations < wanted.operations * kNear) due_ = now + kArrived;
+    }
+  }
+  return out;
+}
+
+std::vector<Sharing::NodeUse> Sharing::uses_of(const IoBudget& budget) const {
+  std::vector<NodeUse> out;
+  for (const auto& [name, node] : nodes_)
+    for (const auto& [flow, held] : node.held)
+      if (applies(budget, name, flow)) out.push_back({name, flow, {held.sent, held.demand.used, held.demand.waiting}});
+  return out;
+}
+
+Sharing::Use Sharing::use_of(const IoBudget& budget) const {
+  Use out;
+  for (const auto& part : uses_of(budget)) {
+    out.share.bytes += part.use.share.bytes;
+    out.share.operations += part.use.share.operations;
+    out.used.bytes += part.use.used.bytes;
+    out.used.operations += part.use.used.operations;
+    out.waiting += part.use.waiting;
+  }
+  return out;
+}
+
+}  // namespace atlas

@@ -1,0 +1,59 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "controller/limits/sharing.h"
+#include "controller/staging/cache_space.h"
+#include "controller/staging/executor.h"
+
+namespace atlas {
+
+/// The limits of reading, and what is done about them: nodes are told of the limits when they come and when one is set,
+/// and of their shares whenever these are divided anew. Lives on the strand.
+class IoLimits {
+ public:
+  IoLimits(Executor& strand, const CacheSpace& limits, const Clock& clock)
+      : strand_(strand), limits_(limits), clock_(clock) {}
+  /// After limits are loaded, set or removed.
+  void changed();
+  /// Whose warm-up goes first, by job. Once, before use.
+  void order_by(std::function<std::int64_t(std::uint32_t)> order) { sharing_.order_by(std::move(order)); }
+
+  /// How a node is told; neither blocks.
+  struct Outlet {
+    std::function<void(const std::vector<IoBudget>& budgets, std::uint32_t nodes)> budgets;
+    std::function<void(const Sharing::Message& shares)> shares;
+  };
+  /// A later stream of the same node replaces an earlier one.
+  void came(const std::string& node, std::uint64_t stream, Outlet outlet);
+  void lost(const std::string& node, std::uint64_t stream);
+  void report(const std::string& node, std::uint64_t stream, std::uint64_t seen, const std::vector<IoDemand>& demands);
+
+  [[nodiscard]] Sharing::Use use_of(const LimitRow& limit) const { return sharing_.use_of(budget_of(limit)); }
+  [[nodiscard]] std::vector<Sharing::NodeUse> uses_of(const LimitRow& limit) const {
+    return sharing_.uses_of(budget_of(limit));
+  }
+
+ private:
+  struct Node {
+    std::uint64_t stream = 0;
+    Outlet outlet;
+  };
+  [[nodiscard]] static IoBudget budget_of(const LimitRow& limit);
+  void tell_all();
+  void schedule();
+  void divide(std::uint64_t timer);
+
+  Executor& strand_;
+  const CacheSpace& limits_;
+  const Clock& clock_;
+  Sharing sharing_;
+  std::map<std::string, Node> nodes_;
+  SteadyTime due_ = SteadyTime::max();  ///< of the timer that counts
+  std::uint64_t timer_ = 0;
+};
+
+}  // namespace atlas

@@ -1,0 +1,163 @@
+// Limits where they act: real fetches of real files into a real store, under a governor that is told what it may.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <thread>
+
+#include "cache-agent/limit/limit_governor.h"
+#include "tests/support/origin_on_node.h"
+
+namespace atlas::agent {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::uint32_t kAlicesJob = 11, kBobsJob = 12;
+
+/// The reason of a failure; "" = none.
+std::string why(std::promise<Status>& done) {
+  const Status status = done.get_future().get();
+  return status ? "" : status.error().message;
+}
+
+class Limits : public OriginOnNode {
+ protected:
+  ~Limits() override { governor.open(); }
+
+  NodeParts::Options limited() {
+    auto out = options(Bytes{256 * kMiB.count});
+    out.governor = &governor;
+    return out;
+  }
+  void limit(std::uint32_t uid, double bytes, double operations = kNoRate) {
+    governor.set_budgets({{LimitKind::user, "someone", uid, {bytes, operations}, kDefaultBurst, 0}}, 1);
+  }
+  static WarmRequest warm_as(std::uint32_t uid, std::uint32_t job) {
+    WarmRequest out{{"o", "ds"}, user(uid), {}, {}, false};
+    out.payer.job_id = job;
+    return out;
+  }
+  /// Asks for blocks of the one file as a reader does.
+  [[nodiscard]] Waiter read(NodeParts& node, const std::shared_ptr<Replica>& replica, std::uint32_t uid,
+                            std::uint32_t job, std::uint64_t from, std::promise<Status>& done) {
+    FetchRequest request;
+    request.into = replica;
+    request.want = {*replica->manifest().value()->find("big"), Bytes{from}, kMiB};
+    request.as = user(uid);
+    request.payer.job_id = job;
+    request.urgency = Urgency::fault;
+    return node.fetcher->fetch(std::move(request), [&done](const Status& status) { done.set_value(status); });
+  }
+  /// A replica of the dataset with nothing in it but names.
+  std::shared_ptr<Replica> empty_replica(NodeParts& node, std::uint32_t uid) {
+    auto replica = node.engine->open_partial({"o", "ds"}, user(uid), {}, clock.now() + 20s);
+    EXPECT_TRUE(replica) << replica.error().message;
+    return replica ? *replica : nullptr;
+  }
+  void big_file(unsigned mebibytes) {
+    directory("ds", kAlice, 0755);
+    file("ds/big", random_bytes(mebibytes * kMiB.count, 7));
+  }
+
+  SystemClock clock;
+  ThreadExecutor timers{1};
+  LimitGovernor governor{"n1", clock, timers};
+};
+
+TEST_F(Limits, AWarmUpIsNoFasterThanItsLimit) {
+  big_file(16);
+  limit(kAlice, 16e6);
+  NodeParts node(limited());
+  const auto began = std::chrono::steady_clock::now();
+  auto running = node.start(warm_as(kAlice, kAlicesJob));
+  const auto done = running.get();
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(done->origin_bytes.count, 16 * kMiB.count);
+  EXPECT_GE(took.count(), 12 * kMiB.count / 16e6 - 0.1) << "all but the last piece, and a burst";
+  const auto throttled = governor.throttled(kAlicesJob);
+  EXPECT_GT(throttled.time, 0ms);
+  EXPECT_EQ(throttled.bytes.count, 12 * kMiB.count);
+}
+
+TEST_F(Limits, OperationsAreCountedToo) {
+  directory("ds", kAlice, 0755);
+  for (int i = 0; i < 60; ++i) file("ds/" + std::to_string(i), "small");
+  limit(kAlice, kNoRate, 180);
+  NodeParts node(limited());
+  const auto began = std::chrono::steady_clock::now();
+  const auto done = node.start(warm_as(kAlice, kAlicesJob)).get();
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_GE(took.count(), 0.8) << "60 files of 3 operations at 180 a second, and a burst";
+}
+
+TEST_F(Limits, WhoWaitsHoldsUpNobodyElse) {
+  big_file(64);
+  limit(kAlice, 1e3);
+  NodeParts node(limited());
+  const auto replica = empty_replica(node, kAlice);
+  ASSERT_TRUE(replica);
+  std::vector<std::promise<Status>> slow(40), fast(20);
+  std::vector<Waiter> waiters;
+  for (unsigned i = 0; i < slow.size(); ++i)
+    waiters.push_back(read(node, replica, kAlice, kAlicesJob, i * kMiB.count, slow[i]));
+  for (unsigned i = 0; i < fast.size(); ++i)
+    waiters.push_back(read(node, replica, kBob, kBobsJob, (40 + i) * kMiB.count, fast[i]));
+  for (auto& one : fast) EXPECT_EQ(why(one), "");
+  EXPECT_GE(governor.demands().at(0).waiting, 30U) << "all of his are here while nearly all of hers wait";
+  EXPECT_EQ(node.fetcher->counters_of_user(kBob).bytes, fast.size() * kMiB.count);
+  governor.set_budgets({}, 1);
+  for (auto& one : slow) EXPECT_EQ(why(one), "");
+}
+
+TEST_F(Limits, ABlockThatSeveralWaitForBeginsWithWhoMayFirstAndEachPaysAPart) {
+  big_file(2);
+  limit(kAlice, 1e3);
+  NodeParts node(limited());
+  const auto replica = empty_replica(node, kAlice);
+  ASSERT_TRUE(replica);
+  std::promise<Status> first, hers, his;
+  const auto one = read(node, replica, kAlice, kAlicesJob, 0, first);
+  EXPECT_EQ(why(first), "");  // and a thousand seconds of debt
+  const auto two = read(node, replica, kAlice, kAlicesJob, kMiB.count, hers);
+  const auto three = read(node, replica, kBob, kBobsJob, kMiB.count, his);
+  EXPECT_EQ(why(his), "");
+  EXPECT_EQ(why(hers), "") << "it came with his";
+  EXPECT_EQ(node.origin.counters().bytes, 2 * kMiB.count) << "and only once";
+}
+
+TEST_F(Limits, WhatNobodyWaitsForAnyMoreIsNotRead) {
+  big_file(8);
+  limit(kAlice, 1e6);
+  NodeParts node(limited());
+  const auto replica = empty_replica(node, kAlice);
+  ASSERT_TRUE(replica);
+  std::vector<std::promise<Status>> all(6);
+  {
+    std::vector<Waiter> waiters;
+    for (unsigned i = 0; i < all.size(); ++i)
+      waiters.push_back(read(node, replica, kAlice, kAlicesJob, i * kMiB.count, all[i]));
+    EXPECT_EQ(why(all[0]), "");
+  }  // the job was killed
+  governor.set_budgets({}, 1);
+  while (node.fetcher->in_flight() != 0) std::this_thread::yield();
+  EXPECT_EQ(node.origin.counters().bytes, kMiB.count);
+  std::promise<Status> again;
+  const auto later = read(node, replica, kAlice, kAlicesJob, kMiB.count, again);
+  EXPECT_EQ(why(again), "") << "it can be had later";
+}
+
+TEST_F(Limits, ALimitOfAByteLetsAJobReadOnSlowly) {
+  big_file(1);
+  limit(kAlice, 1);
+  NodeParts node(limited());
+  const auto replica = empty_replica(node, kAlice);
+  ASSERT_TRUE(replica);
+  std::promise<Status> done;
+  const auto waiter = read(node, replica, kAlice, kAlicesJob, 0, done);
+  EXPECT_EQ(why(done), "");
+}
+
+}  // namespace
+}  // namespace atlas::agent

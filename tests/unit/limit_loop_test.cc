@@ -1,0 +1,117 @@
+// The control loop as a whole, in a model of its time: see tests/support/limit_loop.h.
+#include "tests/support/limit_loop.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+
+namespace atlas {
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::milliseconds;
+
+constexpr auto kAlways = milliseconds(24h);
+
+LoopOptions with(std::vector<LoopOptions::User> users) {
+  LoopOptions out;
+  out.users = std::move(users);
+  return out;
+}
+LoopOptions::User user(milliseconds from = 0ms, milliseconds until = kAlways) {
+  LoopOptions::User out;
+  out.active = {{from, until}};
+  return out;
+}
+
+/// How long after `from` a user's rate, over half a second, first reaches a part of what is his.
+milliseconds reaches(const LoopResult& result, int who, milliseconds from, double rate) {
+  for (auto at = from; at < from + 20s; at += LoopResult::kBin)
+    if (result.mean(who, at, at + 500ms) >= rate) return at + 500ms - from;
+  return 20s;
+}
+
+TEST(LimitLoop, OneUserAloneHasTheWholeOrigin) {
+  const auto result = run_limit_loop(with({user()}));
+  EXPECT_NEAR(result.mean(-1, 5s, 60s), 400e6, 400e6 * 0.01);
+}
+
+TEST(LimitLoop, WhoComesHasHisShareWithinTwoSecondsAndWhatHeLeavesIsTaken) {
+  const auto result = run_limit_loop(with({user(), user(20s, 40s)}));
+  EXPECT_LE(reaches(result, 1, 20s, 0.9 * 200e6), 2000ms + 500ms);
+  EXPECT_NEAR(result.mean(0, 25s, 40s), 200e6, 200e6 * 0.03);
+  EXPECT_NEAR(result.mean(1, 25s, 40s), 200e6, 200e6 * 0.03);
+  EXPECT_NEAR(result.mean(0, 46s, 60s), 400e6, 400e6 * 0.03);
+  EXPECT_LE(result.highest(1s), 1.1 * 400e6);
+}
+
+TEST(LimitLoop, BurstyOwnersNeitherMakeItOvershootNorSwing) {
+  for (std::uint32_t seed = 1; seed <= 20; ++seed) {
+    std::mt19937 random(seed);
+    auto options = with({user()});
+    options.seed = seed;
+    for (int n = 0; n < 3; ++n) {
+      LoopOptions::User bursty;
+      for (auto at = 3000ms; at < 60s;) {
+        const auto until = at + milliseconds(500 + random() % 5000);
+        bursty.active.emplace_back(at, until);
+        at = until + milliseconds(500 + random() % 5000);
+      }
+      options.users.push_back(bursty);
+    }
+    const auto result = run_limit_loop(options);
+    EXPECT_LE(result.highest(1s), 1.1 * 400e6) << "seed " << seed;
+    EXPECT_GE(result.mean(-1, 5s, 60s), 0.9 * 400e6) << "seed " << seed;
+  }
+}
+
+TEST(LimitLoop, AWeightOfTwoIsTwiceAsMuch) {
+  auto options = with({user(), user()});
+  options.users[0].weight = 2;
+  const auto result = run_limit_loop(options);
+  EXPECT_NEAR(result.mean(0, 5s, 60s) / result.mean(1, 5s, 60s), 2, 0.1);
+}
+
+TEST(LimitLoop, AUserWhoWantsLittleHasThatAndTheRestIsUsed) {
+  auto options = with({user(), user()});
+  options.users[1].processes = 1;
+  options.users[1].think = 200ms;  // 5 MB/s on each node
+  const auto result = run_limit_loop(options);
+  EXPECT_NEAR(result.mean(1, 5s, 60s), 4 * 1048576 / 0.21, 2e6);
+  EXPECT_GE(result.mean(-1, 5s, 60s), 0.97 * 400e6);
+}
+
+TEST(LimitLoop, ALimitHoldsOverAllNodes) {
+  auto options = with({user(), user()});
+  options.users[1].limit = 50e6;
+  const auto result = run_limit_loop(options);
+  EXPECT_NEAR(result.mean(1, 5s, 60s), 50e6, 50e6 * 0.03);
+  EXPECT_NEAR(result.mean(0, 5s, 60s), 350e6, 350e6 * 0.03);
+}
+
+TEST(LimitLoop, WithoutTheControllerItIsTheLastShareThenAnEqualPartNeverMore) {
+  auto options = with({user(), user(25s, kAlways)});
+  options.users[0].nodes = {0};
+  options.users[1].nodes = {1};
+  options.away = {{20s, 60s}};
+  const auto result = run_limit_loop(options);
+  EXPECT_NEAR(result.mean(0, 10s, 20s), 400e6, 400e6 * 0.03);
+  EXPECT_NEAR(result.mean(0, 21s, 24s), 400e6, 400e6 * 0.03);
+  EXPECT_NEAR(result.mean(0, 30s, 60s), 100e6, 100e6 * 0.03);  // a fourth: there are four nodes
+  EXPECT_LE(result.mean(1, 26s, 60s), 1.03 * 100e6);
+}
+
+TEST(LimitLoop, TakesBackWithinTwoSecondsWhateverTheMessagesTake) {
+  for (std::uint32_t seed = 1; seed <= 20; ++seed) {
+    auto options = with({user(), user(20s, 24s), user(30s, 34s), user(40s, 50s)});
+    options.seed = seed;
+    const auto result = run_limit_loop(options);
+    for (const auto& [who, from] : {std::pair{1, 20s}, {2, 30s}, {3, 40s}})
+      EXPECT_LE(reaches(result, who, from, 0.9 * 200e6), 2500ms) << "seed " << seed << " user " << who;
+    EXPECT_LE(result.highest(1s), 1.1 * 400e6) << "seed " << seed;
+  }
+}
+
+}  // namespace
+}  // namespace atlas
