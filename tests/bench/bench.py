@@ -3,7 +3,8 @@
 start  how long a trivial job takes to start, with and without Atlas options, its data being there already
 warm   how fast a cache is warmed, from a local disk and from the slow origin, against reading alone, writing alone, cp, rsync, fpsync, rclone
 read   how fast a job reads a complete replica through its mount, against a plain copy on the same file system
-view   a partial replica: the first epoch through it against reading the slow origin directly, later ones, and rclone mount
+view   a partial replica: the first epoch through it against reading the slow origin directly; later ones, and what is in memory, beside
+       rclone mount and libfuse's own passthrough example
 keep   how much of an epoch a cache smaller than the data serves, against least-recently-used (computed, not measured)
 limits what limits of reading cost, how the control loop answers (a plot), and how exactly they hold
 many   what an agent needs for a dataset of a million files: memory, start, listing

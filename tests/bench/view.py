@@ -1,15 +1,23 @@
 """Reading a partial replica through its FUSE view, behind the slow origin."""
 
+import contextlib
+import shutil
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
-from cluster import USERS, Cluster, ClusterError, Settings
+from cluster import ROOT, USERS, Cluster, ClusterError, Settings
 from report import BANDWIDTH, LATENCY, Report, drop_caches, in_turns, interval, pairs, progress
 from warm import TREE_IO
 
 WORKERS = 8  # readers at a time, as a DataLoader has them
+FLUSH = 7  # seconds in which an agent has the disk take what was read; then the kernel reads large files by itself
+EXAMPLE = ROOT / "build" / "libfuse" / "bin" / "passthrough_hp"  # libfuse's own, see tests/support/libfuse.sh
+WAYS = {  # of reading what is in memory: arguments of tree-io
+    "small": {"one reader": "epoch . 1", "four readers": "epoch . 4"},
+    "large": {"in order": "read . 1", "random 4k": "random . 1 4096", "random 64k": "random . 1 65536", "mapped": "map . 1"}}
 
 
 class Reader:
@@ -30,6 +38,9 @@ class Reader:
         if ("fuse" in found) != (kind == "fuse"):
             raise ClusterError(f"{self.root} is {found} in the job, not {kind}: the benchmark would measure something else")
 
+    def way(self, arguments: str) -> float:
+        return way(self.cluster, self.root, arguments, "nsenter", "-m", "-t", str(self.pid))
+
     def epoch(self, cold: bool) -> float:
         return epoch(self.cluster, self.root, cold, "nsenter", "-m", "-t", str(self.pid))
 
@@ -43,6 +54,47 @@ def epoch(cluster: Cluster, root: Path, cold: bool, *within: str) -> float:
     if cold:
         drop_caches()
     return float(cluster.run(*within, "bash", "-c", f"cd {root} && exec {TREE_IO} epoch . {WORKERS}", node="n001", timeout=600).check().out)
+
+
+def way(cluster: Cluster, root: Path, arguments: str, *within: str) -> float:
+    return float(cluster.run(*within, "bash", "-c", f"cd {root} && exec {TREE_IO} {arguments}", node="n001", timeout=600).check().out)
+
+
+@contextlib.contextmanager
+def mounted(cluster: Cluster, name: str, command: str) -> Iterator[Path]:
+    """Something that mounts what it is told to at the end of its command, and goes into the background."""
+    mount = cluster.state / f"mount-{name}"
+    mount.mkdir(exist_ok=True)
+    cluster.sh(f"{command} {mount}", node="n001").check()
+    try:
+        yield mount
+    finally:
+        cluster.sh(f"umount {mount} || fusermount3 -u {mount}", node="n001")
+
+
+def bench_ways(report: Report, cluster: Cluster, reader: Reader, name: str, native: Path, rounds: int) -> None:
+    """What is resident and in memory, through the view, natively, and through two other mounts of the native tree."""
+    with contextlib.ExitStack() as mounts:
+        others = {}
+        if EXAMPLE.exists():
+            others["libfuse's passthrough example"] = mounts.enter_context(mounted(cluster, "example", f"{EXAMPLE} {native}"))
+        if shutil.which("rclone"):
+            cache = cluster.state / "rclone-ways"
+            others["rclone mount, vfs full"] = mounts.enter_context(mounted(
+                cluster, "rclone", f"rclone mount --config /dev/null --vfs-cache-mode full --read-only --dir-cache-time 24h --cache-dir {cache} "
+                f"--daemon :local:{native}"))
+        for label, arguments in WAYS[name].items():
+            measures = {"view": lambda: reader.way(arguments), "native": lambda: way(cluster, native, arguments)}
+            measures |= {other: lambda mount=mount: way(cluster, mount, arguments) for other, mount in others.items()}
+            for measure in measures.values():
+                measure()  # so that all of it is in memory
+            times = in_turns(measures, rounds)
+            for other in ["view", *others]:
+                ratios = [n / t for n, t in zip(times["native"], times[other])]
+                low, high = interval(ratios)
+                # As rates relative to the native one, which is 1.
+                report.add(f"{other}, {name}, hot, {label}", statistics.median(ratios), "x", against="native tree", reference=1.0,
+                           note=f"{low:.2f} to {high:.2f}", samples=times[other])
 
 
 def with_rclone(cluster: Cluster, root: Path) -> tuple[float, float, float]:
@@ -98,6 +150,8 @@ def bench_view(report: Report, quick: bool) -> None:
                 report.add(label, rate, "MB/s", against="native tree", reference=rate / statistics.median(ratios),
                            note=f"{low:.2f} to {high:.2f}", samples=measured)
                 report.add(label, rate, "MB/s", against="rclone mount", reference=total / peer)
+            time.sleep(FLUSH)
+            bench_ways(report, cluster, reader, name, native, count)
             reader.end()
 
             reader = Reader(cluster, root, "--atlas-warm")
