@@ -86,6 +86,7 @@ void Agent::make_parts(const Config& config, const Options& options) {
   warm.access_limit = config.agent.origin_silence;
   // With others to wait for, more is asked ahead, so that this node's own share keeps the origin's pool busy.
   warm.window = (config.warm.peers ? 4 : 2) * config.agent.operations;
+  warm.divide = config.warm.peers;
   warm_ = std::make_unique<WarmEngine>(pointers(origins_), *store_, *fetcher_, clock_, warm);
 
   const std::string controller = config.controller.host + ":" + std::to_string(config.controller.port);
@@ -104,6 +105,10 @@ void Agent::make_parts(const Config& config, const Options& options) {
           return warm_->expects(dataset, generation);
         },
         *peer_readers_);
+    peer_service_->bring_with([this](std::uint32_t job_id, const std::shared_ptr<Replica>& replica, const Extent& want,
+                                     std::function<void()> failed) {
+      return warm_->shares().bring(job_id, replica, want, std::move(failed));
+    });
   }
   space_ = std::make_unique<SpaceClient>(*auth_, make_channel(controller), peer, options.node);
   warm_->stay_within(*space_);
@@ -118,6 +123,9 @@ void Agent::make_parts(const Config& config, const Options& options) {
   through.slots = options.slots;
   through.passthrough = config.agent.passthrough;
   through.alive = options.alive;
+  through.share = [this](const JobKey& job, const Principal& as, const Replica& replica) {
+    return jobs_->share_of(job, as, replica);
+  };
   through.warn = [](const std::string& message) { spdlog::warn("{}", message); };
   through.inform = [](const std::string& message) { spdlog::info("{}", message); };
   if (const auto why = view::why_no_passthrough(); config.agent.passthrough && !why.empty())

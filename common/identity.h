@@ -57,6 +57,12 @@ struct JobKey {
   auto operator<=>(const JobKey&) const = default;
 };
 
+/// A node, and where its cache agent listens (host:port).
+struct NodeAddress {
+  std::string node, address;
+  auto operator<=>(const NodeAddress&) const = default;
+};
+
 /// Whose eyes the origin is read with: from Slurm's job record or a munge credential, never from an environment.
 struct Principal {
   std::uint32_t uid = 0;

@@ -53,8 +53,10 @@ constexpr std::string_view kIoLimit = R"sql(
 ALTER TABLE job ADD COLUMN io_bytes INTEGER;
 ALTER TABLE job ADD COLUMN io_operations INTEGER;
 )sql";
+constexpr std::string_view kDivided = "ALTER TABLE job ADD COLUMN divided TEXT NOT NULL DEFAULT '';";
 constexpr std::array kMigrations = {Migration{1, kCreate}, Migration{2, kReadThrough}, Migration{3, kPolicies},
-                                    Migration{4, kSpace},  Migration{5, kReadWrite},   Migration{6, kIoLimit}};
+                                    Migration{4, kSpace},  Migration{5, kReadWrite},   Migration{6, kIoLimit},
+                                    Migration{7, kDivided}};
 
 constexpr std::string_view kSelectReplicas =
     "SELECT origin, path, generation, tier, complete, boot, last_used, charged, bytes, files, entries, opaque, blind, "
@@ -77,13 +79,13 @@ constexpr std::string_view kTouch =
 constexpr std::string_view kDropReplica = "DELETE FROM replica WHERE origin = ?1 AND path = ?2 AND generation = ?3";
 constexpr std::string_view kSelectJobs =
     "SELECT job_id, cluster, restarts, submitted, uid, gid, groups, reason, waited, namespace, cache_limit, on_change, "
-    "account, io_bytes, io_operations FROM job";
+    "account, io_bytes, io_operations, divided FROM job";
 constexpr std::string_view kSelectJobDatasets =
     "SELECT origin, path, generation, mounted, reason, partial, read_write FROM job_dataset WHERE job_id = ?1 ORDER BY "
     "position";
 constexpr std::string_view kDropJob = "DELETE FROM job WHERE job_id = ?1";
 constexpr std::string_view kPutJob =
-    "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+    "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
 constexpr std::string_view kPutJobDataset = "INSERT INTO job_dataset VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 constexpr std::string_view kSelectPolicies = "SELECT origin, path, text FROM policy";
 constexpr std::string_view kPutPolicy = "INSERT OR REPLACE INTO policy VALUES (?1, ?2, ?3)";
@@ -134,6 +136,23 @@ std::vector<std::string> split_paths(std::string_view text) {
     text.remove_prefix(end + 1);
   }
   return paths;
+}
+
+/// "NODE ADDRESS", each followed by a newline.
+std::string text_of(const std::vector<NodeAddress>& nodes) {
+  std::string out;
+  for (const auto& [node, address] : nodes) out += node + " " + address + "\n";
+  return out;
+}
+
+std::vector<NodeAddress> nodes_of(std::string_view text) {
+  std::vector<NodeAddress> nodes;
+  for (auto end = text.find('\n'); end != std::string_view::npos; end = text.find('\n')) {
+    const auto line = text.substr(0, end), node = line.substr(0, line.find(' '));
+    nodes.push_back({std::string(node), std::string(line.substr(std::min(line.size(), node.size() + 1)))});
+    text.remove_prefix(end + 1);
+  }
+  return nodes;
 }
 
 WallTime wall(std::int64_t nanoseconds) {
@@ -279,6 +298,7 @@ Result<std::vector<NodeJobRow>> NodeManifest::jobs() {
     row.account = select.text(12);
     if (!select.is_null(13)) row.io_limit.bytes = static_cast<double>(select.int64(13));
     if (!select.is_null(14)) row.io_limit.operations = static_cast<double>(select.int64(14));
+    row.divided = nodes_of(select.text(15));
     rows.push_back(std::move(row));
   }
   ATLAS_ASSIGN(auto datasets, db_.prepare(kSelectJobDatasets));
@@ -308,7 +328,7 @@ Status NodeManifest::put_job(const NodeJobRow& row) {
     put.bind_all(row.job.job_id, row.job.cluster, row.job.restarts, row.job.submitted.time_since_epoch().count(),
                  row.as.uid, row.as.gid, join(row.as.groups), row.reason, row.waited.count(), Blob{row.name_space},
                  row.cache_limit.count, static_cast<int>(row.on_change), row.account, whole(row.io_limit.bytes),
-                 whole(row.io_limit.operations));
+                 whole(row.io_limit.operations), text_of(row.divided));
     ATLAS_TRY(put.run());
     ATLAS_ASSIGN(auto put_dataset, db_.prepare(kPutJobDataset));
     int position = 0;

@@ -59,6 +59,8 @@ struct NodeJobRow {
   OnChange on_change = OnChange::refresh;
   std::string account{};  ///< of Slurm
   IoRate io_limit = kUnlimited;
+  /// All its nodes, this one too, if it has several: what does not fit one of them they divide.
+  std::vector<NodeAddress> divided{};
   /// When the job asked for each of its datasets. Not stored: no walk is remembered over a restart either.
   std::vector<SteadyTime> asked{};
 };

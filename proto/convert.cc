@@ -51,6 +51,17 @@ JobKey from_wire(const v1::JobKey& in) {
   return {in.cluster(), in.job_id(), in.restarts(), std::chrono::sys_seconds(std::chrono::seconds(in.submitted()))};
 }
 
+NodeAddress from_wire(const v1::NodeAddress& in) {
+  return {in.node(), in.address()};
+}
+
+v1::NodeAddress to_wire(const NodeAddress& in) {
+  v1::NodeAddress out;
+  out.set_node(in.node);
+  out.set_address(in.address);
+  return out;
+}
+
 v1::JobKey to_wire(const JobKey& in) {
   v1::JobKey out;
   out.set_cluster(in.cluster);

@@ -14,6 +14,8 @@ namespace atlas {
 [[nodiscard]] v1::Generation to_wire(const Generation& in);
 [[nodiscard]] JobKey from_wire(const v1::JobKey& in);
 [[nodiscard]] v1::JobKey to_wire(const JobKey& in);
+[[nodiscard]] NodeAddress from_wire(const v1::NodeAddress& in);
+[[nodiscard]] v1::NodeAddress to_wire(const NodeAddress& in);
 [[nodiscard]] Principal from_wire(const v1::Principal& in);
 [[nodiscard]] v1::Principal to_wire(const Principal& in);
 [[nodiscard]] Payer from_wire(const v1::Payer& in);

@@ -257,6 +257,7 @@ void Fetcher::launch(const std::shared_ptr<Flight>& flight) {
     const auto& leader = flight->wants.front()->request;
     flight->as = leader.as;
     flight->walked = leader.walked;
+    flight->own_share = leader.own_share;
   }
   {
     const std::lock_guard lock(flight->mutex);

@@ -37,6 +37,10 @@ struct FetchRequest {
   bool walked = false;
   /// Where the bytes that came from other nodes are added up; may be empty.
   std::shared_ptr<std::atomic<std::uint64_t>> from_peers{};
+  /// Of what the payer's nodes divide: it is this node's share, so no other one is waited for.
+  bool own_share = false;
+  /// Same, of read_through(): the node whose share it is, which is asked before the origin.
+  std::optional<NodeAddress> keeper{};
 };
 
 struct FetchCounters {
@@ -160,7 +164,11 @@ class Fetcher {
   enum class On { writer, elsewhere };
   void release(const std::shared_ptr<Flight>& flight, const Status& status, On thread);
   void land(const std::shared_ptr<Flight>& flight);
-  void bring(const std::shared_ptr<Flight>& flight, const std::shared_ptr<Want>& want, const GotBytes& done);
+  struct Passing;
+  [[nodiscard]] bool ask_keeper(const std::shared_ptr<Passing>& passing);
+  void pass_origin(const std::shared_ptr<Passing>& passing);
+  void bring(const std::shared_ptr<Passing>& passing);
+  void hand_over(const std::shared_ptr<Passing>& passing, const Status& status);
   void count(Flight& flight, std::uint64_t bytes, std::uint32_t operations);
   void count_from_peer(const Flight& flight, std::uint64_t bytes);
 

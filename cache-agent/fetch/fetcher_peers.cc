@@ -19,22 +19,59 @@ bool Fetcher::ask_peers(const std::shared_ptr<Flight>& flight) {
   if (begin >= end && end != flight->begin) return false;
   while (end > begin + kMiB.count && !missing_at((end - 1) / kMiB.count * kMiB.count))
     end = (end - 1) / kMiB.count * kMiB.count;
-  return peers_->bring({flight->into->dataset(),
-                        flight->into->generation(),
-                        {flight->file, Bytes{begin}, Bytes{end - begin}},
-                        std::get<2>(*flight->chunk),
-                        [this, flight](const PeerPiece& piece) { return keep(flight, piece); },
-                        [this, flight] {
-                          const bool here = flight->into->resident(
-                              *flight->manifest,
-                              {flight->file, Bytes{flight->begin}, Bytes{flight->end - flight->begin}});
-                          const auto failed = [&] {
-                            const std::lock_guard lock(flight->mutex);
-                            return !flight->status;
-                          };
-                          if (here || failed()) return release(flight, {}, On::elsewhere);
-                          read_origin(flight);
-                        }});
+  PeerAsk ask;
+  ask.dataset = flight->into->dataset();
+  ask.generation = flight->into->generation();
+  ask.want = {flight->file, Bytes{begin}, Bytes{end - begin}};
+  ask.chunk = std::get<2>(*flight->chunk);
+  ask.holders_only = flight->own_share;
+  ask.take = [this, flight](const PeerPiece& piece) { return keep(flight, piece); };
+  ask.done = [this, flight] {
+    const bool here = flight->into->resident(*flight->manifest,
+                                             {flight->file, Bytes{flight->begin}, Bytes{flight->end - flight->begin}});
+    const auto failed = [&] {
+      const std::lock_guard lock(flight->mutex);
+      return !flight->status;
+    };
+    if (here || failed()) return release(flight, {}, On::elsewhere);
+    read_origin(flight);
+  };
+  return peers_->bring(std::move(ask));
+}
+
+/// What another of the job's nodes keeps, of a piece that is not to be kept here. False: nobody is asked.
+bool Fetcher::ask_keeper(const std::shared_ptr<Passing>& passing) {
+  const auto& request = passing->want->request;
+  if (peers_ == nullptr || !request.walked || !request.keeper || passing->data.empty()) return false;
+  PeerAsk ask;
+  ask.dataset = passing->flight->into->dataset();
+  ask.generation = passing->flight->into->generation();
+  ask.want = request.want;
+  ask.keeper = request.keeper;
+  ask.job = request.payer.job_id;
+  ask.take = [this, passing](const PeerPiece& piece) -> Status {
+    if (passing->want->settled) return fail(Code::cancelled, "nobody waits for it any more");
+    const std::uint64_t begin = piece.offset.count, length = piece.length.count;
+    if (begin != passing->flight->begin + passing->came || length > passing->data.size() - passing->came ||
+        (!piece.data.empty() && piece.data.size() != length))
+      return fail(Code::data_loss, "not the piece of the file that was asked for");
+    std::size_t sum = 0;
+    for (std::uint64_t at = 0; at < piece.data.size(); ++sum) {  // one for what there is of each block
+      const std::uint64_t part = std::min(length - at, kMiB.count - (begin + at) % kMiB.count);
+      if (sum >= piece.sums.size() || sum_of(piece.data.subspan(at, part)) != piece.sums[sum])
+        return fail(Code::data_loss, "a block does not match its checksum");
+      at += part;
+    }
+    std::copy(piece.data.begin(), piece.data.end(), passing->data.begin() + static_cast<std::ptrdiff_t>(passing->came));
+    passing->came += length;
+    if (!piece.data.empty()) count_from_peer(*passing->flight, length);
+    return {};
+  };
+  ask.done = [this, passing] {
+    if (passing->came == passing->data.size() || passing->want->settled) return hand_over(passing, {});
+    pass_origin(passing);
+  };
+  return peers_->bring(std::move(ask));
 }
 
 /// On a writer's thread. What a reader is bringing meanwhile, or has brought, is left to it.

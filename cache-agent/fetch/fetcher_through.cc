@@ -22,33 +22,42 @@ Waiter Fetcher::read_through(FetchRequest request, GotBytes done) {
     return Waiter(want);
   }
   want->manifest = *manifest;
-  std::shared_ptr<Flight> flight;
+  const auto passing = std::make_shared<Passing>();
+  passing->want = want;
+  passing->done = std::move(done);
+  passing->data.resize(r.want.length.count);
   {
     const std::lock_guard lock(mutex_);
-    flight = make_flight(*want, r.want.offset.count, r.want.offset.count + r.want.length.count);
+    passing->flight = make_flight(*want, r.want.offset.count, r.want.offset.count + r.want.length.count);
   }
-  const Charge charge = charge_for(*flight, r.want.length, 2);
-  flight->tickets.push_back(governor_.admit(charge, [this, flight, want, done](Grant grant) {
-    flight->grant = grant;
-    flight->origin->run(flight->as, flight->urgency, [this, flight, want, done](const Status& able) {
-      flight->status = able;
-      bring(flight, want, done);
-    });
-  }));
+  if (!ask_keeper(passing)) pass_origin(passing);
   return Waiter(want);
 }
 
-/// On the origin's thread: reads all of the flight's piece, then tells on a writer's.
-void Fetcher::bring(const std::shared_ptr<Flight>& flight, const std::shared_ptr<Want>& want, const GotBytes& done) {
-  const auto data = std::make_shared<std::vector<std::byte>>(flight->end - flight->begin);
+void Fetcher::pass_origin(const std::shared_ptr<Passing>& passing) {
+  const auto& flight = passing->flight;
+  const Charge charge = charge_for(*flight, Bytes{passing->data.size() - passing->came}, 2);
+  flight->tickets.push_back(governor_.admit(charge, [this, passing](Grant grant) {
+    passing->paid = true;
+    passing->flight->grant = grant;
+    passing->flight->origin->run(passing->flight->as, passing->flight->urgency, [this, passing](const Status& able) {
+      passing->flight->status = able;
+      bring(passing);
+    });
+  }));
+}
+
+/// On the origin's thread: reads what has not come of the flight's piece, then tells on a writer's.
+void Fetcher::bring(const std::shared_ptr<Passing>& passing) {
+  const auto& flight = passing->flight;
   const auto read_all = [&]() -> Status {
     ATLAS_TRY(flight->status);
-    if (want->settled) return fail(Code::cancelled, "nobody waits for it any more");
+    if (passing->want->settled) return fail(Code::cancelled, "nobody waits for it any more");
     ATLAS_ASSIGN(const auto file,
                  flight->origin->open(path_of(*flight), flight->manifest->at(flight->file).attributes));
     file->expect_pieces();
-    for (std::uint64_t at = 0; at < data->size();) {
-      ATLAS_ASSIGN(const auto piece, file->read(Bytes{flight->begin + at}, std::span(*data).subspan(at)));
+    for (std::uint64_t at = passing->came; at < passing->data.size();) {
+      ATLAS_ASSIGN(const auto piece, file->read(Bytes{flight->begin + at}, std::span(passing->data).subspan(at)));
       if (piece.length.count == 0) return fail(Code::aborted, printable(path_of(*flight)) + " became shorter");
       if (!piece.hole) count(*flight, piece.length.count, 1);
       at += piece.length.count;  // holes read as the zeros that are there
@@ -56,19 +65,22 @@ void Fetcher::bring(const std::shared_ptr<Flight>& flight, const std::shared_ptr
     return {};
   };
   const Status status = read_all();
-  writers_.post([this, flight, want, done, data, status] {
-    settle(*flight);
-    flight->into.reset();
-    if (!want->settled.exchange(true)) {
-      if (status) {
-        done(std::span<const std::byte>(*data));
-      } else {
-        done(fail(status.error()));
-      }
+  writers_.post([this, passing, status] { hand_over(passing, status); });
+}
+
+/// On a writer's thread.
+void Fetcher::hand_over(const std::shared_ptr<Passing>& passing, const Status& status) {
+  if (passing->paid) settle(*passing->flight);
+  passing->flight->into.reset();
+  if (!passing->want->settled.exchange(true)) {
+    if (status) {
+      passing->done(std::span<const std::byte>(passing->data));
+    } else {
+      passing->done(fail(status.error()));
     }
-    const std::lock_guard lock(mutex_);
-    if (--active_ == 0) idle_.notify_all();
-  });
+  }
+  const std::lock_guard lock(mutex_);
+  if (--active_ == 0) idle_.notify_all();
 }
 
 }  // namespace atlas::agent

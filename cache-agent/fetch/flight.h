@@ -33,7 +33,7 @@ struct Flight {
   Urgency urgency = Urgency::warm_queued;
   std::shared_ptr<std::atomic<std::uint64_t>> moved;
   std::shared_ptr<std::atomic<std::uint64_t>> from_peers;
-  bool walked = false;                       ///< by the leader
+  bool walked = false, own_share = false;    ///< by the leader
   Principal as;                              ///< of the leader
   std::vector<std::shared_ptr<Want>> wants;  ///< of a chunk; the first one leads; guarded by Fetcher::mutex_
 
@@ -55,5 +55,15 @@ struct Flight {
 
 /// Below its origin's root. Private to fetch/.
 [[nodiscard]] std::string path_of(const Flight& flight);
+
+/// A piece that is read without being kept, on its way to who wants it. Private to fetch/.
+struct Fetcher::Passing {
+  std::shared_ptr<Flight> flight;
+  std::shared_ptr<Want> want;
+  GotBytes done;
+  std::vector<std::byte> data;  ///< zeros where nothing has come: holes
+  std::uint64_t came = 0;       ///< from a peer, in order
+  bool paid = false;            ///< the origin is read for it
+};
 
 }  // namespace atlas::agent

@@ -18,6 +18,7 @@ enum class PeerRole {
   holds,        ///< it has all of it
   fills_first,  ///< one of those whose warm-ups began first, together
   fills_later,
+  shares,  ///< it is the one that keeps this piece for the job's other nodes
 };
 
 struct Peer {

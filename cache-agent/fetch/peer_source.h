@@ -1,5 +1,6 @@
 #pragma once
 #include <functional>
+#include <optional>
 #include <span>
 
 #include "cache-agent/manifest/ids.h"
@@ -24,6 +25,12 @@ struct PeerAsk {
   GenerationId generation;
   Extent want;
   std::uint64_t chunk = 0;  ///< number of the file's piece: what nodes divide among themselves
+  /// Who is asked before all others: the node of this job whose share it is, for a reader. Then come those that hold
+  /// all of it, and exactly what is wanted of a block is sent. Not waited for as long as a warm-up waits.
+  std::optional<NodeAddress> keeper{};
+  std::uint32_t job = 0;
+  /// This node is the only one that brings it: nobody but those that hold all of it is asked.
+  bool holders_only = false;
   /// Each piece, in turn, on a thread that may block. data_loss: this piece was damaged on its way, do not trust what
   /// follows; any other error: there is no use in more.
   std::function<Status(const PeerPiece&)> take;

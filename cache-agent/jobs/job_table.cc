@@ -88,8 +88,8 @@ Result<std::vector<ReplicaInfo>> JobTable::plan(const JobOrder& order) {
 /// Remembers the job, then takes its leases. With `asked`, the order is the answer to our own question: nullopt when
 /// the job was released meanwhile.
 Result<std::optional<std::vector<ReplicaInfo>>> JobTable::take(const JobOrder& order, bool asked) {
-  NodeJobRow row{order.job, with_groups(order.as), order.reason,    order.waited,  {},
-                 {},        order.cache_limit,     order.on_change, order.account, order.io_limit};
+  NodeJobRow row{order.job,         with_groups(order.as), order.reason,  order.waited,   {},           {},
+                 order.cache_limit, order.on_change,       order.account, order.io_limit, order.divided};
   std::vector<std::shared_ptr<Replica>> chosen;  // held, so that none is evicted before its lease
   for (const auto& item : order.datasets) {
     if (engine_ != nullptr) engine_->learn(item.dataset, item.policy);
@@ -188,7 +188,19 @@ Result<std::shared_ptr<Replica>> JobTable::partial(const NodeJobRow& job, const 
       room = Bytes{std::max<std::uint64_t>(1, room.count - std::min(room.count, held->summary().bytes))};
   }
   return engine_->open_partial(wanted.dataset, job.as, room, now + (deadline - now) / 2, asked_of(job, wanted),
-                               job.account);
+                               job.account, {job.job, job.divided, job.cache_limit});
+}
+
+std::shared_ptr<const Share> JobTable::share_of(const JobKey& job, const Principal& as, const Replica& replica) const {
+  Division division{job, {}, {}};
+  {
+    const std::lock_guard lock(mutex_);
+    const auto it = jobs_.find(job.job_id);
+    if (engine_ == nullptr || it == jobs_.end() || it->second.job != job) return nullptr;
+    division.nodes = it->second.divided;
+    division.cache_limit = it->second.cache_limit;
+  }
+  return engine_->share_of(division, as, replica);
 }
 
 void JobTable::show_partial(const NodeJobRow& job, NodeJobDatasetRow& wanted, SteadyTime deadline,

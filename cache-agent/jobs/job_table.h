@@ -54,6 +54,9 @@ class JobTable final : public view::ViewSource {
   /// The replica that this attempt of the job reads through; not_found when either is no longer here.
   [[nodiscard]] Result<std::shared_ptr<Replica>> reading(const JobKey& job, const DatasetId& dataset,
                                                          const GenerationId& generation) const;
+  /// What this attempt of the job divides with its other nodes of a replica that it reads through; null = nothing.
+  [[nodiscard]] std::shared_ptr<const Share> share_of(const JobKey& job, const Principal& as,
+                                                      const Replica& replica) const;
   [[nodiscard]] std::vector<JobKey> jobs() const;
   [[nodiscard]] bool knows(std::uint32_t job_id) const override;
 

@@ -9,6 +9,7 @@ void LocalNode::warm(const WarmOrder& order, OnProgress progress, OnWarmed done)
                       order.cache_limit, order.revalidate, {order.asked, order.keep}};
   request.settled_only = order.settled_only;
   request.account = order.account;
+  request.divided = order.divided;
   request.only.patterns = order.only.patterns;
   request.only.files.insert(order.only.files.begin(), order.only.files.end());
   request.only.metadata_only = order.only.metadata_only;

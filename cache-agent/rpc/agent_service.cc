@@ -29,6 +29,7 @@ WarmOrder order_of(const v1::WarmRequest& in) {
   order.only.metadata_only = in.only().metadata_only();
   order.account = in.account();
   order.io_limit = from_wire(in.io_limit());
+  for (const auto& node : in.divided()) order.divided.push_back(from_wire(node));
   return order;
 }
 
@@ -45,6 +46,7 @@ JobOrder order_of(const v1::PlanRequest& in) {
   for (const auto& item : in.datasets())
     order.datasets.push_back({from_wire(item.dataset()), GenerationId::of(item.generation()), policy_of(item.policy()),
                               time_of(item.age()), item.read_write()});
+  for (const auto& node : in.divided()) order.divided.push_back(from_wire(node));
   return order;
 }
 

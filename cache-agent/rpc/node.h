@@ -39,9 +39,10 @@ struct WarmOrder {
   struct Part {
     std::vector<std::string> patterns, files;
     bool metadata_only = false;
-  } only{};                      ///< nothing said = all of it
-  std::string account{};         ///< of the payer's job
-  IoRate io_limit = kUnlimited;  ///< the job's own, on all its nodes together
+  } only{};                            ///< nothing said = all of it
+  std::string account{};               ///< of the payer's job
+  IoRate io_limit = kUnlimited;        ///< the job's own, on all its nodes together
+  std::vector<NodeAddress> divided{};  ///< the job's nodes, if several: what does not fit one of them they divide
 };
 
 /// A job and what it reads, as the controller planned it.
@@ -62,6 +63,7 @@ struct JobOrder {
   OnChange on_change = OnChange::refresh;
   std::string account{};  ///< of Slurm
   IoRate io_limit = kUnlimited;
+  std::vector<NodeAddress> divided{};  ///< as in WarmOrder
 };
 
 /// What a job read from, for its receipt.

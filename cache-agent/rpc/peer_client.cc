@@ -33,7 +33,7 @@ void PeerClient::stop() {
   for (auto& [key, group] : groups_) {
     left.insert(left.end(), group.early.begin(), group.early.end());
     group.early.clear();
-    for (auto& [node, link] : group.links) {
+    for (auto& [to, link] : group.links) {
       left.insert(left.end(), link.queue.begin(), link.queue.end());
       link.queue.clear();
     }
@@ -54,8 +54,8 @@ bool PeerClient::bring(PeerAsk ask) {
   if (stopping_) return false;
   auto& group = groups_[key];
   group.used = steady_clock::now();
-  refresh(key, group);
-  if (group.known) return assign(key, group, asked);
+  if (!asked->ask.keeper) refresh(key, group);
+  if (group.known || asked->ask.keeper) return assign(key, group, asked);
   group.early.push_back(std::move(asked));
   return true;
 }
@@ -104,19 +104,24 @@ std::optional<Peer> PeerClient::choose(Group& group, const Asked& asked) const {
   std::erase_if(group.shunned, [&](const auto& item) { return item.second <= now; });
   auto without = asked.tried;
   for (const auto& [node, until] : group.shunned) without.insert(node);
+  const auto& keeper = asked.ask.keeper;
+  if (keeper && !without.contains(keeper->node)) return Peer{keeper->node, keeper->address, PeerRole::shares};
+  auto peers = group.peers;
+  if (keeper || asked.ask.holders_only) std::erase_if(peers, [](const Peer& p) { return p.role != PeerRole::holds; });
   const auto which =
-      choose_peer(group.peers, options_.node, {asked.ask.generation, asked.ask.want.file, asked.ask.chunk}, without);
-  return which ? std::optional(group.peers[*which]) : std::nullopt;
+      choose_peer(peers, options_.node, {asked.ask.generation, asked.ask.want.file, asked.ask.chunk}, without);
+  return which ? std::optional(peers[*which]) : std::nullopt;
 }
 
 /// Queues an ask for a peer; false: it is the origin's. mutex_ is held.
 bool PeerClient::assign(const GroupKey& key, Group& group, const AskedPtr& asked) {
   const auto peer = choose(group, *asked);
   if (!peer) return false;
-  auto& link = group.links[peer->node];
+  const bool reader = asked->ask.keeper.has_value();
+  auto& link = group.links[{peer->node, reader}];
   link.queue.push_back(asked);
   // Not at once: what is asked for in the same moment goes into the same call.
-  if (link.streams < options_.streams) front_.post([this, key, peer = *peer] { pump(key, peer); });
+  if (link.streams < streams_for(reader)) front_.post([this, key, peer = *peer, reader] { pump(key, peer, reader); });
   return true;
 }
 
@@ -128,20 +133,20 @@ v1::Agent::Stub& PeerClient::stub(const std::string& address) {
 }
 
 /// Starts a stream with what is queued for a peer, if there is one to spare.
-void PeerClient::pump(const GroupKey& key, const Peer& peer) {
+void PeerClient::pump(const GroupKey& key, const Peer& peer, bool readers) {
   std::shared_ptr<Stream> stream;
   v1::Agent::Stub* to = nullptr;
   {
     const std::lock_guard lock(mutex_);
-    auto& link = groups_[key].links[peer.node];
-    if (stopping_ || link.queue.empty() || link.streams >= options_.streams) return;
+    auto& link = groups_[key].links[{peer.node, readers}];
+    if (stopping_ || link.queue.empty() || link.streams >= streams_for(readers)) return;
     std::vector<AskedPtr> asks;
     while (!link.queue.empty() && asks.size() < options_.batch) {
       asks.push_back(std::move(link.queue.front()));
       link.queue.pop_front();
     }
     ++link.streams;
-    stream = std::make_shared<Stream>(*this, key, peer, std::move(asks));
+    stream = std::make_shared<Stream>(*this, key, peer, readers, std::move(asks));
     streams_.insert(stream);
     to = &stub(peer.address);
   }
@@ -157,6 +162,7 @@ void PeerClient::again(const GroupKey& key, const std::string& node, const std::
     group.used = steady_clock::now();
     for (const auto& asked : asks) {
       asked->tried.insert(node);
+      if (asked->ask.keeper) refresh(key, group);  // who holds all of it will be known to the next
       if (stopping_ || !assign(key, group, asked)) over.push_back(asked);
     }
   }
@@ -182,15 +188,18 @@ void PeerClient::ended(const std::shared_ptr<Stream>& stream, const Status& stat
   auto left = stream->unfinished();
   if (!status) {  // nor does what waits for the next stream go to a peer that has failed
     const std::lock_guard lock(mutex_);
-    auto& queue = groups_[key].links[stream->peer().node].queue;
-    left.insert(left.end(), queue.begin(), queue.end());
-    queue.clear();
+    for (const bool readers : {false, true}) {
+      auto& queue = groups_[key].links[{stream->peer().node, readers}].queue;
+      left.insert(left.end(), queue.begin(), queue.end());
+      queue.clear();
+    }
   }
   again(key, stream->peer().node, left);
   const std::lock_guard lock(mutex_);
-  auto& link = groups_[key].links[stream->peer().node];
+  const bool readers = stream->for_readers();
+  auto& link = groups_[key].links[{stream->peer().node, readers}];
   --link.streams;
-  if (!link.queue.empty()) front_.post([this, key, peer = stream->peer()] { pump(key, peer); });
+  if (!link.queue.empty()) front_.post([this, key, peer = stream->peer(), readers] { pump(key, peer, readers); });
   streams_.erase(stream);
   idle_.notify_all();
 }

@@ -26,9 +26,11 @@ struct PeerClientOptions {
   std::chrono::milliseconds silence{10'000};
   std::chrono::milliseconds refresh{1'000};  ///< how long the peers of a generation are taken for known
   std::chrono::milliseconds shun{10'000};    ///< how long a peer that failed is not asked again
-  unsigned streams = 2;                      ///< to one peer, for one generation
-  std::size_t batch = 128;                   ///< pieces of files asked for in one stream
-  unsigned attempts = 3;                     ///< peers asked for one piece before the origin is
+  /// The same of a piece that a reader waits for: the origin is there, too.
+  std::chrono::milliseconds reader_wait{5'000}, reader_silence{2'000};
+  unsigned streams = 2;     ///< to one peer, for one generation; for readers four times as many
+  std::size_t batch = 128;  ///< pieces of files asked for in one stream
+  unsigned attempts = 3;    ///< peers asked for one piece before the origin is
 };
 
 /// Reads from other nodes' agents. What is asked for while a stream is under way goes into the next one, so that many
@@ -62,6 +64,8 @@ class PeerClient final : public PeerSource {
   };
   using AskedPtr = std::shared_ptr<Asked>;
   using GroupKey = std::pair<DatasetId, GenerationId>;
+  /// Readers do not queue behind warm-ups.
+  using LinkKey = std::pair<std::string, bool>;  ///< node, for readers
   struct Link {
     std::deque<AskedPtr> queue;
     unsigned streams = 0;
@@ -73,14 +77,15 @@ class PeerClient final : public PeerSource {
     SteadyTime found{}, used{};
     std::vector<AskedPtr> early;  ///< wait for the peers to be known
     std::map<std::string, SteadyTime> shunned;
-    std::map<std::string, Link> links;  ///< by node
+    std::map<LinkKey, Link> links;
   };
 
   void refresh(const GroupKey& key, Group& group);
   void found(const GroupKey& key, Result<std::vector<Peer>> peers);
   [[nodiscard]] std::optional<Peer> choose(Group& group, const Asked& asked) const;
   [[nodiscard]] bool assign(const GroupKey& key, Group& group, const AskedPtr& asked);
-  void pump(const GroupKey& key, const Peer& peer);
+  [[nodiscard]] unsigned streams_for(bool readers) const { return readers ? 4 * options_.streams : options_.streams; }
+  void pump(const GroupKey& key, const Peer& peer, bool readers);
   void again(const GroupKey& key, const std::string& node, const std::vector<AskedPtr>& asks);
   void shun(const GroupKey& key, const std::string& node, const std::string& why);
   void ended(const std::shared_ptr<Stream>& stream, const Status& status);

@@ -32,8 +32,10 @@ class PeerService::Sending final : public grpc::ServerWriteReactor<v1::FetchRepl
         began_(steady_clock::now()),
         news_(began_),
         wrote_(began_) {
-    for (const auto& extent : request.extents())
-      wanted_.push_back({extent.file(), extent.offset(), extent.offset() + extent.length(), false, false});
+    for (const auto& extent : request.extents()) {
+      wanted_.push_back({extent.file(), extent.offset(), extent.offset() + extent.length(), extent.job()});
+      readers_wait_ = readers_wait_ || extent.job() != 0;
+    }
   }
   void refuse(const Status& why) { Finish(to_status(why.error())); }
   void begin() {
@@ -45,11 +47,14 @@ class PeerService::Sending final : public grpc::ServerWriteReactor<v1::FetchRepl
   struct Wanted {
     FileIndex file = 0;
     std::uint64_t at = 0, end = 0;
+    std::uint32_t job = 0;  ///< whose reader waits for it; 0 = nobody's
     bool checked = false, over = false;
+    std::shared_ptr<std::atomic<bool>> lost{};  ///< it is being brought for that reader; true: in vain
   };
 
   void step();
   [[nodiscard]] bool look();
+  [[nodiscard]] bool comes(Wanted& wanted);
   void add(std::uint32_t which);
   [[nodiscard]] Status add_block(std::uint32_t which, const Manifest::Entry& entry);
   [[nodiscard]] v1::FetchPiece& piece_at(std::uint32_t which, bool hole);
@@ -81,6 +86,7 @@ class PeerService::Sending final : public grpc::ServerWriteReactor<v1::FetchRepl
   std::vector<std::byte> block_;
   std::atomic<bool> gone_{false};
   bool counted_ = false;
+  bool readers_wait_ = false;
 };
 
 /// Sends what is here, waits a little, or ends.
@@ -94,7 +100,9 @@ void PeerService::Sending::step() {
     const auto which = static_cast<std::uint32_t>(i);
     if (bytes_ >= owner_.options_.message.count || blocks_ >= kMostBlocks) break;
     if (!wanted_[i].over && manifest_) add(which);
-    if (!wanted_[i].over && !may_come && blocks_ < kMostBlocks && bytes_ < owner_.options_.message.count) absent(which);
+    if (!wanted_[i].over && !(wanted_[i].job == 0 ? may_come : comes(wanted_[i])) && blocks_ < kMostBlocks &&
+        bytes_ < owner_.options_.message.count)
+      absent(which);
     if (wanted_[i].over && i == first_) ++first_;
   }
   const bool more = reply_.pieces_size() != 0 || reply_.absent_size() != 0;
@@ -107,7 +115,8 @@ void PeerService::Sending::step() {
   // The task keeps its own handle: by the time post_at() returns, the next step may be under way on another thread, and
   // must not find its timer called off by a late assignment of this one.
   const auto handle = std::make_shared<TimerHandle>();
-  *handle = owner_.readers_.post_at(now + owner_.options_.poll, [this, handle] { step(); });
+  const auto poll = readers_wait_ ? owner_.options_.reader_poll : owner_.options_.poll;
+  *handle = owner_.readers_.post_at(now + poll, [this, handle] { step(); });
 }
 
 /// Finds the replica; true while what is missing of it may still come.
@@ -129,6 +138,17 @@ bool PeerService::Sending::look() {
   return expected || (!replica_ && now - began_ < owner_.options_.grace);
 }
 
+/// Of a piece that a reader waits for and that is not here: has it brought, once.
+bool PeerService::Sending::comes(Wanted& wanted) {
+  if (!replica_ || !manifest_ || steady_clock::now() - news_ >= wait_) return false;
+  if (!wanted.lost) {
+    wanted.lost = std::make_shared<std::atomic<bool>>(false);
+    const Extent rest{wanted.file, Bytes{wanted.at}, Bytes{wanted.end - wanted.at}};
+    if (!owner_.bring_(wanted.job, replica_, rest, [lost = wanted.lost] { *lost = true; })) *wanted.lost = true;
+  }
+  return !*wanted.lost;
+}
+
 void PeerService::Sending::absent(std::uint32_t which) {
   wanted_[which].over = true;
   reply_.add_absent(which);
@@ -140,12 +160,13 @@ void PeerService::Sending::add(std::uint32_t which) {
   if (wanted.file >= manifest_->size()) return absent(which);
   const auto entry = manifest_->at(wanted.file);
   if (!std::exchange(wanted.checked, true)) {
-    const bool sane = entry.blocks != 0 && wanted.at % kMiB.count == 0 && wanted.at <= wanted.end &&
-                      wanted.end <= entry.attributes.size && (wanted.at < wanted.end || entry.attributes.size == 0);
+    const bool begins = wanted.job != 0 || wanted.at % kMiB.count == 0;
+    const bool sane = entry.blocks != 0 && begins && wanted.at <= wanted.end && wanted.end <= entry.attributes.size &&
+                      (wanted.at < wanted.end || entry.attributes.size == 0);
     if (!sane) return absent(which);
   }
   do {
-    const std::uint64_t length = std::min(kMiB.count, wanted.end - wanted.at);
+    const std::uint64_t length = std::min(kMiB.count - wanted.at % kMiB.count, wanted.end - wanted.at);
     if (!replica_->resident(*manifest_, {wanted.file, Bytes{wanted.at}, Bytes{length}})) return;
     if (const auto ok = add_block(which, entry); !ok) {
       // A bad block's bit is cleared by now: the next who warms the dataset here fetches it again.
@@ -172,12 +193,14 @@ v1::FetchPiece& PeerService::Sending::piece_at(std::uint32_t which, bool hole) {
 
 Status PeerService::Sending::add_block(std::uint32_t which, const Manifest::Entry& entry) {
   const auto& wanted = wanted_[which];
-  // To the block's end even if less is asked for: only whole blocks have checksums.
-  const std::uint64_t length = std::min(kMiB.count, entry.attributes.size - wanted.at);
+  // To the block's end even if less is asked for, as only whole blocks have checksums; but a reader gets what he wants.
+  const std::uint64_t to_end = std::min(kMiB.count - wanted.at % kMiB.count, entry.attributes.size - wanted.at);
+  const std::uint64_t length = wanted.job == 0 ? to_end : std::min(to_end, wanted.end - wanted.at);
   const bool hole = replica_->zeros(*manifest_, wanted.file, Bytes{wanted.at});
   if (!hole && block_.size() < length) block_.resize(length);
   FileMeta meta;
-  if (wanted.at == 0) {
+  const bool with_meta = wanted.at == 0 && wanted.job == 0;
+  if (with_meta) {
     ATLAS_ASSIGN(meta, replica_->meta_of(*manifest_, wanted.file));
   }
   const auto block = std::span(block_).first(hole ? 0 : length);
@@ -193,7 +216,7 @@ Status PeerService::Sending::add_block(std::uint32_t which, const Manifest::Entr
     bytes_ += length;
     ++blocks_;
   }
-  if (wanted.at == 0) {
+  if (with_meta) {
     auto* out = piece.mutable_meta();
     for (const auto& [name, value] : meta.xattrs) {
       auto* one = out->add_xattrs();

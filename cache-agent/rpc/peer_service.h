@@ -14,8 +14,9 @@
 namespace atlas::agent {
 
 struct PeerServiceOptions {
-  std::chrono::milliseconds grace{3'000};      ///< an order to warm may come a little later than a peer's question
-  std::chrono::milliseconds poll{10};          ///< how often what is missing is looked for
+  std::chrono::milliseconds grace{3'000};  ///< an order to warm may come a little later than a peer's question
+  /// How often what is missing is looked for; and for a reader's sake.
+  std::chrono::milliseconds poll{10}, reader_poll{2};
   std::chrono::milliseconds heartbeat{500};    ///< between messages to who waits
   std::chrono::milliseconds longest{600'000};  ///< the most that anybody is waited for
   Bytes message{2 * kMiB.count};               ///< data in one message, roughly
@@ -29,11 +30,18 @@ class PeerService {
  public:
   /// Is that generation being warmed here, or a walk under way that may turn out to be of it? Must not block.
   using Expected = std::function<bool(const DatasetId&, const GenerationId&)>;
+  /// A reader of that job waits for a piece on another of its nodes. If it belongs to the share of this one it is
+  /// brought now, and `failed` is called if that does not succeed; false if it does not, or cannot be kept. Must not
+  /// block.
+  using Bring = std::function<bool(std::uint32_t job_id, const std::shared_ptr<Replica>&, const Extent&,
+                                   std::function<void()> failed)>;
   /// `readers` read from the disk, and are told of the time; they go after the server this is registered with.
   PeerService(const Authenticator& auth, Store& store, Expected expected, Executor& readers,
               PeerServiceOptions options = {})
       : auth_(auth), store_(store), expected_(std::move(expected)), readers_(readers), options_(options) {}
 
+  /// Once, before use.
+  void bring_with(Bring bring) { bring_ = std::move(bring); }
   grpc::ServerWriteReactor<v1::FetchReply>* fetch(grpc::CallbackServerContext* ctx, const v1::FetchRequest* request);
   /// Ends what is under way; before the server is shut down.
   void stop() { stopping_ = true; }
@@ -45,6 +53,7 @@ class PeerService {
   const Authenticator& auth_;
   Store& store_;
   const Expected expected_;
+  Bring bring_ = [](std::uint32_t, const auto&, const Extent&, const auto&) { return false; };
   Executor& readers_;
   const PeerServiceOptions options_;
   std::atomic<bool> stopping_{false};

@@ -24,12 +24,13 @@ FileMeta meta_of(const v1::FileMeta& in) {
 Status PeerClient::Stream::start(v1::Agent::Stub& stub, std::shared_ptr<Stream> self) {
   *request_.mutable_dataset() = to_wire(key_.first);
   request_.set_generation(key_.second.bytes());
-  request_.set_wait(owner_.options_.wait.count());
+  request_.set_wait((for_readers_ ? owner_.options_.reader_wait : owner_.options_.wait).count());
   for (const auto& asked : asks_) {
     auto* extent = request_.add_extents();
     extent->set_file(asked->ask.want.file);
     extent->set_offset(asked->at);
     extent->set_length(asked->end() - asked->at);
+    extent->set_job(asked->ask.job);
   }
   ATLAS_TRY(owner_.auth_.sign_request(context_, kMethod, request_));
   self_ = std::move(self);
@@ -44,17 +45,19 @@ Status PeerClient::Stream::start(v1::Agent::Stub& stub, std::shared_ptr<Stream> 
 /// Looks at the clock now and then, until the stream is over.
 void PeerClient::Stream::watch() {
   const auto& options = owner_.options_;
+  const auto silence = for_readers_ ? std::min(options.silence, options.reader_silence) : options.silence;
+  const auto wait = for_readers_ ? std::min(options.wait, options.reader_wait) : options.wait;
   const auto now = steady_clock::now();
   const std::lock_guard lock(mutex_);
   if (!self_) return;
   if (reading_ && too_late_) {
-    if (now - heard_ > options.silence)
-      too_late_ = fail(Code::deadline_exceeded, "it has said nothing for " + format_duration(options.silence));
-    else if (now - brought_ > options.wait)
-      too_late_ = fail(Code::deadline_exceeded, "it has brought nothing for " + format_duration(options.wait));
+    if (now - heard_ > silence)
+      too_late_ = fail(Code::deadline_exceeded, "it has said nothing for " + format_duration(silence));
+    else if (now - brought_ > wait)
+      too_late_ = fail(Code::deadline_exceeded, "it has brought nothing for " + format_duration(wait));
     if (!too_late_) context_.TryCancel();
   }
-  timer_ = owner_.front_.post_at(now + options.silence / 4, [weak = std::weak_ptr(self_)] {
+  timer_ = owner_.front_.post_at(now + silence / 4, [weak = std::weak_ptr(self_)] {
     if (const auto stream = weak.lock()) stream->watch();
   });
 }
@@ -84,7 +87,7 @@ void PeerClient::Stream::handle() {
   for (const auto which : reply_.absent())
     if (which < asks_.size() && asks_[which]) absent.push_back(std::exchange(asks_[which], nullptr));
   // Who fills its cache and yet will not have it is filling it with something else, or has stopped.
-  if (!absent.empty() && peer_.role != PeerRole::holds)
+  if (!absent.empty() && peer_.role != PeerRole::holds && peer_.role != PeerRole::shares)
     owner_.shun(key_, peer_.node, "it does not have what it was to read");
   if (!absent.empty()) owner_.again(key_, peer_.node, absent);
   {

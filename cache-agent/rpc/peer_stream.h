@@ -11,14 +11,19 @@ namespace atlas::agent {
 /// one of them. Private to the client; keeps itself alive until OnDone().
 class PeerClient::Stream final : public grpc::ClientReadReactor<v1::FetchReply> {
  public:
-  Stream(PeerClient& owner, GroupKey key, Peer peer, std::vector<AskedPtr> asks)
-      : owner_(owner), key_(std::move(key)), peer_(std::move(peer)), asks_(std::move(asks)) {}
+  Stream(PeerClient& owner, GroupKey key, Peer peer, bool for_readers, std::vector<AskedPtr> asks)
+      : owner_(owner),
+        key_(std::move(key)),
+        peer_(std::move(peer)),
+        for_readers_(for_readers),
+        asks_(std::move(asks)) {}
 
   /// An error: the call was not made, and nothing will be called.
   [[nodiscard]] Status start(v1::Agent::Stub& stub, std::shared_ptr<Stream> self);
   void cancel() { context_.TryCancel(); }
   [[nodiscard]] const GroupKey& key() const { return key_; }
   [[nodiscard]] const Peer& peer() const { return peer_; }
+  [[nodiscard]] bool for_readers() const { return for_readers_; }
   /// Those that have not ended. Only when the stream has.
   [[nodiscard]] std::vector<AskedPtr> unfinished() const;
 
@@ -35,6 +40,7 @@ class PeerClient::Stream final : public grpc::ClientReadReactor<v1::FetchReply> 
   PeerClient& owner_;
   const GroupKey key_;
   const Peer peer_;
+  const bool for_readers_;
   std::vector<AskedPtr> asks_;  ///< null: ended, or asked for elsewhere
   grpc::ClientContext context_;
   v1::FetchRequest request_;

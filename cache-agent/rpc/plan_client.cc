@@ -33,6 +33,7 @@ Result<std::optional<JobOrder>> PlanClient::plan_of(std::uint32_t job_id, Steady
          i < reply.policies_size() ? decode_policy(reply.policies(i)).value_or(DatasetPolicy{}) : DatasetPolicy{},
          i < reply.ages_size() ? now - milliseconds(std::max<std::int64_t>(0, reply.ages(i))) : now,
          i < reply.read_write_size() && reply.read_write(i)});
+  for (const auto& node : reply.divided()) order.divided.push_back(from_wire(node));
   return std::optional(std::move(order));
 }
 

@@ -132,8 +132,18 @@ bool Replica::keeps(const EntryAttributes& file) const {
   return std::max(file.mtime, file.ctime) <= state_->kept_before.load(std::memory_order_relaxed);
 }
 
-bool Replica::has_room(Bytes more) const {
-  return state_->room.fits(more.count) && !state_->is_crowded();
+bool Replica::has_room_for(const Manifest& manifest, const Extent& extent) const {
+  const auto entry = manifest.at(extent.file);
+  const std::uint64_t last =
+      std::min<std::uint64_t>(entry.blocks, blocks_of(extent.offset.count + extent.length.count));
+  std::uint64_t more = 0;
+  for (std::uint64_t block = extent.offset.count / kBlock.count; block < last; ++block)
+    if (!state_->blocks.test_all(entry.first_block + block, 1)) more += length_of_block(entry.attributes.size, block);
+  return state_->room.fits(more) && !state_->is_crowded();
+}
+
+bool Replica::may_hold_all() const {
+  return state_->room.most() == Room::kNoLimit;
 }
 
 Status Replica::prepare() {

@@ -76,8 +76,10 @@ class Replica {
   /// since the epoch): it may go on changing.
   void keep_only_before(std::int64_t time);
   [[nodiscard]] bool keeps(const EntryAttributes& file) const;
-  /// May so much more be kept, as far as is known? Never blocks.
-  [[nodiscard]] bool has_room(Bytes more) const;
+  /// May what is missing of the blocks that the extent touches be kept, too, as far as is known? Never blocks.
+  [[nodiscard]] bool has_room_for(const Manifest& manifest, const Extent& extent) const;
+  /// Nothing but the tier says how much of it may be kept.
+  [[nodiscard]] bool may_hold_all() const;
   /// Makes directories, links and special files; before the first commit. May be repeated. Blocks.
   [[nodiscard]] Status prepare();
   /// Writes a piece that begins on a block boundary and ends on one or at the file's end: data first, then the bits.

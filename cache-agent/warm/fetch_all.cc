@@ -95,7 +95,7 @@ Status read_metas(Origin& origin, const std::string& dataset, const Manifest& ma
 }  // namespace
 
 Status WarmEngine::fetch_all(WarmUp& up, const std::shared_ptr<Replica>& replica, const Manifest& manifest,
-                             const Chosen& chosen, std::map<FileIndex, FileMeta>& metas) {
+                             const Chosen& chosen, const Share* share, std::map<FileIndex, FileMeta>& metas) {
   const auto window = std::make_shared<Window>(options_.window, up.stop.get_token());
   const std::stop_callback wake(up.stop.get_token(), [window] { window->wake(); });
   const auto found = std::make_shared<Metas>();
@@ -119,7 +119,7 @@ Status WarmEngine::fetch_all(WarmUp& up, const std::shared_ptr<Replica>& replica
     const bool readable_directory = entry.is(EntryType::directory) && (entry.attributes.flags & kUnknown) == 0;
     const bool opaque_file =
         entry.is(EntryType::file) && entry.opaque() && entry.leader == i && (entry.attributes.flags & kUnknown) == 0;
-    if (readable_directory || opaque_file) {
+    if (share == nullptr && (readable_directory || opaque_file)) {  // a part is not sealed
       batch.push_back(i);
       if (batch.size() == kMetasPerTask) send_batch();
     }
@@ -129,12 +129,12 @@ Status WarmEngine::fetch_all(WarmUp& up, const std::shared_ptr<Replica>& replica
         size <= fetcher_.chunk().count ? std::max<std::uint64_t>(1, size) : fetcher_.chunk().count;
     for (std::uint64_t at = 0; at == 0 || at < size; at += unit) {
       const Extent extent{i, Bytes{at}, Bytes{std::min(unit, size - at)}};
+      if (share != nullptr && !share->mine(manifest, i, at)) continue;
       if (replica->resident(manifest, extent)) continue;
       if (!window->enter()) break;
-      fetcher_
-          .fetch(
-              {replica, extent, up.request.as, up.request.payer, Urgency::warm_queued, up.moved, true, up.from_peers},
-              [window, failures](const Status& status) { window->leave(status, *failures); })
+      FetchRequest request{replica,  extent, up.request.as, up.request.payer, Urgency::warm_queued,
+                           up.moved, true,   up.from_peers, share != nullptr};
+      fetcher_.fetch(std::move(request), [window, failures](const Status& status) { window->leave(status, *failures); })
           .detach();
     }
     up.failures = failures->load(std::memory_order_relaxed);

@@ -188,9 +188,28 @@ Result<WarmEngine::Seen> WarmEngine::observe(const DatasetId& dataset, const Pri
   }
 }
 
+/// Of what the nodes of a job divide room is taken for this one's share alone.
+Result<std::shared_ptr<Replica>> WarmEngine::open_some(const DatasetId& dataset, const Principal& as,
+                                                       const std::shared_ptr<const Manifest>& manifest, Bytes most,
+                                                       const std::string& account, const Division& division) {
+  const Payer payer{as.uid, as.gid, account};
+  if (division.nodes.size() > 1) {
+    if (most.count == 0) {
+      if (auto all = open_replica(dataset, manifest, std::nullopt, payer, kSpaceForAJobThatStarts)) return all;
+    }
+    if (most.count == 0 || most.count < manifest->summary().bytes) {
+      if (const auto share = divide(division, as, dataset, *manifest)) {
+        const Bytes own = wanted_by(share.get(), *manifest, store_.find(dataset, manifest->summary().generation));
+        most = most.count == 0 ? own : std::min(most, own);
+      }
+    }
+  }
+  return open_replica(dataset, manifest, most, payer, kSpaceForAJobThatStarts);
+}
+
 Result<std::shared_ptr<Replica>> WarmEngine::open_partial(const DatasetId& dataset, const Principal& as, Bytes most,
                                                           SteadyTime deadline, const Asked& asked,
-                                                          const std::string& account) {
+                                                          const std::string& account, const Division& division) {
   ATLAS_ASSIGN(auto seen, observe(dataset, as, deadline, asked));
   const Principal who = with_groups(as);
   auto replica = store_.find(dataset, seen.generation);
@@ -206,8 +225,7 @@ Result<std::shared_ptr<Replica>> WarmEngine::open_partial(const DatasetId& datas
     const Bytes limit = policy_of(dataset).cache;
     if (limit.count != 0 && limit.count < seen.manifest->summary().bytes)
       most = most.count == 0 ? limit : std::min(most, limit);
-    ATLAS_ASSIGN(replica,
-                 open_replica(dataset, seen.manifest, most, {as.uid, as.gid, account}, kSpaceForAJobThatStarts));
+    ATLAS_ASSIGN(replica, open_some(dataset, who, seen.manifest, most, account, division));
     ATLAS_TRY(replica->prepare());
     WarmRequest reading;
     reading.dataset = dataset;

@@ -30,6 +30,7 @@ WarmEngine::WarmEngine(const std::vector<Origin*>& origins, Store& store, Fetche
       fetcher_(fetcher),
       clock_(clock),
       options_(std::move(options)),
+      shares_(fetcher, options_.node),
       walkers_(options_.runners),
       runners_(options_.runners),
       front_(kFrontThreads) {
@@ -88,7 +89,7 @@ void WarmEngine::admit(const WarmRequest& request, const OnProgress& progress, c
 }
 
 WarmEngine::Running WarmEngine::key_of_request(const WarmRequest& request) {
-  return {request.dataset, key_of(request.as), request.cache_limit.count, request.only};
+  return {request.dataset, key_of(request.as), request.cache_limit.count, request.only, request.divided};
 }
 
 void WarmEngine::tick(const std::weak_ptr<WarmUp>& weak) {
@@ -225,6 +226,7 @@ Status WarmEngine::check_limit(const WarmUp& up, const ManifestSummary& summary)
 }
 
 void WarmEngine::forget_job(std::uint32_t job_id) {
+  shares_.forget_job(job_id);
   const std::lock_guard lock(mutex_);
   filled_.erase(job_id);
 }
@@ -244,19 +246,29 @@ Status WarmEngine::fill(WarmUp& up, const Seen& seen) {
     return fail(Code::not_found,
                 "no file of " + show(request.dataset) +
                     " is meant by --path or --files-from: both name files as they are called below it");
-  if (!chosen.picky()) ATLAS_TRY(check_limit(up, summary));
   const Bytes have = replica ? replica->bytes_resident() : Bytes{};  // of a part that was warmed before
   replica.reset();                                                   // so that making room sees it as it is
+  const bool several = options_.divide && !chosen.picky() && request.divided.size() > 1;
+  if (!chosen.picky()) {
+    const auto allowed = check_limit(up, summary);
+    if (!allowed && several) return fill_share(up, seen, chosen, allowed.error());
+    ATLAS_TRY(allowed);
+  }
   const std::optional<Bytes> most = chosen.picky() ? std::optional(have + chosen.bytes()) : std::nullopt;
-  ATLAS_ASSIGN(replica, open_replica(request.dataset, manifest, most, {request.as.uid, request.as.gid, request.account},
-                                     kSpaceForAWarmUp));
+  auto opened = open_replica(request.dataset, manifest, most, {request.as.uid, request.as.gid, request.account},
+                             kSpaceForAWarmUp);
+  const auto no_room = [](Code code) { return code == Code::resource_exhausted || code == Code::out_of_range; };
+  if (!opened && several && no_room(opened.error().code)) return fill_share(up, seen, chosen, opened.error());
+  if (!opened) return fail(opened.error());
+  replica = std::move(*opened);
   up.fill_into(replica);
   up.enter(WarmPhase::fetching, clock_.now());
   std::map<FileIndex, FileMeta> metas;
   Status status = replica->prepare();
   bool ours = true;  // what fails is our disk, not the origin
   if (status) {
-    status = fetch_all(up, replica, *manifest, chosen, metas);  // the replica itself reports what it cannot write
+    status =
+        fetch_all(up, replica, *manifest, chosen, nullptr, metas);  // the replica itself reports what it cannot write
     ours = status.has_value();
   }
   if (status && replica->files_resident() != summary.files) {
@@ -321,7 +333,7 @@ bool WarmEngine::cancel(const DatasetId& dataset, const Principal& as) {
   const std::string who = key_of(with_groups(as));
   const std::lock_guard lock(mutex_);
   bool any = false;
-  for (auto it = running_.lower_bound({dataset, who, 0, {}});
+  for (auto it = running_.lower_bound({dataset, who, 0, {}, {}});
        it != running_.end() && std::get<0>(it->first) == dataset && std::get<1>(it->first) == who; ++it)
     if (!it->second->stop.stop_requested()) any = it->second->stop.request_stop();
   return any;
@@ -378,11 +390,11 @@ Result<WarmProgress> WarmEngine::survey(const DatasetId& dataset, const Principa
 
 bool WarmEngine::expects(const DatasetId& dataset, const GenerationId& generation) const {
   const std::lock_guard lock(mutex_);
-  if (filling_.contains({dataset, generation})) return true;
-  for (auto it = running_.lower_bound({dataset, "", 0, {}}); it != running_.end() && std::get<0>(it->first) == dataset;
-       ++it) {
+  if (const auto at = filling_.find({dataset, generation}); at != filling_.end() && !at->second->share) return true;
+  for (auto it = running_.lower_bound({dataset, "", 0, {}, {}});
+       it != running_.end() && std::get<0>(it->first) == dataset; ++it) {
     const auto found = it->second->generation();
-    if (found.empty() || found == generation) return true;
+    if (!it->second->share && (found.empty() || found == generation)) return true;
   }
   return false;
 }

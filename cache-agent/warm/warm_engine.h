@@ -18,6 +18,7 @@
 #include "cache-agent/origin/origin.h"
 #include "cache-agent/store/store.h"
 #include "cache-agent/warm/cache_space.h"
+#include "cache-agent/warm/shares.h"
 #include "common/dataset_policy.h"
 #include "common/identity.h"
 #include "common/patterns.h"
@@ -41,6 +42,13 @@ struct Asked {
   bool keep = false;  ///< an older version that is complete is good enough
 };
 
+/// A job that runs on several nodes: what does not fit one of them they divide.
+struct Division {
+  JobKey job;
+  std::vector<NodeAddress> nodes;  ///< this one too; fewer than two = nothing is divided
+  Bytes cache_limit;               ///< bytes it may fill on each, all datasets together; 0 = as needed
+};
+
 /// A warm-up as it is asked for.
 struct WarmRequest {
   DatasetId dataset;
@@ -51,7 +59,8 @@ struct WarmRequest {
   Asked asked{};
   bool settled_only = false;  ///< leave out what changed within WarmOptions::settle, if an older generation is here
   Selection only{};
-  std::string account{};  ///< of the payer's job
+  std::string account{};               ///< of the payer's job
+  std::vector<NodeAddress> divided{};  ///< the payer's nodes, as in Division: of what does not fit, this one's share
 };
 
 struct WarmOptions {
@@ -64,6 +73,7 @@ struct WarmOptions {
   std::map<std::string, std::vector<std::string>> exclude{};  ///< patterns by origin
   std::chrono::milliseconds tick{400};                        ///< between progress messages
   std::chrono::milliseconds access_limit{2'000};              ///< the most a check of the root may take
+  bool divide = true;                                         ///< what does not fit, with the job's other nodes
   unsigned runners = 32;                                      ///< warm-ups under way; further ones wait their turn
   unsigned window = 96;  ///< fetches asked for ahead, so that the origin's pool never runs dry
 };
@@ -119,7 +129,14 @@ class WarmEngine {
   /// Blocks.
   [[nodiscard]] Result<std::shared_ptr<Replica>> open_partial(const DatasetId& dataset, const Principal& as, Bytes most,
                                                               SteadyTime deadline, const Asked& asked = {},
-                                                              const std::string& account = "");
+                                                              const std::string& account = "",
+                                                              const Division& division = {});
+  /// This node's share of what a replica is part of, for a job that reads it; nullptr when the job divides nothing, or
+  /// all of it may be kept here. See Shares::of(). Blocks when the manifest is not in memory.
+  [[nodiscard]] std::shared_ptr<const Share> share_of(const Division& division, const Principal& as,
+                                                      const Replica& replica);
+  /// What other nodes ask for is brought by these.
+  [[nodiscard]] Shares& shares() { return shares_; }
   /// Why less, or nothing, of a dataset was brought here for a user than he wanted, if his quota was the reason; "" =
   /// it was not.
   [[nodiscard]] std::string why_not_more(const DatasetId& dataset, std::uint32_t uid) const;
@@ -130,7 +147,8 @@ class WarmEngine {
   [[nodiscard]] Result<WarmProgress> survey(const DatasetId& dataset, const Principal& as,
                                             std::chrono::milliseconds limit);
   [[nodiscard]] unsigned warming() const;
-  /// Is this generation being filled, or a warm-up of the dataset on its way to know its generation? Never blocks.
+  /// Is all of this generation being brought, or a warm-up of the dataset on its way to know its generation? Never
+  /// blocks.
   [[nodiscard]] bool expects(const DatasetId& dataset, const GenerationId& generation) const;
   /// The payer's job is over: what it filled is forgotten.
   void forget_job(std::uint32_t job_id);
@@ -181,11 +199,21 @@ class WarmEngine {
                                                               const std::shared_ptr<const Manifest>& manifest,
                                                               std::optional<Bytes> most, const Payer& payer,
                                                               std::chrono::milliseconds patience);
+  [[nodiscard]] Result<std::shared_ptr<Replica>> open_some(const DatasetId& dataset, const Principal& as,
+                                                           const std::shared_ptr<const Manifest>& manifest, Bytes most,
+                                                           const std::string& account, const Division& division);
+  [[nodiscard]] static Bytes wanted_by(const Share* share, const Manifest& manifest,
+                                       const std::shared_ptr<Replica>& here);
   [[nodiscard]] Status ask_for_space(SpaceQuestion question, const ManifestSummary& summary, Bytes lent,
                                      std::optional<Bytes>& most);
   [[nodiscard]] Status fill(WarmUp& up, const Seen& seen);
+  [[nodiscard]] Status fill_share(WarmUp& up, const Seen& seen, const Chosen& chosen, const Error& why_not_all);
+  [[nodiscard]] std::shared_ptr<const Share> divide(const Division& division, const Principal& as,
+                                                    const DatasetId& dataset, const Manifest& manifest);
+  [[nodiscard]] Bytes limit_of(const DatasetId& dataset, Bytes cache_limit) const;
+  /// `share`: only what belongs to it; null = all.
   [[nodiscard]] Status fetch_all(WarmUp& up, const std::shared_ptr<Replica>& replica, const Manifest& manifest,
-                                 const Chosen& chosen, std::map<FileIndex, FileMeta>& metas);
+                                 const Chosen& chosen, const Share* share, std::map<FileIndex, FileMeta>& metas);
   [[nodiscard]] Status settle(const DatasetId& dataset, std::shared_ptr<Replica> replica, const Status& status);
   [[nodiscard]] Status check_limit(const WarmUp& up, const ManifestSummary& summary);
   [[nodiscard]] std::int64_t unsettled_since(const WarmRequest& request, const GenerationId& generation) const;
@@ -200,6 +228,7 @@ class WarmEngine {
   const Clock& clock_;
   SpaceSource* space_ = nullptr;
   const WarmOptions options_;
+  Shares shares_;
 
   mutable std::mutex mutex_;  ///< guards what follows; taken before a WarmUp's own
   std::condition_variable idle_;
@@ -208,7 +237,8 @@ class WarmEngine {
   std::set<std::pair<DatasetId, GenerationId>> opening_;
   bool stopping_ = false;
   unsigned active_ = 0;  ///< warm-ups that have not told their listeners the end
-  using Running = std::tuple<DatasetId, std::string, std::uint64_t, Selection>;  ///< dataset, who, --cache, what of it
+  /// Dataset, who, --cache, what of it, divided among whom.
+  using Running = std::tuple<DatasetId, std::string, std::uint64_t, Selection, std::vector<NodeAddress>>;
   [[nodiscard]] static Running key_of_request(const WarmRequest& request);
   std::map<Running, std::shared_ptr<WarmUp>> running_;
   std::map<std::pair<DatasetId, GenerationId>, std::shared_ptr<WarmUp>> filling_;

@@ -51,6 +51,13 @@ void WarmUp::describe(const ManifestSummary& s, WallTime observed) {
                           s.opaque,     s.outward_links, observed, s.owner};
   progress_.bytes_total = Bytes{s.bytes};
   progress_.files_total = s.files;
+  share = false;
+}
+
+void WarmUp::expect(Bytes part) {
+  const std::lock_guard lock(mutex_);
+  progress_.bytes_total = part;
+  share = true;
 }
 
 GenerationId WarmUp::generation() {
@@ -95,6 +102,7 @@ WarmProgress WarmUp::snapshot(SteadyTime now) {
         out.bytes_done = replica_->bytes_resident();
         out.files_done = replica_->files_resident();
       }
+      if (share) out.files_total = out.files_done;
       if (out.phase == WarmPhase::walking && entries_) out.files_done = entries_->load(std::memory_order_relaxed);
       if (out.phase == WarmPhase::fetching) measure(out, now);
       if (out.phase == WarmPhase::complete && out.skipped == 0) {

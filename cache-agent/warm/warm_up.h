@@ -29,7 +29,8 @@ class WarmUp {
   /// Bytes read from other nodes for it.
   const std::shared_ptr<std::atomic<std::uint64_t>> from_peers = std::make_shared<std::atomic<std::uint64_t>>(0);
   std::atomic<std::uint64_t> failures{0}, skipped{0};
-  TimerHandle ticking;  ///< guarded by the engine's mutex
+  std::atomic<bool> share{false};  ///< it brings this node's share only
+  TimerHandle ticking;             ///< guarded by the engine's mutex
 
   /// False when it is over already.
   bool listen(WarmEngine::OnProgress progress, WarmEngine::OnDone done, SteadyTime now);
@@ -38,6 +39,8 @@ class WarmUp {
   void count(std::shared_ptr<const std::atomic<std::uint64_t>> entries);
   void fill_into(std::shared_ptr<Replica> replica);
   void describe(const ManifestSummary& summary, WallTime observed);
+  /// Only so much of it will be here when it ends.
+  void expect(Bytes part);
   /// What the walk has found; none as long as it goes on.
   [[nodiscard]] GenerationId generation();
   /// Shows another's progress as its own until that one ends.

@@ -95,12 +95,29 @@ class Placer {
     if (const auto at = request_.failed.find(view.name); at != request_.failed.end()) return at->second;
     if (node.complete) return {};
     const auto missing = missing_on(node);
-    if (view.room < missing) return "room for " + format_size(view.room) + ", " + format_size(missing) + " needed";
+    if (view.room < missing && (!divides() || view.room < missing_of_share(node)))
+      return "room for " + format_size(view.room) + ", " + format_size(missing) + " needed";
     return {};
   }
 
   [[nodiscard]] Bytes missing_on(const Scored& node) const {
     const Bytes want = request_.cache ? *request_.cache : total_;
+    return want > node.resident ? want - node.resident : Bytes{};
+  }
+
+  /// What does not fit one node the job's nodes divide.
+  [[nodiscard]] bool divides() const { return request_.divide && wanted_ > 1 && request_.tasks <= 1 && size_known_; }
+
+  /// One of them gets no more than its part and one file, or a chunk of a large one; and there is more than data in a
+  /// cache.
+  [[nodiscard]] Bytes share() const {
+    constexpr std::uint64_t kOver = 20;
+    const Bytes part{total_.count / wanted_};
+    return Bytes{part.count + part.count / kOver};
+  }
+
+  [[nodiscard]] Bytes missing_of_share(const Scored& node) const {
+    const Bytes want = request_.cache ? std::min(*request_.cache, share()) : share();
     return want > node.resident ? want - node.resident : Bytes{};
   }
 
@@ -282,15 +299,22 @@ class Placer {
     } else if (!joins) {
       reason += ": no node has the data yet";
     }
+    const bool too_much = std::any_of(nodes_.begin(), nodes_.end(), [&](const Scored& node) {
+      return contains(nodes, node.view->name) && node.view->room + node.resident < total_;
+    });
+    if (divides() && (too_much || (request_.cache && *request_.cache < total_)))
+      reason += "; each takes its share, about " +
+                format_size(Bytes{total_.count / std::max<std::size_t>(1, nodes.size())}) + " of " +
+                format_size(total_);
     if (nodes.size() < wanted_)
       reason += "; only " + std::to_string(nodes.size()) + " of " + std::to_string(wanted_) + " nodes can cache it";
     return reason;
   }
 
   [[nodiscard]] std::optional<Decision> too_large() const {
-    if (request_.cache && size_known_ && *request_.cache < total_)
-      return cold("--cache " + format_size(*request_.cache) + " is smaller than the data (" + format_size(total_) +
-                  ")");
+    if (request_.cache && size_known_ && *request_.cache < (divides() ? share() : total_))
+      return cold("--cache " + format_size(*request_.cache) + " is smaller than " +
+                  (divides() ? "each node's share of " : "") + "the data (" + format_size(total_) + ")");
     return std::nullopt;
   }
 

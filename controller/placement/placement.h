@@ -78,6 +78,7 @@ struct PlacementRequest {
   std::optional<Bytes> cache;                 ///< --cache
   WarmMode warm = WarmMode::none;
   std::optional<Locality> locality;
+  bool divide = true;    ///< what does not fit one node its nodes divide
   bool may_wait = true;  ///< false: past the deadline, or requeued
 
   // For the cost model only.

@@ -54,6 +54,7 @@ void AgentClients::warm(const std::string& address, WarmOrder order, std::functi
   request.set_keep(order.keep);
   request.set_account(order.account);
   *request.mutable_io_limit() = to_wire(order.io_limit);
+  for (const auto& node : order.divided) *request.add_divided() = to_wire(node);
   for (const auto& pattern : order.only.patterns) request.mutable_only()->add_patterns(pattern);
   for (const auto& file : order.only.files) request.mutable_only()->add_files(file);
   if (order.only.metadata_only) request.mutable_only()->set_metadata_only(true);
@@ -110,6 +111,7 @@ void AgentClients::plan(const std::string& address, PlanOrder order,
   request.set_reason(printable(order.reason));
   request.set_account(order.account);
   *request.mutable_io_limit() = to_wire(order.io_limit);
+  for (const auto& node : order.divided) *request.add_divided() = to_wire(node);
   request.set_waited(order.waited.count());
   request.set_cache_limit(order.cache_limit.count);
   const auto to = peer(address);

@@ -86,6 +86,7 @@ grpc::ServerUnaryReactor* ControllerService::JobPlan(grpc::CallbackServerContext
                                    out.set_on_change(to_wire((*order)->on_change));
                                    out.set_account((*order)->account);
                                    *out.mutable_io_limit() = to_wire((*order)->io_limit);
+                                   for (const auto& node : (*order)->divided) *out.add_divided() = to_wire(node);
                                    out.set_reason(printable((*order)->reason));
                                    out.set_waited((*order)->waited.count());
                                    out.set_cache_limit((*order)->cache_limit.count);

@@ -29,8 +29,9 @@ struct WarmOrder {
     bool metadata_only = false;
     [[nodiscard]] bool all() const { return patterns.empty() && files.empty() && !metadata_only; }
   } only{};
-  std::string account{};         ///< of the payer's job
-  IoRate io_limit = kUnlimited;  ///< the job's own, on all its nodes together
+  std::string account{};               ///< of the payer's job
+  IoRate io_limit = kUnlimited;        ///< the job's own, on all its nodes together
+  std::vector<NodeAddress> divided{};  ///< the job's nodes, if several: what does not fit one of them they divide
 };
 
 struct PlanOrder {
@@ -50,6 +51,7 @@ struct PlanOrder {
   OnChange on_change = OnChange::refresh;
   std::string account{};  ///< of Slurm
   IoRate io_limit = kUnlimited;
+  std::vector<NodeAddress> divided{};  ///< as in WarmOrder
 };
 
 struct ReleasedDataset {

@@ -75,6 +75,7 @@ Decision Staging::decide(const StagedJob& job) const {
   auto request = placement_request(*cluster_, parts_.registry, job.request, job.datasets, job.record,
                                    job.user_nodes ? job.record.req_nodes : "");
   request.may_wait = job.may_wait(parts_.clock.wall());
+  request.divide = parts_.config.warm.peers;
   request.failed = job.failed;
   if (job.row.array) request.tasks = job.record.array_tasks;
   return place(cluster_view(*cluster_, parts_.registry, warmups_, job.datasets, promised_cpus(jobs_, &job)), request);
@@ -118,7 +119,7 @@ void Staging::begin_warm(StagedJob& job, const std::vector<std::string>& nodes, 
     for (std::size_t i = 0; i < job.datasets.size(); ++i) {
       const std::size_t part = job.parts.size();
       const auto ticket = warmups_.want(
-          node, warm_order(job, i),
+          node, warm_order(job, i, nodes),
           {[this, key = job.row.key](const WarmProgress& progress) { part_progress(key, progress); },
            [this, key = job.row.key, part](const Result<Generation>& result) { part_done(key, part, result); }});
       job.parts.push_back({node, i, ticket, false});
@@ -187,10 +188,35 @@ void Staging::warmed(StagedJob& job) {
   const bool waits = job.may_wait(parts_.clock.wall()) && !job.row.array;
   std::string reason =
       compress_hostlist(nodes) + (nodes.size() == 1 ? " holds" : " hold") + " the data (" + format_size(bytes) + ")";
+  if (const auto shares = shares_of(job, nodes); !shares.empty()) reason = shares;
   if (took > 2s) reason += ", after " + seconds_of(took);
   if (!free && waits)
     reason += (nodes.size() == 1 ? "; it is busy: waiting for it" : "; they are busy: waiting for them");
   ready(job, nodes, free || !waits ? JobPhase::ready : JobPhase::waiting, reason);
+}
+
+/// Who holds how much, if no node holds all of it.
+std::string Staging::shares_of(const StagedJob& job, const std::vector<std::string>& nodes) const {
+  Bytes total;
+  for (const auto& dataset : job.datasets)
+    if (const auto newest = parts_.registry.newest(dataset)) total += newest->bytes;
+  std::string each;
+  bool whole = nodes.size() < 2;
+  for (const auto& node : nodes) {
+    const auto* agent = parts_.registry.find(node);
+    if (agent == nullptr) return "";
+    Bytes here;
+    bool complete = true;
+    for (const auto& dataset : job.datasets) {
+      const auto holding = parts_.registry.holding(*agent, dataset);
+      here += holding.resident;
+      complete = complete && holding.complete;
+    }
+    whole = whole || complete;
+    each += (each.empty() ? "" : ", ") + node + " " + format_size(here);
+  }
+  if (whole) return "";
+  return compress_hostlist(nodes) + " divide the data (" + format_size(total) + "): " + each;
 }
 
 void Staging::drop_parts(StagedJob& job, bool cancel) {
@@ -305,7 +331,7 @@ void Staging::prefetch(StagedJob& job, const std::vector<std::string>& nodes) {
     job.filled.insert(node);
     for (std::size_t i = 0; i < job.datasets.size(); ++i) {
       const auto key = std::tuple(node, job.datasets[i], job.row.uid);
-      auto order = warm_order(job, i);
+      auto order = warm_order(job, i, job.row.phase == JobPhase::running ? job.row.nodes : nodes);
       order.settled_only = true;  // nobody waits for it: what changes just now is not worth a copy
       static_cast<void>(warmups_.want(node, order, {{}, [this, key](const Result<Generation>& result) {
                                                       if (!result) fill_failed_[key] = parts_.clock.now();

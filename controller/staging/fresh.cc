@@ -1,4 +1,6 @@
 // What a job is to be shown: how new, of which settings.
+#include <algorithm>
+
 #include "controller/staging/staging.h"
 
 namespace atlas {
@@ -30,16 +32,31 @@ PlanOrder Staging::plan_order(const StagedJob& job) const {
         {job.datasets[i], i < job.row.generations.size() ? job.row.generations[i] : GenerationId{}, std::move(policy),
          asked, i < job.request.datasets.size() && job.request.read_write.contains(job.request.datasets[i])});
   }
+  order.divided = divided_by(job, job.row.nodes);
   return order;
 }
 
-WarmOrder Staging::warm_order(const StagedJob& job, std::size_t dataset) const {
+/// The nodes that divide what does not fit one of them. Tasks of an array are jobs of their own, each on its own node.
+/// A node without an agent takes no share; one whose agent is away for a moment keeps its own.
+std::vector<NodeAddress> Staging::divided_by(const StagedJob& job, const std::vector<std::string>& nodes) const {
+  std::vector<NodeAddress> out;
+  if (!parts_.config.warm.peers || job.row.array || nodes.size() < 2) return out;
+  for (const auto& node : nodes)
+    if (const auto* agent = parts_.registry.find(node); agent != nullptr && !agent->address.empty())
+      out.push_back({node, agent->address});
+  std::sort(out.begin(), out.end());
+  if (out.size() < 2) out.clear();
+  return out;
+}
+
+WarmOrder Staging::warm_order(const StagedJob& job, std::size_t dataset, const std::vector<std::string>& nodes) const {
   WarmOrder order{job.datasets[dataset], job.principal(), job.row.key, job.request.cache.value_or(Bytes{})};
   order.policy = parts_.datasets.policy_of(order.dataset);
   order.asked = job.asked(order.policy);
   order.keep = job.request.on_change == OnChange::keep;
   order.account = job.record.account;
   order.io_limit = rate_of(job.request);
+  order.divided = divided_by(job, nodes);
   return order;
 }
 

@@ -133,6 +133,7 @@ class Staging {
   void part_progress(const JobKey& key, const WarmProgress& progress);
   void part_done(const JobKey& key, std::size_t part, const Result<Generation>& result);
   void warmed(StagedJob& job);
+  [[nodiscard]] std::string shares_of(const StagedJob& job, const std::vector<std::string>& nodes) const;
   void drop_parts(StagedJob& job, bool cancel);
   void check_briefly(StagedJob& job, const std::vector<std::string>& nodes, const std::string& reason);
   void ready(StagedJob& job, const std::vector<std::string>& nodes, JobPhase phase, const std::string& reason);
@@ -144,7 +145,9 @@ class Staging {
 
   // fresh.cc
   [[nodiscard]] PlanOrder plan_order(const StagedJob& job) const;
-  [[nodiscard]] WarmOrder warm_order(const StagedJob& job, std::size_t dataset) const;
+  [[nodiscard]] WarmOrder warm_order(const StagedJob& job, std::size_t dataset,
+                                     const std::vector<std::string>& nodes) const;
+  [[nodiscard]] std::vector<NodeAddress> divided_by(const StagedJob& job, const std::vector<std::string>& nodes) const;
   void note_what_it_is(StagedJob& job);
 
   // running.cc

@@ -123,6 +123,7 @@ Result<Decision> Staging::explain(const Question& question) const {
   record.partition = question.partition;
   record.exc_nodes = question.exclude;
   auto request = placement_request(*cluster_, parts_.registry, question.request, datasets, record, question.node_list);
+  request.divide = parts_.config.warm.peers;
   request.may_wait = wait_of(question.request, 0, parts_.config.warm.max_wait).count() > 0;
   return place(cluster_view(*cluster_, parts_.registry, warmups_, datasets, promised_cpus(jobs_, nullptr)), request);
 }

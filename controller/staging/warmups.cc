@@ -16,7 +16,7 @@ WarmUps::WarmUps(Executor& strand, AgentPort& agents, Registry& registry, const 
     : strand_(strand), agents_(agents), registry_(registry), clock_(clock) {}
 
 WarmUps::Ticket WarmUps::want(const std::string& node, const WarmOrder& order, Waiter waiter) {
-  const Key key{node, order.dataset, order.as.uid, order.cache_limit.count};
+  const Key key{node, order.dataset, order.as.uid, order.cache_limit.count, order.divided};
   const Ticket ticket = next_ticket_++;
   const auto [at, added] = running_.try_emplace(key);
   at->second.waiters.emplace(ticket, Waiting{std::move(waiter), order});
@@ -138,18 +138,18 @@ void WarmUps::finish(const Key& key, const Result<Generation>& result) {
 }
 
 bool WarmUps::warming(const std::string& node, const DatasetId& dataset) const {
-  const auto at = running_.lower_bound({node, dataset, 0, 0});
+  const auto at = running_.lower_bound({node, dataset, 0, 0, {}});
   return at != running_.end() && std::get<0>(at->first) == node && std::get<1>(at->first) == dataset;
 }
 
 const WarmProgress* WarmUps::progress(const std::string& node, const DatasetId& dataset) const {
-  const auto at = running_.lower_bound({node, dataset, 0, 0});
+  const auto at = running_.lower_bound({node, dataset, 0, 0, {}});
   if (at == running_.end() || std::get<0>(at->first) != node || std::get<1>(at->first) != dataset) return nullptr;
   return &at->second.last;
 }
 
 std::chrono::milliseconds WarmUps::running_for(const std::string& node, const DatasetId& dataset) const {
-  const auto at = running_.lower_bound({node, dataset, 0, 0});
+  const auto at = running_.lower_bound({node, dataset, 0, 0, {}});
   if (at == running_.end() || std::get<0>(at->first) != node || std::get<1>(at->first) != dataset) return {};
   return std::chrono::duration_cast<std::chrono::milliseconds>(clock_.now() - at->second.since);
 }

@@ -48,8 +48,8 @@ class WarmUps {
   [[nodiscard]] std::chrono::milliseconds running_for(const std::string& node, const DatasetId& dataset) const;
 
  private:
-  /// Node, dataset, user, and --cache: who allows less must not fail who allows more.
-  using Key = std::tuple<std::string, DatasetId, std::uint32_t, std::uint64_t>;
+  /// Node, dataset, user, --cache (who allows less must not fail who allows more), and who divides it.
+  using Key = std::tuple<std::string, DatasetId, std::uint32_t, std::uint64_t, std::vector<NodeAddress>>;
   struct Waiting {
     Waiter waiter;
     WarmOrder order;

@@ -69,6 +69,30 @@ def test_nodes_divide_one_large_file_among_themselves(cluster: Cluster, nodes: i
     assert size <= stats["read_bytes"] <= 1.2 * size
 
 
+def test_nodes_divide_a_dataset_that_is_larger_than_each_one_s_cache(cluster: Cluster) -> None:
+    root, size = fresh(cluster, "divided")
+    cluster.origin_ctl("reset")
+    wanted = ["-N2", "--ntasks-per-node=1", *warm(root), "--atlas-cache=24M"]  # of 36 MB
+    job = cluster.submit(f"srun bash -c '{digest(root)}; {STATE}'", *wanted)
+    cluster.wait_done(job, 120)
+    assert sorted(said(cluster, job)) == sorted([expected(root), f"{root}=partial"] * 2)
+    assert size <= cluster.origin_stats()["read_bytes"] <= 1.02 * size
+    ended = cluster.receipt(job)
+    assert "divide the data" in ended["reason"], ended
+    assert size <= ended["receipt"]["origin_bytes"] <= 1.02 * size
+    assert ended["receipt"]["peer_bytes"] >= 0.98 * size, "each reads the other's half from it"
+    resident = {row["node"]: row["bytes_resident"] for row in cluster.atlasctl("placement", str(root))}
+    assert len(resident) == 2 and sum(resident.values()) == size
+    assert all(0.4 * size < bytes_ < 0.6 * size for bytes_ in resident.values()), resident
+
+    cluster.origin_ctl("reset")
+    job = cluster.submit(f"srun bash -c '{digest(root)}; {STATE}'", *wanted)
+    cluster.wait_done(job, 120)
+    assert sorted(said(cluster, job)) == sorted([expected(root), f"{root}=partial"] * 2)
+    assert cluster.origin_stats()["read_bytes"] == 0, "what the nodes hold together is all of it"
+    assert cluster.receipt(job)["receipt"]["origin_bytes"] == 0
+
+
 def test_an_array_over_four_nodes_reads_the_origin_once(cluster: Cluster) -> None:
     root, size = fresh(cluster, "array")
     cluster.origin_ctl("reset")

@@ -10,11 +10,11 @@
 #include <thread>
 
 #include "cache-agent/rpc/peer_client.h"
-#include "cache-agent/rpc/peer_service.h"
 #include "cache-agent/store/block_map.h"
 #include "proto/client.h"
 #include "proto/convert.h"
 #include "tests/support/origin_tree.h"
+#include "tests/support/peer_nodes.h"
 #include "tests/support/private_munged.h"
 
 namespace atlas::agent {
@@ -22,91 +22,6 @@ namespace {
 
 using ::testing::HasSubstr;
 using namespace std::chrono_literals;
-
-/// Tells everyone the same.
-class FixedPeers final : public PeerFinder {
- public:
-  void find(const DatasetId&, const GenerationId&, std::function<void(Result<std::vector<Peer>>)> done) override {
-    const std::lock_guard lock(mutex_);
-    done(peers_);
-  }
-  void set(std::vector<Peer> peers) {
-    const std::lock_guard lock(mutex_);
-    peers_ = std::move(peers);
-  }
-
- private:
-  std::mutex mutex_;
-  std::vector<Peer> peers_;
-};
-
-/// The part of an agent's service that other nodes call.
-class FetchService final : public v1::Agent::CallbackService {
- public:
-  using Handler =
-      std::function<grpc::ServerWriteReactor<v1::FetchReply>*(grpc::CallbackServerContext*, const v1::FetchRequest*)>;
-  explicit FetchService(Handler handler) : handler_(std::move(handler)) {}
-  grpc::ServerWriteReactor<v1::FetchReply>* Fetch(grpc::CallbackServerContext* ctx,
-                                                  const v1::FetchRequest* request) override {
-    return handler_(ctx, request);
-  }
-
- private:
-  const Handler handler_;
-};
-
-std::unique_ptr<grpc::Server> serve_on_loopback(grpc::Service& service, std::string& address) {
-  int port = 0;
-  grpc::ServerBuilder builder;
-  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
-  builder.RegisterService(&service);
-  auto server = builder.BuildAndStart();
-  address = "127.0.0.1:" + std::to_string(port);
-  return server;
-}
-
-struct PeerNode {
-  PeerNode(const std::string& node_name, const Authenticator& auth, PeerFinder& finder,
-           const NodeParts::Options& options, std::chrono::milliseconds silence)
-      : name(node_name), parts(options), service(auth, *parts.store, expected(), readers), fetch(handler()) {
-    PeerClientOptions ask;
-    ask.node = name;
-    ask.wait = 30s;
-    ask.silence = silence;
-    ask.refresh = 50ms;
-    client = std::make_unique<PeerClient>(auth, finder, parts.writers, ask);
-    parts.fetcher->ask_first(*client);
-    server = serve_on_loopback(fetch, address);
-  }
-  ~PeerNode() {
-    shut();
-    client->stop();
-    parts.engine.reset();
-    parts.fetcher.reset();
-  }
-  PeerService::Expected expected() {
-    return [this](const DatasetId& d, const GenerationId& g) { return parts.engine->expects(d, g); };
-  }
-  FetchService::Handler handler() {
-    return [this](auto* ctx, const auto* request) { return service.fetch(ctx, request); };
-  }
-  /// As if the machine had gone.
-  void shut() {
-    service.stop();
-    if (server) server->Shutdown(std::chrono::system_clock::now());
-    server.reset();
-  }
-  [[nodiscard]] Peer as(PeerRole role) const { return {name, address, role}; }
-
-  const std::string name;
-  NodeParts parts;
-  ThreadExecutor readers{2};
-  PeerService service;
-  FetchService fetch;
-  std::string address;
-  std::unique_ptr<PeerClient> client;
-  std::unique_ptr<grpc::Server> server;
-};
 
 class Peers : public OriginTree {
  protected:
@@ -122,7 +37,9 @@ class Peers : public OriginTree {
     options.origin = origin();
     options.tiers = {{"nvme", temp_.path("tier-" + name), kGiB}};
     options.chunk = Bytes{4 << 20};
-    nodes_.push_back(std::make_unique<PeerNode>(name, auth_, finder_, options, silence));
+    PeerClientOptions ask;
+    ask.silence = silence;
+    nodes_.push_back(std::make_unique<PeerNode>(name, auth_, finder_, options, ask));
     return *nodes_.back();
   }
   void know(PeerRole role) {
@@ -326,21 +243,6 @@ TEST_F(Peers, APeerThatIsNotThereOrDoesNotWarmCostsNoMoreThanAMoment) {
   EXPECT_EQ(done->origin_bytes.count, bytes);
   is_like_the_origin(node, *done);
 }
-
-/// Holds a call open for ever.
-class Silent final : public grpc::ServerWriteReactor<v1::FetchReply> {
- public:
-  explicit Silent(const Status& greeted, std::atomic<int>& asked) {
-    ++asked;
-    if (greeted) {
-      StartSendInitialMetadata();
-    } else {
-      Finish(to_status(greeted.error()));
-    }
-  }
-  void OnCancel() override { Finish(grpc::Status::CANCELLED); }
-  void OnDone() override { delete this; }
-};
 
 TEST_F(Peers, ASilentPeerIsGivenUp) {
   const auto bytes = small_files(50, 40'000);

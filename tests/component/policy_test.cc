@@ -275,8 +275,10 @@ TEST_F(Policy, ANodeKeepsNoMoreOfItThanWasSettled) {
   EXPECT_THAT(refused.error().message, HasSubstr("settings allow 2M"));
   auto view = node.engine->open_partial(kDataset, user(kAlice), {}, node.clock.now() + 20s);
   ASSERT_TRUE(view) << view.error().message;
-  EXPECT_FALSE((*view)->has_room(Bytes{3 << 20}));
-  EXPECT_TRUE((*view)->has_room(kMiB));
+  const auto manifest = (*view)->manifest().value();
+  const FileIndex large = manifest->find("large").value();
+  EXPECT_FALSE((*view)->has_room_for(*manifest, {large, {}, Bytes{3 << 20}}));
+  EXPECT_TRUE((*view)->has_room_for(*manifest, {large, {}, kMiB}));
 
   view->reset();
   node.engine->learn(kDataset, policy("c=4194304"));

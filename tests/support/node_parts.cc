@@ -46,7 +46,7 @@ NodeParts::NodeParts(const Options& options) : origin("o", options.origin, optio
   fetcher = std::make_unique<Fetcher>(std::vector<Origin*>{&origin},
                                       options.governor != nullptr ? *options.governor : unlimited, writers, fetch);
   WarmOptions warm_options;
-  warm_options.node = "n1";
+  warm_options.node = options.node;
   warm_options.revalidate = options.revalidate;
   warm_options.brief_walk = options.brief_walk;
   warm_options.settle = options.settle;

@@ -36,6 +36,7 @@ struct NodeParts {
     std::string origin;
     std::vector<TierOptions> tiers;
     std::string boot = "boot-1";
+    std::string node = "n1";
     unsigned operations = 48;
     std::chrono::milliseconds revalidate{60'000};
     std::chrono::milliseconds brief_walk{2'000};

@@ -44,7 +44,7 @@ class ViewJobs {
     return node.engine->open_partial({"o", "ds"}, user(uid_), most, node.clock.now() + std::chrono::seconds(20));
   }
   Job show(NodeParts& node, const std::shared_ptr<Replica>& replica, std::chrono::milliseconds deadline,
-           std::uint32_t job) {
+           std::uint32_t job, std::shared_ptr<const Share> share = nullptr) {
     Job out;
     out.replica = replica;
     view::PartialViewParts parts;
@@ -57,6 +57,7 @@ class ViewJobs {
     parts.payer = {"test", job, 0, {}};
     parts.deadline = deadline;
     parts.passthrough = passthrough;
+    parts.share = std::move(share);
     parts.warn = [this](const std::string& line) {
       const std::lock_guard lock(mutex_);
       warned_.push_back(line);

@@ -377,5 +377,25 @@ TEST(PlacementDecision, IsTheSameForAnyOrderOfTheNodes) {
   EXPECT_EQ(place(cluster, asks(WarmMode::wait, 2)).nodes, first);
 }
 
+TEST(Placement, WhatDoesNotFitOneNodeTheJobsNodesDivide) {
+  const std::vector<Node> nodes{Node("n1").room(6), Node("n2").room(6), Node("n3").room(4)};
+  ClusterSnapshot cluster;
+  for (const auto& node : nodes) cluster.nodes.push_back(node.view);
+  const auto two = place(cluster, asks(WarmMode::wait, 2));  // of 10G
+  EXPECT_EQ(two.action, Action::warm);
+  EXPECT_THAT(two.nodes, UnorderedElementsAre("n1", "n2"));
+  EXPECT_THAT(two.reason, HasSubstr("about 5G of 10G"));
+  EXPECT_EQ(place(cluster, asks(WarmMode::wait, 1)).action, Action::cold) << "one has nobody to divide it with";
+  const auto off = with(asks(WarmMode::wait, 2), [](PlacementRequest& r) { r.divide = false; });
+  EXPECT_EQ(place(cluster, off).action, Action::cold);
+  const auto cache = [&](std::uint64_t gib) {
+    return place(cluster,
+                 with(asks(WarmMode::wait, 2), [&](PlacementRequest& r) { r.cache = Bytes{gib * kGiB.count}; }));
+  };
+  EXPECT_EQ(cache(6).action, Action::warm) << "--cache is less than the data, and enough for a share";
+  EXPECT_EQ(cache(4).action, Action::cold);
+  EXPECT_THAT(cache(4).reason, HasSubstr("each node's share"));
+}
+
 }  // namespace
 }  // namespace atlas

@@ -223,6 +223,7 @@ Result<std::unique_ptr<PartialView>> PartialViews::make(const std::shared_ptr<ag
   parts.slots = options_.slots;
   parts.passthrough = options_.passthrough;
   parts.warn = options_.warn;
+  if (!modes.writable) parts.share = options_.share(job, parts.as, *replica);
   return PartialView::open(std::move(parts));
 }
 

@@ -10,6 +10,7 @@
 
 #include "cache-agent/fetch/executor.h"
 #include "cache-agent/fetch/fetcher.h"
+#include "cache-agent/fetch/share.h"
 #include "cache-agent/origin/origin.h"
 #include "cache-agent/store/replica.h"
 #include "cache-agent/view/fuse/kept_view.h"
@@ -46,6 +47,8 @@ struct PartialViewParts {
   bool slots = false;                          ///< for tests: as on kernels that repeat no requests
   bool passthrough = true;                     ///< the kernel may read the store's files by itself
   std::function<void(const std::string&)> warn = [](const std::string&) {};
+  /// What of it this node keeps; the rest comes from the job's other nodes. Null = all, as far as there is room.
+  std::shared_ptr<const agent::Share> share{};
 };
 
 /// Why the kernel reads no file of a view by itself on this machine; "" = it does.
@@ -102,6 +105,9 @@ class PartialViews {
     std::function<void()> alive = [] {};
     std::function<void(const std::string&)> warn = [](const std::string&) {};
     std::function<void(const std::string&)> inform = [](const std::string&) {};
+    /// What a job divides with its other nodes; null = nothing. May block.
+    std::function<std::shared_ptr<const agent::Share>(const JobKey&, const Principal&, const agent::Replica&)> share =
+        [](const JobKey&, const Principal&, const agent::Replica&) { return nullptr; };
   };
   /// All outlive it.
   PartialViews(const std::vector<agent::Origin*>& origins, agent::Fetcher& fetcher, const Clock& clock,

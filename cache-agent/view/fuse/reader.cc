@@ -202,10 +202,34 @@ Extent ViewCore::blocks_of(const Extent& want) const {
   return {want.file, Bytes{begin}, Bytes{std::min(size, end) - begin}};
 }
 
+/// The other node of the job whose share this is; nullptr = none.
+const NodeAddress* ViewCore::keeper_of(const Extent& want) const {
+  if (!parts.share) return nullptr;
+  const auto* owner = parts.share->owner(*manifest, want.file, want.offset.count);
+  return parts.share->another(owner) ? owner : nullptr;
+}
+
+/// What misses of these blocks is kept on this node.
+bool ViewCore::kept_here(const Extent& blocks) const {
+  if (!parts.replica->has_room_for(*manifest, blocks) || !parts.replica->keeps(manifest->at(blocks.file).attributes))
+    return false;
+  return !parts.share || parts.share->mine(*manifest, blocks.file, blocks.offset.count);
+}
+
+/// To be read without being kept. What another node keeps comes from there: the job's user was shown this generation,
+/// so it is his to read as long as the job runs, as what lies on this node is.
+agent::FetchRequest ViewCore::passing(const Extent& want, agent::Urgency urgency) const {
+  agent::FetchRequest request{parts.replica, want, parts.as, parts.payer, urgency, moved_};
+  if (const auto* keeper = keeper_of(want)) {
+    request.walked = true;
+    request.keeper = *keeper;
+  }
+  return request;
+}
+
 void ViewCore::fetch(const std::shared_ptr<Miss>& miss) {
   const Extent blocks = blocks_of(miss->want);
-  if (!parts.replica->has_room(blocks.length) || !parts.replica->keeps(manifest->at(miss->want.file).attributes))
-    return from_window(miss);
+  if (!kept_here(blocks)) return from_window(miss);
   miss->parked->hold(0, parts.fetcher->fetch(
                             {parts.replica, blocks, parts.as, parts.payer, agent::Urgency::fault, moved_},
                             [self = shared_from_this(), miss](const Status& status) { self->fetched(miss, status); }));
@@ -245,7 +269,7 @@ void ViewCore::from_window(const std::shared_ptr<Miss>& miss) {
 
 void ViewCore::read_through(const std::shared_ptr<Miss>& miss) {
   miss->parked->hold(
-      1, parts.fetcher->read_through({parts.replica, miss->want, parts.as, parts.payer, agent::Urgency::fault, moved_},
+      1, parts.fetcher->read_through(passing(miss->want, agent::Urgency::fault),
                                      [self = shared_from_this(), miss](const Result<std::span<const std::byte>>& data) {
                                        if (!data) return self->failed(*miss, data.error());
                                        miss->parked->answer([&](fuse_req_t req) {
@@ -266,22 +290,29 @@ void ViewCore::failed(const Miss& miss, const Error& error) {
 void ViewCore::read_ahead(FileIndex file, std::uint64_t offset, std::uint64_t length) {
   const std::uint64_t size = manifest->at(file).attributes.size;
   for (const auto& piece : read_ahead_.on_read(file, offset, length, size)) {
-    const Extent blocks = blocks_of({file, Bytes{piece.offset}, Bytes{piece.length}});
-    if (parts.replica->resident(*manifest, blocks)) continue;
-    if (!parts.replica->has_room(blocks.length) || !parts.replica->keeps(manifest->at(file).attributes)) {
-      fill_window({file, Bytes{piece.offset}, Bytes{piece.length}});
-      continue;
+    // Of what is divided each chunk may be another node's.
+    const std::uint64_t unit = parts.share ? parts.fetcher->chunk().count : size;
+    for (std::uint64_t at = piece.offset, end = at + piece.length; at < end;) {
+      const std::uint64_t to = std::min(end, (at / unit + 1) * unit);
+      bring_ahead({file, Bytes{at}, Bytes{to - at}});
+      at = to;
     }
-    const auto most = parts.fetcher->parks(parts.as, parts.payer) ? kAheadOfThrottled : kMostAhead;
-    if (ahead_.fetch_add(blocks.length.count) > most) {
-      ahead_.fetch_sub(blocks.length.count);
-      continue;
-    }
-    parts.fetcher
-        ->fetch({parts.replica, blocks, parts.as, parts.payer, agent::Urgency::read_ahead, moved_},
-                [self = shared_from_this(), blocks](const Status&) { self->ahead_.fetch_sub(blocks.length.count); })
-        .detach();
   }
+}
+
+void ViewCore::bring_ahead(const Extent& stretch) {
+  const Extent blocks = blocks_of(stretch);
+  if (parts.replica->resident(*manifest, blocks)) return;
+  if (!kept_here(blocks)) return fill_window(stretch);
+  const auto most = parts.fetcher->parks(parts.as, parts.payer) ? kAheadOfThrottled : kMostAhead;
+  if (ahead_.fetch_add(blocks.length.count) > most) {
+    ahead_.fetch_sub(blocks.length.count);
+    return;
+  }
+  parts.fetcher
+      ->fetch({parts.replica, blocks, parts.as, parts.payer, agent::Urgency::read_ahead, moved_},
+              [self = shared_from_this(), blocks](const Status&) { self->ahead_.fetch_sub(blocks.length.count); })
+      .detach();
 }
 
 /// What will be read next and is not kept waits in memory: a reader in order is else alone with the origin's latency.
@@ -313,9 +344,7 @@ void ViewCore::fill_window(const Extent& stretch) {
                               now);
       self->sweep_window();
     };
-    parts.fetcher
-        ->read_through({parts.replica, whole, parts.as, parts.payer, agent::Urgency::read_ahead, moved_}, arrived)
-        .detach();
+    parts.fetcher->read_through(passing(whole, agent::Urgency::read_ahead), arrived).detach();
   }
 }
 

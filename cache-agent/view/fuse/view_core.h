@@ -115,9 +115,13 @@ class ViewCore : public std::enable_shared_from_this<ViewCore> {
   void read_through(const std::shared_ptr<Miss>& miss);
   void failed(const Miss& miss, const Error& error);
   void read_ahead(agent::FileIndex file, std::uint64_t offset, std::uint64_t length);
+  void bring_ahead(const agent::Extent& stretch);
   void fill_window(const agent::Extent& stretch);
   void sweep_window();
   [[nodiscard]] agent::Extent blocks_of(const agent::Extent& want) const;
+  [[nodiscard]] const NodeAddress* keeper_of(const agent::Extent& want) const;
+  [[nodiscard]] bool kept_here(const agent::Extent& blocks) const;
+  [[nodiscard]] agent::FetchRequest passing(const agent::Extent& want, agent::Urgency urgency) const;
   [[nodiscard]] bool read_right(const agent::Extent& want, std::span<std::byte> into);
   [[nodiscard]] Result<std::size_t> read_store(const agent::Extent& want, std::span<std::byte> into);
 
