@@ -91,7 +91,8 @@ TEST_F(NodeManifestTest, ADatabaseOfTheThirdSchemaKeepsItsReplicasAndJobs) {
                     "ALTER TABLE replica DROP COLUMN payer_gid; ALTER TABLE replica DROP COLUMN account; "
                     "ALTER TABLE job DROP COLUMN account; ALTER TABLE job DROP COLUMN io_bytes; "
                     "ALTER TABLE job DROP COLUMN io_operations; "
-                    "ALTER TABLE job DROP COLUMN divided; ALTER TABLE job_dataset DROP COLUMN read_write; PRAGMA user_version = 3"));
+                    "ALTER TABLE job DROP COLUMN divided; ALTER TABLE job_dataset DROP COLUMN read_write; PRAGMA "
+                    "user_version = 3"));
   }
   open();
   ASSERT_EQ(manifest_->replicas()->size(), 1U);
