@@ -139,7 +139,8 @@ TEST_P(DividedAmong, TheFirstEpochOfAColdJobReadsTheOriginOnce) {
   for (const auto& node : nodes_) view(*node, addresses(), limit);
   epoch();
   EXPECT_GE(read_by_all(), size);
-  EXPECT_LE(read_by_all(), size + size / 50) << "what one misses another brings and keeps";
+  // 2%; and on a busy machine a piece (4 MiB) was seen to be read by two nodes: once for its keeper, and once more.
+  EXPECT_LE(read_by_all(), size + size / 50 + n * 4 * kMiB.count) << "what one misses another brings and keeps";
   const auto first = read_by_all();
   epoch();
   EXPECT_EQ(read_by_all(), first);

@@ -27,7 +27,7 @@ def all_helps(words):
 def main():
     mandir, page, program = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     source = (mandir / page).read_text(encoding="utf-8")
-    documented = set(re.findall(r"\bFl -([a-z][a-z0-9-]*)", source))
+    documented = set(re.findall(r"(?:\bFl|\|) -([a-z][a-z0-9-]*)", source))  # Fl -a | -b: both
     shown = set()
     for text in all_helps([program]):
         shown |= set(re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)", "\n".join(
