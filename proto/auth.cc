@@ -1,5 +1,7 @@
 #include "proto/auth.h"
 
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
 #include <openssl/evp.h>
 #include <pwd.h>
 
@@ -63,7 +65,25 @@ Error from_status(const grpc::Status& status, std::string_view peer) {
   return {code, status.error_message().empty() ? name + ": " + std::string(name_of(code)) : status.error_message(), 0};
 }
 
+namespace {
+
+/// gRPC 1.51 ends the threads that run callbacks with the last channel that uses them, by joining them. A call's
+/// context holds its channel and goes after the call's callback, on such a thread: one that holds the last channel
+/// joins itself, and the process aborts. This call never starts and never ends: it keeps them.
+struct EndlessCall {
+  std::shared_ptr<grpc::Channel> channel = grpc::CreateChannel("unix:/", grpc::InsecureChannelCredentials());
+  grpc::GenericStub stub{channel};
+  grpc::ClientContext ctx;
+  grpc::ByteBuffer request, reply;
+  grpc::ClientUnaryReactor reactor;
+  EndlessCall() { stub.PrepareUnaryCall(&ctx, "/", {}, &request, &reply, &reactor); }
+};
+
+}  // namespace
+
 std::shared_ptr<grpc::Channel> make_channel(const std::string& address, std::chrono::milliseconds patience) {
+  static const auto* const endless = new EndlessCall;
+  static_cast<void>(endless);
   grpc::ChannelArguments args;
   args.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);

@@ -188,6 +188,30 @@ Fetcher::Claims::iterator Fetcher::claim_at(const Replica* replica, FileIndex fi
   return owner == replica && its_file == file && at < it->second.end ? it : claims_.end();
 }
 
+/// All of it is here, or being read by somebody.
+bool Fetcher::all_comes(const Replica& replica, const Manifest& manifest, const Extent& extent) {
+  const std::uint64_t end = extent.offset.count + extent.length.count;
+  std::uint64_t at = extent.offset.count / kMiB.count * kMiB.count;
+  const std::lock_guard lock(mutex_);
+  while (at < end) {
+    // First claims, then bits: a claim goes after its bits are set.
+    if (const auto claim = claim_at(&replica, extent.file, at); claim != claims_.end()) {
+      at = claim->second.end;
+    } else if (replica.resident(manifest, {extent.file, Bytes{at}, Bytes{std::min(kMiB.count, end - at)}})) {
+      at += kMiB.count;
+    } else {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool Fetcher::can_keep(const Replica& replica, const Manifest& manifest, const Extent& extent) {
+  if (!replica.keeps(manifest.at(extent.file).attributes)) return false;
+  // In this order: what a claim had taken of the room when that was looked at is still claimed, or here.
+  return replica.has_room_for(manifest, extent) || all_comes(replica, manifest, extent);
+}
+
 /// How far from `begin` (missing, and nobody's) it goes on like that, at most to `end`. mutex_ is held.
 std::uint64_t Fetcher::free_run(const Replica& replica, const Manifest& manifest, FileIndex file, std::uint64_t begin,
                                 std::uint64_t end) {

@@ -98,6 +98,9 @@ class Fetcher {
   /// `done`.
   using GotBytes = std::function<void(const Result<std::span<const std::byte>>&)>;
   [[nodiscard]] Waiter read_through(FetchRequest request, GotBytes done);
+  /// May what is missing of the extent be kept, as far as is known? Also what a fetch under way is keeping: it has
+  /// taken its room already. Never blocks.
+  [[nodiscard]] bool can_keep(const Replica& replica, const Manifest& manifest, const Extent& extent);
 
   [[nodiscard]] FetchCounters counters_of_job(std::uint32_t job_id) const;
   [[nodiscard]] FetchCounters counters_of_user(std::uint32_t uid) const;
@@ -135,6 +138,7 @@ class Fetcher {
   [[nodiscard]] static bool pays_for_himself(const FetchRequest& request, const Flight& flight);
   [[nodiscard]] Joined join_chunks(const std::shared_ptr<Want>& want);
   [[nodiscard]] Joined join_blocks(const std::shared_ptr<Want>& want);
+  [[nodiscard]] bool all_comes(const Replica& replica, const Manifest& manifest, const Extent& extent);
   [[nodiscard]] Claims::iterator claim_at(const Replica* replica, FileIndex file, std::uint64_t at);
   [[nodiscard]] std::uint64_t free_run(const Replica& replica, const Manifest& manifest, FileIndex file,
                                        std::uint64_t begin, std::uint64_t end);

@@ -37,8 +37,7 @@ bool Shares::bring(std::uint32_t job_id, const std::shared_ptr<Replica>& replica
   }
   const auto manifest = replica->manifest();
   if (!manifest || !held.share->mine(**manifest, want.file, want.offset.count)) return false;
-  const auto& file = (*manifest)->at(want.file).attributes;
-  if (!replica->has_room_for(**manifest, want) || !replica->keeps(file)) return false;
+  if (!fetcher_.can_keep(*replica, **manifest, want)) return false;
   fetcher_
       .fetch({replica, want, held.as, held.job, Urgency::fault},
              [failed = std::move(failed)](const Status& status) {

@@ -80,10 +80,18 @@ void Staging::data_in(std::uint32_t job_id, const JobRecord& record) {
   }
   StagedJob* job = known ? at->second.get() : adopt(record);
   if (job == nullptr) return answer_hook(job_id, true, "the job asks for nothing");
+  const bool under_way = !job->parts.empty() && job->row.phase == JobPhase::warming;
   releaser_.observe(*job, record, now);
-  if (!cluster_ || now - cluster_->queue->taken > kFreshQueue) return poll();  // every pending job is advanced then
+  const auto answer = [&] {
+    if (job->released && !job->patching) return answer_hook(job_id, true, job->row.reason);
+    if (under_way) answer_hook(job_id, false, job->row.reason);  // since a poll; nothing new will be known soon
+  };
+  if (!cluster_ || now - cluster_->queue->taken > kFreshQueue) {
+    answer();
+    return poll();  // every pending job is advanced then
+  }
   advance(*job);
-  if (job->released && !job->patching) answer_hook(job_id, true, job->row.reason);
+  answer();
 }
 
 void Staging::answer_hook(std::uint32_t job_id, bool ready, const std::string& message) {

@@ -27,8 +27,10 @@ def phase(cluster: Cluster, job: int) -> str:
 
 
 def kill(cluster: Cluster, name: str, job: int) -> None:
-    """Ends a daemon at once. slurmctld is killed when it has saved the job: what it has not saved, Slurm loses (seconds)."""
+    """Ends a daemon at once. slurmctld is killed when it has saved the job after its data_in hook: a job that is not
+    saved is lost to Slurm, and one that is saved during the hook (of milliseconds) stays "staging-in" until scancel."""
     if name == "slurmctld":
+        wait_for(lambda: cluster.job(job).get("BurstBufferState") != "staging-in", 10, "the hook is through")
         saved = cluster.state / "slurmctld" / "job_state"
         before = saved.stat().st_mtime_ns if saved.exists() else 0
         cluster.run("scontrol", "update", f"jobid={job}", "comment=save me").check()

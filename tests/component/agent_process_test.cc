@@ -225,7 +225,7 @@ TEST_F(AgentProcess, GivesWayByItselfToOthersWhoFillItsDisk) {
          std::chrono::steady_clock::now() < late)
     std::this_thread::yield();
   EXPECT_THAT(log(), HasSubstr("others fill the disk of tier nvme: 1 replicas, "));
-  EXPECT_EQ(stop(SIGTERM), 0);
+  EXPECT_EQ(stop(SIGTERM), 0) << log();
 }
 
 TEST_F(AgentProcess, WarmsReportsLeasesAndReleases) {
@@ -265,7 +265,7 @@ TEST_F(AgentProcess, WarmsReportsLeasesAndReleases) {
   EXPECT_EQ(evict()->replicas(), 1U);
   listener_->wait_for(
       [](const auto& r) { return r.has_change() && r.change().replica().state() == v1::REPLICA_STATE_ABSENT; });
-  EXPECT_EQ(stop(SIGTERM), 0);
+  EXPECT_EQ(stop(SIGTERM), 0) << log();
 }
 
 TEST_F(AgentProcess, KilledAndStartedAgainItHasItsReplicasJobsAndLeases) {
@@ -289,7 +289,7 @@ TEST_F(AgentProcess, KilledAndStartedAgainItHasItsReplicasJobsAndLeases) {
   EXPECT_EQ(again.back().generation().id(), first.back().generation().id());
   EXPECT_EQ(again.back().origin_bytes(), 0U);
   EXPECT_TRUE(release()->known());
-  EXPECT_EQ(stop(SIGTERM), 0);
+  EXPECT_EQ(stop(SIGTERM), 0) << log();
 }
 
 TEST_F(AgentProcess, ASecondAgentOnTheNodeIsRefused) {

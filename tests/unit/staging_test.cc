@@ -207,6 +207,30 @@ TEST_F(StagingTest, AJobIsNotReleasedBeforeTheUsersOwnBeginTime) {
   EXPECT_EQ(world.slurm.jobs[10].begin, own);
 }
 
+TEST_F(StagingTest, AHookIsAnsweredAtOnceWhenAPollWasEarlier) {
+  for (const auto age : {0ms, 1500ms}) {  // of what is known of the queue
+    world.submit(10, kWarm);
+    world.pass(6s);
+    ASSERT_EQ(world.agents.open().size(), 1U);
+    FakeAgents::show(*world.agents.open()[0], WarmPhase::fetching, 20s);
+    world.pass(age);
+    auto before = world.clock.now();
+    const auto warming = world.data_in(10);
+    ASSERT_TRUE(warming);
+    EXPECT_FALSE(warming->ready);
+    EXPECT_EQ(world.clock.now(), before) << "while it warms";
+    FakeAgents::finish(*world.agents.open()[0], world.generation);
+    world.pass(age);
+    before = world.clock.now();
+    const auto ready = world.data_in(10);
+    ASSERT_TRUE(ready);
+    EXPECT_TRUE(ready->ready);
+    EXPECT_EQ(world.clock.now(), before) << "when it is ready";
+    world.slurm.jobs.clear();
+    world.pass(10s);
+  }
+}
+
 TEST_F(StagingTest, ARequeuedJobDoesNotWaitAgain) {
   auto& record = world.submit(10, kWarm);
   record.restarts = 1;

@@ -16,9 +16,9 @@ using agent::FileIndex;
 
 constexpr std::size_t kOpenFiles = 128;
 /// Asked for ahead of all readers of a view and not here yet.
-/// Who waits for his limit waits the longer the more is asked for that he may never read.
-constexpr std::uint64_t kAheadOfThrottled = 2ULL << 20;
 constexpr std::uint64_t kMostAhead = 256ULL << 20;
+/// The same for who waits for his limit: the longer, the more is asked for that he may never read.
+constexpr std::uint64_t kAheadOfThrottled = 2ULL << 20;
 /// Of what is read ahead and not kept: an operation at the origin. Each costs it an open, too.
 constexpr std::uint64_t kOperation = 4ULL << 20;
 /// Of a job that meets a broken origin not every read gets a line.
@@ -49,6 +49,9 @@ struct ViewCore::Miss {
   std::shared_ptr<Parked> parked;
   Extent want;  ///< exactly what the kernel asked for
   Otherwise otherwise;
+  Extent part{};                   ///< what of it is looked for now: of one node's share
+  std::vector<std::byte> bytes{};  ///< the parts before
+  unsigned round = 0;              ///< of the next waiter
 };
 
 Result<std::shared_ptr<const UniqueFd>> OpenFiles::open(FileIndex file) {
@@ -174,7 +177,7 @@ void ViewCore::read(fuse_req_t req, FileIndex index, std::size_t size, std::uint
     hit_bytes_.fetch_add(length, std::memory_order_relaxed);
   } else {
     misses_.fetch_add(1, std::memory_order_relaxed);
-    fetch(
+    next_part(
         std::make_shared<Miss>(Miss{Connection::of(req).lot().park(req, name_of(index)), want, std::move(otherwise)}));
   }
   if (entry.blocks > 1) read_ahead(index, offset, length);
@@ -211,9 +214,8 @@ const NodeAddress* ViewCore::keeper_of(const Extent& want) const {
 
 /// What misses of these blocks is kept on this node.
 bool ViewCore::kept_here(const Extent& blocks) const {
-  if (!parts.replica->has_room_for(*manifest, blocks) || !parts.replica->keeps(manifest->at(blocks.file).attributes))
-    return false;
-  return !parts.share || parts.share->mine(*manifest, blocks.file, blocks.offset.count);
+  return (!parts.share || parts.share->mine(*manifest, blocks.file, blocks.offset.count)) &&
+         parts.fetcher->can_keep(*parts.replica, *manifest, blocks);
 }
 
 /// To be read without being kept. What another node keeps comes from there: the job's user was shown this generation,
@@ -227,23 +229,39 @@ agent::FetchRequest ViewCore::passing(const Extent& want, agent::Urgency urgency
   return request;
 }
 
-void ViewCore::fetch(const std::shared_ptr<Miss>& miss) {
-  const Extent blocks = blocks_of(miss->want);
+/// What of a piece comes first and is of one node: of what is divided each chunk may be another's.
+Extent ViewCore::first_share(const Extent& piece) const {
+  if (!parts.share) return piece;
+  const std::uint64_t unit = parts.fetcher->chunk().count;
+  return {piece.file, piece.offset, Bytes{std::min(piece.length.count, unit - piece.offset.count % unit)}};
+}
+
+void ViewCore::next_part(const std::shared_ptr<Miss>& miss) {
+  const Bytes got{miss->bytes.size()};
+  miss->part = first_share({miss->want.file, miss->want.offset + got, miss->want.length - got});
+  const Extent blocks = blocks_of(miss->part);
   if (!kept_here(blocks)) return from_window(miss);
-  miss->parked->hold(0, parts.fetcher->fetch(
-                            {parts.replica, blocks, parts.as, parts.payer, agent::Urgency::fault, moved_},
-                            [self = shared_from_this(), miss](const Status& status) { self->fetched(miss, status); }));
+  const unsigned round = miss->round++;
+  miss->parked->hold(
+      round,
+      parts.fetcher->fetch({parts.replica, blocks, parts.as, parts.payer, agent::Urgency::fault, moved_},
+                           [self = shared_from_this(), miss](const Status& status) { self->fetched(miss, status); }));
+}
+
+void ViewCore::deliver(const std::shared_ptr<Miss>& miss, std::span<const std::byte> data) {
+  if (miss->part.length != miss->want.length) {
+    miss->bytes.insert(miss->bytes.end(), data.begin(), data.end());
+    if (miss->bytes.size() < miss->want.length.count) return next_part(miss);
+    data = miss->bytes;
+  }
+  miss->parked->answer(
+      [&](fuse_req_t req) { fuse_reply_buf(req, reinterpret_cast<const char*>(data.data()), data.size()); });
 }
 
 void ViewCore::fetched(const std::shared_ptr<Miss>& miss, const Status& status) {
   if (status) {
-    const auto buffer = thread_buffer(miss->want.length.count);
-    if (read_right(miss->want, buffer)) {
-      miss->parked->answer(
-          [&](fuse_req_t req) { fuse_reply_buf(req, reinterpret_cast<const char*>(buffer.data()), buffer.size()); });
-      return;
-    }
-    return read_through(miss);
+    const auto buffer = thread_buffer(miss->part.length.count);
+    return read_right(miss->part, buffer) ? deliver(miss, buffer) : read_through(miss);
   }
   switch (status.error().code) {
     case Code::resource_exhausted:  // no room, or the disk is full
@@ -255,27 +273,23 @@ void ViewCore::fetched(const std::shared_ptr<Miss>& miss, const Status& status) 
   }
 }
 
-/// What does not fit, if it was read ahead. A request that begins in what is kept and ends in the window is read
-/// through whole: there is one such place where the room ended.
+/// What does not fit, if it was read ahead. What begins in what is kept and ends in the window is read through whole:
+/// there is one such place where the room ended.
 void ViewCore::from_window(const std::shared_ptr<Miss>& miss) {
-  const bool there = window_.read(
-      miss->want, parts.clock->now(), [self = shared_from_this(), miss](const std::vector<std::byte>* bytes) {
-        if (bytes == nullptr) return self->read_through(miss);
-        miss->parked->answer(
-            [&](fuse_req_t req) { fuse_reply_buf(req, reinterpret_cast<const char*>(bytes->data()), bytes->size()); });
-      });
+  const bool there = window_.read(miss->part, parts.clock->now(),
+                                  [self = shared_from_this(), miss](const std::vector<std::byte>* bytes) {
+                                    bytes == nullptr ? self->read_through(miss) : self->deliver(miss, *bytes);
+                                  });
   if (!there) read_through(miss);
 }
 
 void ViewCore::read_through(const std::shared_ptr<Miss>& miss) {
-  miss->parked->hold(
-      1, parts.fetcher->read_through(passing(miss->want, agent::Urgency::fault),
-                                     [self = shared_from_this(), miss](const Result<std::span<const std::byte>>& data) {
-                                       if (!data) return self->failed(*miss, data.error());
-                                       miss->parked->answer([&](fuse_req_t req) {
-                                         fuse_reply_buf(req, reinterpret_cast<const char*>(data->data()), data->size());
-                                       });
-                                     }));
+  const unsigned round = miss->round++;
+  miss->parked->hold(round, parts.fetcher->read_through(
+                                passing(miss->part, agent::Urgency::fault),
+                                [self = shared_from_this(), miss](const Result<std::span<const std::byte>>& data) {
+                                  data ? self->deliver(miss, *data) : self->failed(*miss, data.error());
+                                }));
 }
 
 void ViewCore::failed(const Miss& miss, const Error& error) {
@@ -290,12 +304,11 @@ void ViewCore::failed(const Miss& miss, const Error& error) {
 void ViewCore::read_ahead(FileIndex file, std::uint64_t offset, std::uint64_t length) {
   const std::uint64_t size = manifest->at(file).attributes.size;
   for (const auto& piece : read_ahead_.on_read(file, offset, length, size)) {
-    // Of what is divided each chunk may be another node's.
-    const std::uint64_t unit = parts.share ? parts.fetcher->chunk().count : size;
-    for (std::uint64_t at = piece.offset, end = at + piece.length; at < end;) {
-      const std::uint64_t to = std::min(end, (at / unit + 1) * unit);
-      bring_ahead({file, Bytes{at}, Bytes{to - at}});
-      at = to;
+    for (Extent rest{file, Bytes{piece.offset}, Bytes{piece.length}}; rest.length.count != 0;) {
+      const Extent next = first_share(rest);
+      bring_ahead(next);
+      rest.offset += next.length;
+      rest.length -= next.length;
     }
   }
 }

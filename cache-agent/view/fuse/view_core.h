@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -109,7 +110,8 @@ class ViewCore : public std::enable_shared_from_this<ViewCore> {
  private:
   struct Miss;
   [[nodiscard]] bool answer_from_store(fuse_req_t req, const agent::Extent& want);
-  void fetch(const std::shared_ptr<Miss>& miss);
+  void next_part(const std::shared_ptr<Miss>& miss);
+  void deliver(const std::shared_ptr<Miss>& miss, std::span<const std::byte> data);
   void fetched(const std::shared_ptr<Miss>& miss, const Status& status);
   void from_window(const std::shared_ptr<Miss>& miss);
   void read_through(const std::shared_ptr<Miss>& miss);
@@ -118,6 +120,7 @@ class ViewCore : public std::enable_shared_from_this<ViewCore> {
   void bring_ahead(const agent::Extent& stretch);
   void fill_window(const agent::Extent& stretch);
   void sweep_window();
+  [[nodiscard]] agent::Extent first_share(const agent::Extent& piece) const;
   [[nodiscard]] agent::Extent blocks_of(const agent::Extent& want) const;
   [[nodiscard]] const NodeAddress* keeper_of(const agent::Extent& want) const;
   [[nodiscard]] bool kept_here(const agent::Extent& blocks) const;
