@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "cache-agent/rpc/metrics.h"
 #include "proto/server.h"
 
 namespace atlas::agent {
@@ -139,7 +140,9 @@ void Agent::make_parts(const Config& config, const Options& options) {
   surveyors_ = std::make_unique<ThreadExecutor>(kSurveyors);
   reporter_ = std::make_unique<Reporter>(
       *auth_, make_channel(controller), peer,
-      Reporter::Identity{options.node, options.host + ":" + std::to_string(options.port)}, *node_, *governor_);
+      Reporter::Identity{options.node, options.host + ":" + std::to_string(options.port),
+                         expand_node(config.agent.run_dir, options.node) + "/limits." + options.node},
+      *node_, *governor_);
 }
 
 Status Agent::serve(const Config& config, const Options& options) {
@@ -179,6 +182,9 @@ Status Agent::serve(const Config& config, const Options& options) {
   flusher_->post([this] { tell_of_tiers(); });
   caretaker_ = std::make_unique<ThreadExecutor>(1);
   caretaker_->post([this] { give_way_later(); });
+  if (!config.agent.metrics.empty()) {
+    ATLAS_ASSIGN(metrics_, MetricsServer::start(config.agent.metrics, [this] { return metrics_of(*node_); }));
+  }
   spdlog::info("node {} serves on {} and {}", options.node, address, local.socket);
   return {};
 }
@@ -215,6 +221,7 @@ void Agent::give_way_later() {
 }
 
 Agent::~Agent() {
+  metrics_.reset();
   if (peer_service_) peer_service_->stop();
   if (server_) server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(500));
   server_.reset();

@@ -23,6 +23,7 @@
 #include "cache-agent/view/local_handlers.h"
 #include "cache-agent/warm/warm_engine.h"
 #include "common/config.h"
+#include "common/metrics/metrics_server.h"
 #include "common/result.h"
 #include "proto/auth.h"
 
@@ -84,6 +85,7 @@ class Agent {
   std::unique_ptr<Reporter> reporter_;
   std::unique_ptr<AgentService> service_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<MetricsServer> metrics_;
 };
 
 }  // namespace atlas::agent

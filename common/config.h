@@ -50,6 +50,7 @@ struct Config {
     std::string listen = "0.0.0.0";
     std::string database = "/var/lib/atlas/catalog.db";
     milliseconds poll{1000};  ///< how often the queue is read while anything is staged
+    std::string metrics;      ///< HOST:PORT of its OpenMetrics endpoint; empty = none
     std::string log_level = "info";
   } controller;
   struct {
@@ -66,6 +67,7 @@ struct Config {
     milliseconds scrub_period{7LL * 24 * 3600 *
                               1000};     ///< each replica is compared with its checksums so often; 0 = never
     Bytes scrub_rate{32 * 1024 * 1024};  ///< per second, at most; 0 = no limit
+    std::string metrics;                 ///< HOST:PORT of its OpenMetrics endpoint; empty = none
     std::string log_level = "info";
   } agent;
   struct {

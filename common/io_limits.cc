@@ -21,4 +21,20 @@ Result<LimitKind> limit_kind(std::string_view text) {
   return static_cast<LimitKind>(at - kKinds.begin());
 }
 
+bool applies(const IoBudget& budget, const std::string& node, const IoFlow& flow) {
+  switch (budget.kind) {
+    case LimitKind::user:
+      return budget.id == flow.uid;
+    case LimitKind::group:
+      return budget.id == flow.gid;
+    case LimitKind::account:
+      return !flow.account.empty() && budget.name == flow.account;
+    case LimitKind::node:
+      return budget.name == node;
+    case LimitKind::origin:
+      return budget.name == flow.origin;
+  }
+  return false;
+}
+
 }  // namespace atlas

@@ -66,5 +66,7 @@ struct IoBudget {
   double weight = 0;                                ///< 0 = not set
   bool operator==(const IoBudget&) const = default;
 };
+/// Does a node's reading count for this limit?
+[[nodiscard]] bool applies(const IoBudget& budget, const std::string& node, const IoFlow& flow);
 
 }  // namespace atlas

@@ -10,6 +10,7 @@
 #include "common/daemon.h"
 #include "controller/rpc/agent_clients.h"
 #include "controller/rpc/controller_service.h"
+#include "controller/rpc/metrics.h"
 #include "controller/slurm/libslurm_port.h"
 #include "controller/staging/strand.h"
 #include "proto/server.h"
@@ -48,9 +49,10 @@ class Daemon {
     Strand slurm_thread("atlas-slurm", bug);
     Staging staging({strand, slurm_thread, *slurm, agents, registry, datasets, *catalog, users_, clock_, config_, log});
     ATLAS_TRY(staging.load());
-    ControllerService service(auth,
-                              {strand, staging, registry, datasets, *catalog, users_, agents, clock_, config_, log});
+    const ControllerParts parts{strand, staging, registry, datasets, *catalog, users_, agents, clock_, config_, log};
+    ControllerService service(auth, parts);
     ATLAS_ASSIGN(const auto server, serve(service));
+    ATLAS_ASSIGN(const auto metrics, serve_metrics(parts));
     for (const auto& name : users_.unknown_operators())
       spdlog::warn("site.operators: there is no account '{}' on this host", name);
     strand.post([&staging] { staging.start(); });

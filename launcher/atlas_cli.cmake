@@ -13,7 +13,7 @@ atlas_library(atlas_ui SOURCES ui_controller.cc ui_job.cc ui_json.cc ui_progress
 atlas_executable(atlas-submit SOURCES atlas_submit_main.cc atlas_submit_explain.cc atlas_submit_names.cc DEPS atlas_submit atlas_ui)
 target_compile_definitions(atlas-submit PRIVATE ATLAS_VERSION="${PROJECT_VERSION}")
 
-atlas_executable(atlasctl SOURCES atlasctl_main.cc atlasctl_dataset.cc atlasctl_doctor.cc atlasctl_job.cc atlasctl_limit.cc atlasctl_node.cc
+atlas_executable(atlasctl SOURCES atlasctl_main.cc atlasctl_dataset.cc atlasctl_doctor.cc atlasctl_job.cc atlasctl_limit.cc atlasctl_limit_export.cc atlasctl_node.cc
   atlasctl_placement.cc atlasctl_session.cc DEPS atlas_ui CLI11::CLI11)
 target_compile_definitions(atlasctl PRIVATE ATLAS_VERSION="${PROJECT_VERSION}")
 

@@ -28,6 +28,7 @@ struct Commands {
   Nodes nodes;
   LimitSet limit_set;
   LimitFor limit;
+  LimitExport limit_export;
   JobList jobs;
   JobShow job;
 
@@ -178,6 +179,22 @@ void add_limit_verbs(Commands& c) {
   verb = group->add_subcommand("delete", "take a limit back (operators)");
   add_subject(verb, c.limit);
   c.run(verb, limit_delete, c.limit);
+  verb = group->add_subcommand("export", "limits for what reads past Atlas (operators: all)");
+  verb->add_flag("--lustre-tbf", c.limit_export.lustre, "as rules of Lustre's token bucket filter, a shell script");
+  verb->add_option("--rpc-size", c.limit_export.request, "bytes that one of its requests moves")
+      ->type_name("SIZE")
+      ->capture_default_str();
+  verb->add_option("--oss-partitions", c.limit_export.data_partitions,
+                   "object storage servers times the CPU partitions of each")
+      ->type_name("COUNT")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb->add_option("--mds-partitions", c.limit_export.metadata_partitions,
+                   "metadata servers times the CPU partitions of each")
+      ->type_name("COUNT")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  c.run(verb, limit_export, c.limit_export);
 }
 
 void add_job_verbs(Commands& c) {

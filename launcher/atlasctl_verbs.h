@@ -104,6 +104,11 @@ struct JobShow {
 struct LimitFor {
   std::string user, group, account, node, origin;
 };
+struct LimitExport {
+  bool lustre = false;
+  std::string request = "4M";  ///< what one request of Lustre's clients moves
+  std::uint32_t data_partitions = 1, metadata_partitions = 1;
+};
 struct LimitSet {
   LimitFor subject;
   std::optional<std::string> cache, read, operations, burst;
@@ -130,6 +135,7 @@ Outcome limit_set(Session& session, const LimitSet& args);
 Outcome limit_show(Session& session, const LimitFor& args);
 Outcome limit_list(Session& session, const LimitFor& args);
 Outcome limit_delete(Session& session, const LimitFor& args);
+Outcome limit_export(Session& session, const LimitExport& args);
 Outcome job_list(Session& session, const JobList& args);
 Outcome job_show(Session& session, const JobShow& args);
 /// Takes the configuration's path, not a session: that it cannot be read is one of the findings.

@@ -106,14 +106,8 @@ void Fetcher::seek(const std::shared_ptr<Want>& want) {
   const auto joined = urgent(want->request.urgency) ? join_blocks(want) : join_chunks(want);
   for (const auto& flight : joined.fresh) launch(flight);
   for (const auto& flight : joined.known) {
-    // It may have to wait for another's limit: whoever can pay first has it begin.
     const auto& request = want->request;
-    {
-      const std::lock_guard lock(flight->mutex);
-      if (flight->started || flight->tickets.empty()) continue;
-    }
-    offer(flight, {flight->origin->name(), request.as.uid, request.as.gid, request.payer.job_id, request.urgency,
-                   Bytes{std::min(kPiece, flight->end - flight->begin)}, 3});
+    join_payers(flight, {request.as.uid, request.as.gid, request.payer.job_id}, request.urgency);
   }
   {
     const std::lock_guard lock(want->mutex);
@@ -287,7 +281,7 @@ void Fetcher::launch(const std::shared_ptr<Flight>& flight) {
     const std::lock_guard lock(flight->mutex);
     flight->status = {};
     flight->pending = 1;
-    flight->started = false;
+    flight->unpaid = false;
   }
   flight->at = flight->paid = flight->begin;
   if (!ask_peers(flight)) read_origin(flight);
@@ -340,12 +334,17 @@ std::optional<Status> Fetcher::read(const std::shared_ptr<Flight>& flight) {
 
 /// Passes over what is there or being read by others. Otherwise claims what is read next, up to `end`.
 bool Fetcher::others_have(const std::shared_ptr<Flight>& flight, std::uint64_t& at, std::uint64_t& end) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (const auto claim = claim_at(flight->into.get(), flight->file, at); claim != claims_.end()) {
     claim->second.followers.push_back(flight);
     at = claim->second.end;
-    const std::lock_guard inner(flight->mutex);
-    ++flight->pending;
+    {
+      const std::lock_guard inner(flight->mutex);
+      ++flight->pending;
+    }
+    const auto by = claim->second.by.lock();
+    lock.unlock();
+    if (by) join_payers(by, {flight->as.uid, flight->as.gid, flight->payer.job_id}, flight->urgency);
     return true;
   }
   const std::uint64_t one = std::min(kMiB.count, flight->end - at);
@@ -491,6 +490,11 @@ FetchCounters Fetcher::counters_of_user(std::uint32_t uid) const {
   const std::lock_guard lock(counters_mutex_);
   const auto it = by_user_.find(uid);
   return it == by_user_.end() ? FetchCounters{} : it->second;
+}
+
+std::map<std::uint32_t, FetchCounters> Fetcher::counters_by_user() const {
+  const std::lock_guard lock(counters_mutex_);
+  return by_user_;
 }
 
 void Fetcher::forget_job(std::uint32_t job_id) {

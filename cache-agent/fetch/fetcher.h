@@ -104,6 +104,7 @@ class Fetcher {
 
   [[nodiscard]] FetchCounters counters_of_job(std::uint32_t job_id) const;
   [[nodiscard]] FetchCounters counters_of_user(std::uint32_t uid) const;
+  [[nodiscard]] std::map<std::uint32_t, FetchCounters> counters_by_user() const;
   /// The job is over: its counters are forgotten.
   void forget_job(std::uint32_t job_id);
   [[nodiscard]] std::size_t in_flight() const;
@@ -150,7 +151,15 @@ class Fetcher {
   [[nodiscard]] Status keep(const std::shared_ptr<Flight>& flight, const PeerPiece& piece);
   [[nodiscard]] static Charge charge_for(const Flight& flight, Bytes bytes, std::uint32_t operations);
   void read_origin(const std::shared_ptr<Flight>& flight);
-  void offer(const std::shared_ptr<Flight>& flight, const Charge& charge);
+  /// Who pays: user, group, job.
+  using Payer = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>;
+  using Payers = std::map<Payer, Urgency>;
+  [[nodiscard]] static Payers payers_of(const std::vector<std::shared_ptr<Want>>& wants,
+                                        const std::vector<std::shared_ptr<Flight>>& followers);
+  void waiting_for(const Flight& flight, std::vector<std::shared_ptr<Want>>& wants, Flights& followers);
+  void seek_payer(const std::shared_ptr<Flight>& flight, Bytes bytes, std::uint32_t operations);
+  void join_payers(const std::shared_ptr<Flight>& flight, const Payer& payer, Urgency urgency);
+  void offer(const std::shared_ptr<Flight>& flight, unsigned turn, const Charge& charge);
   void read_on(const std::shared_ptr<Flight>& flight);
   [[nodiscard]] bool is_wanted(const Flight& flight);
   [[nodiscard]] std::optional<Status> read(const std::shared_ptr<Flight>& flight);

@@ -11,35 +11,73 @@ Charge Fetcher::charge_for(const Flight& flight, Bytes bytes, std::uint32_t oper
 }
 
 void Fetcher::read_origin(const std::shared_ptr<Flight>& flight) {
-  const Charge charge = charge_for(*flight, Bytes{std::min(kPiece, flight->end - flight->begin)}, 3);
-  if (const auto grant = governor_.try_admit(charge)) {
-    {
-      const std::lock_guard lock(flight->mutex);
-      flight->started = true;
-    }
+  const Bytes first{std::min(kPiece, flight->end - flight->begin)};
+  if (const auto grant = governor_.try_admit(charge_for(*flight, first, 3))) {
     flight->grant = *grant;
     return read_on(flight);
   }
-  offer(flight, charge);
+  seek_payer(flight, first, 3);
 }
 
-/// Somebody would pay for the beginning of it; the first who may does.
-void Fetcher::offer(const std::shared_ptr<Flight>& flight, const Charge& charge) {
-  auto ticket = governor_.admit(charge, [this, flight](Grant grant) {
+/// The leader may have to wait for his limit: whoever waits for the flight, too, and can pay first, has it go on. The
+/// caller must not touch it any more.
+void Fetcher::seek_payer(const std::shared_ptr<Flight>& flight, Bytes bytes, std::uint32_t operations) {
+  unsigned turn = 0;
+  Charge charge = charge_for(*flight, bytes, operations);
+  const Payer leader{flight->as.uid, flight->as.gid, flight->payer.job_id};
+  {
+    const std::lock_guard lock(flight->mutex);
+    turn = ++flight->turn;
+    flight->unpaid = true;
+    flight->stretch = charge;
+  }
+  std::vector<std::shared_ptr<Want>> wants;  // who comes later sees that it is unpaid, and joins
+  Flights followers;
+  waiting_for(*flight, wants, followers);
+  auto others = payers_of(wants, followers);
+  others.erase(leader);
+  offer(flight, turn, charge);
+  for (const auto& [payer, urgency] : others) {
+    std::tie(charge.uid, charge.gid, charge.job_id) = payer;
+    charge.urgency = urgency;
+    offer(flight, turn, charge);
+  }
+}
+
+/// Somebody begins to wait for a flight that others have begun.
+void Fetcher::join_payers(const std::shared_ptr<Flight>& flight, const Payer& payer, Urgency urgency) {
+  unsigned turn = 0;
+  Charge charge;
+  {
+    const std::lock_guard lock(flight->mutex);
+    if (!flight->unpaid) return;
+    turn = flight->turn;
+    charge = flight->stretch;
+  }
+  if (payer == Payer{charge.uid, charge.gid, charge.job_id}) return;
+  std::tie(charge.uid, charge.gid, charge.job_id) = payer;
+  charge.urgency = urgency;
+  offer(flight, turn, charge);
+}
+
+/// Somebody would pay for a turn; the first who may does.
+void Fetcher::offer(const std::shared_ptr<Flight>& flight, unsigned turn, const Charge& charge) {
+  auto ticket = governor_.admit(charge, [this, flight, turn](Grant grant) {
     std::vector<Ticket> others;
     bool first = false;
     {
       const std::lock_guard lock(flight->mutex);
-      first = !std::exchange(flight->started, true);
+      first = flight->turn == turn && std::exchange(flight->unpaid, false);
       if (first) others.swap(flight->tickets);
     }
     if (!first) return governor_.settle(grant, {}, 0);
     flight->grant = grant;
     if (is_wanted(*flight)) return read_on(flight);
+    flight->open.reset();
     release(flight, fail(Code::cancelled, "nobody waits for it any more"), On::elsewhere);
   });
   const std::lock_guard lock(flight->mutex);
-  if (!flight->started) flight->tickets.push_back(std::move(ticket));
+  if (flight->turn == turn && flight->unpaid) flight->tickets.push_back(std::move(ticket));
 }
 
 bool Fetcher::is_wanted(const Flight& flight) {
@@ -62,15 +100,7 @@ bool Fetcher::pay(const std::shared_ptr<Flight>& flight) {
     flight->grant = *grant;
     return true;
   }
-  auto ticket = governor_.admit(charge, [this, flight](Grant grant) {
-    flight->grant = grant;
-    if (is_wanted(*flight)) return read_on(flight);
-    flight->open.reset();
-    release(flight, fail(Code::cancelled, "nobody waits for it any more"), On::elsewhere);
-  });
-  const std::lock_guard lock(flight->mutex);
-  flight->tickets.clear();
-  flight->tickets.push_back(std::move(ticket));
+  seek_payer(flight, Bytes{next}, 1);
   return false;
 }
 
@@ -92,19 +122,32 @@ std::pair<std::uint64_t, std::uint32_t> Fetcher::unsettled(const Flight& flight)
           flight.operations - std::min(flight.operations, flight.settled_operations)};
 }
 
-/// All who wait for it now pay for what has been read since the last time.
+/// All who wait for it now.
+void Fetcher::waiting_for(const Flight& flight, std::vector<std::shared_ptr<Want>>& wants, Flights& followers) {
+  const std::lock_guard lock(mutex_);
+  if (flight.chunk) {
+    wants = flight.wants;
+  } else if (const auto claim = flight.claim ? claims_.find(*flight.claim) : claims_.end(); claim != claims_.end()) {
+    wants = claim->second.wants;
+    followers = claim->second.followers;
+  }
+}
+
+Fetcher::Payers Fetcher::payers_of(const std::vector<std::shared_ptr<Want>>& wants, const Flights& followers) {
+  Payers out;
+  for (const auto& want : wants)
+    out.try_emplace(Payer{want->request.as.uid, want->request.as.gid, want->request.payer.job_id},
+                    want->request.urgency);
+  for (const auto& follower : followers)
+    out.try_emplace(Payer{follower->as.uid, follower->as.gid, follower->payer.job_id}, follower->urgency);
+  return out;
+}
+
+/// They pay for what has been read since the last time.
 void Fetcher::share_cost(Flight& flight) {
   std::vector<std::shared_ptr<Want>> wants;
   Flights followers;
-  {
-    const std::lock_guard lock(mutex_);
-    if (flight.chunk) {
-      wants = flight.wants;
-    } else if (const auto claim = flight.claim ? claims_.find(*flight.claim) : claims_.end(); claim != claims_.end()) {
-      wants = claim->second.wants;
-      followers = claim->second.followers;
-    }
-  }
+  waiting_for(flight, wants, followers);
   std::uint64_t bytes = 0;
   std::uint32_t operations = 0;
   {
@@ -117,14 +160,8 @@ void Fetcher::share_cost(Flight& flight) {
 /// What several users and jobs waited for each pays an equal part of.
 void Fetcher::split(Flight& flight, const std::vector<std::shared_ptr<Want>>& wants, const Flights& followers,
                     std::uint64_t bytes, std::uint32_t operations) {
-  using Who = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>;
-  std::map<Who, Urgency> others;
-  for (const auto& want : wants)
-    others.try_emplace(Who{want->request.as.uid, want->request.as.gid, want->request.payer.job_id},
-                       want->request.urgency);
-  for (const auto& follower : followers)
-    others.try_emplace(Who{follower->as.uid, follower->as.gid, follower->payer.job_id}, follower->urgency);
-  others.erase(Who{flight.as.uid, flight.as.gid, flight.payer.job_id});
+  auto others = payers_of(wants, followers);
+  others.erase(Payer{flight.as.uid, flight.as.gid, flight.payer.job_id});
   if (others.empty()) return;
   const auto all = others.size() + 1;
   Charge charge = charge_for(flight, Bytes{bytes / all}, static_cast<std::uint32_t>(operations / all));

@@ -45,8 +45,10 @@ struct Flight {
   std::shared_ptr<const FileMeta> meta;  ///< goes with the first block, whose bit vouches for it
 
   std::mutex mutex;             ///< guards what follows
-  bool started = false;         ///< somebody has paid for its beginning
-  std::vector<Ticket> tickets;  ///< of those who would
+  unsigned turn = 0;            ///< each stretch that is paid for is one
+  bool unpaid = false;          ///< somebody who pays for this turn's is sought
+  Charge stretch;               ///< this turn's, for the leader
+  std::vector<Ticket> tickets;  ///< of those who would pay for it
   std::size_t pending = 0;      ///< the reader, the writes it has posted, and claims of others it waits for
   Status status;
   std::uint64_t bytes = 0, settled_bytes = 0;  ///< moved in all; of it settled, or paid by others

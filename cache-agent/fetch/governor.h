@@ -27,6 +27,7 @@ struct Grant {
   Urgency urgency = Urgency::warm_queued;
   Bytes bytes;
   std::uint32_t operations = 0;
+  bool borrowed = false;  ///< the payer's own share had none left
 };
 
 /// A place in the governor's queue; dropping it before the grant came gives it up.
@@ -59,7 +60,7 @@ class Governor {
 class UnlimitedGovernor final : public Governor {
  public:
   std::optional<Grant> try_admit(const Charge& charge) override {
-    return Grant{nullptr, charge.urgency, charge.bytes, charge.operations};
+    return Grant{nullptr, charge.urgency, charge.bytes, charge.operations, false};
   }
   Ticket admit(const Charge& charge, std::function<void(Grant)> go) override {
     go(*try_admit(charge));

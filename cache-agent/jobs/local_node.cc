@@ -4,7 +4,21 @@ namespace atlas::agent {
 
 void LocalNode::warm(const WarmOrder& order, OnProgress progress, OnWarmed done) {
   warm_.learn(order.dataset, order.policy);
-  if (order.payer.job_id != 0) limits_.set_job(order.payer.job_id, order.account, order.io_limit);
+  if (const auto id = order.payer.job_id; id != 0) {
+    limits_.set_job(id, order.account, order.io_limit);
+    {
+      const std::lock_guard lock(payers_mutex_);
+      ++payers_[id].warming;
+    }
+    done = [this, id, done = std::move(done)](Result<WarmProgress> result) {
+      done(std::move(result));
+      const std::lock_guard lock(payers_mutex_);
+      auto& payer = payers_[id];
+      if (--payer.warming != 0) return;
+      if (payer.over) limits_.forget_job(id);
+      payers_.erase(id);
+    };
+  }
   WarmRequest request{order.dataset,     order.as,         order.payer,
                       order.cache_limit, order.revalidate, {order.asked, order.keep}};
   request.settled_only = order.settled_only;
@@ -60,7 +74,12 @@ Result<JobOutcome> LocalNode::release(const JobKey& job) {
 void LocalNode::forget(std::uint32_t job_id) {
   fetcher_.forget_job(job_id);
   warm_.forget_job(job_id);
-  limits_.forget_job(job_id);
+  const std::lock_guard lock(payers_mutex_);
+  if (const auto payer = payers_.find(job_id); payer != payers_.end()) {
+    payer->second.over = true;  // what is read for it goes on under its limits
+  } else {
+    limits_.forget_job(job_id);
+  }
 }
 
 Result<EvictOutcome> LocalNode::evict(const DatasetId& dataset, const std::optional<GenerationId>& generation) {
@@ -72,6 +91,13 @@ std::vector<TierUse> LocalNode::tiers() const {
   std::vector<TierUse> out;
   for (auto& tier : store_.tiers())
     out.push_back({tier.name, tier.quota, tier.used, tier.state, tier.inodes, tier.inodes_used});
+  return out;
+}
+
+std::vector<Node::Reads> LocalNode::reads() const {
+  std::vector<Reads> out;
+  for (const auto& [uid, counters] : fetcher_.counters_by_user())
+    out.push_back({uid, Bytes{counters.bytes}, counters.operations, Bytes{counters.peer_bytes}});
   return out;
 }
 

@@ -40,6 +40,7 @@ class LocalNode final : public Node {
   [[nodiscard]] Activity activity() const override {
     return {warm_.warming(), static_cast<std::uint32_t>(fetcher_.in_flight())};
   }
+  [[nodiscard]] std::vector<Reads> reads() const override;
   void on_change(std::function<void(const ReplicaInfo&)> callback) override { store_.on_change(std::move(callback)); }
 
  private:
@@ -50,6 +51,12 @@ class LocalNode final : public Node {
   JobTable& jobs_;
   view::PartialViews& views_;
   LimitGovernor& limits_;
+  struct Payer {
+    unsigned warming = 0;  ///< warm-ups for it that are under way
+    bool over = false;     ///< the job itself is
+  };
+  std::mutex payers_mutex_;  ///< guards what follows
+  std::map<std::uint32_t, Payer> payers_;
   std::function<void(std::uint32_t)> released_ = [](std::uint32_t) {};
 };
 

@@ -53,22 +53,6 @@ LimitGovernor::Account& LimitGovernor::account_of(const Charge& charge) {
   return account;
 }
 
-bool LimitGovernor::applies(const IoBudget& budget, const IoFlow& flow) const {
-  switch (budget.kind) {
-    case LimitKind::user:
-      return budget.id == flow.uid;
-    case LimitKind::group:
-      return budget.id == flow.gid;
-    case LimitKind::account:
-      return !flow.account.empty() && budget.name == flow.account;
-    case LimitKind::node:
-      return budget.name == node_;
-    case LimitKind::origin:
-      return budget.name == flow.origin;
-  }
-  return false;
-}
-
 /// Which limits are this account's.
 void LimitGovernor::match(Account& account) const {
   account.flow.account.clear();
@@ -79,7 +63,7 @@ void LimitGovernor::match(Account& account) const {
   }
   account.budgets.clear();
   for (const auto& budget : budgets_)
-    if (budget.rate != kUnlimited && applies(budget, account.flow)) account.budgets.push_back(&budget);
+    if (budget.rate != kUnlimited && applies(budget, node_, account.flow)) account.budgets.push_back(&budget);
   account.may_borrow = account.cap == kUnlimited &&
                        std::all_of(account.budgets.begin(), account.budgets.end(), [](const IoBudget* budget) {
                          return budget->kind == LimitKind::origin || budget->kind == LimitKind::node;
@@ -112,7 +96,7 @@ void LimitGovernor::set_rate(Account& account, SteadyTime now) {
     if (account.share_until > now) {
       rate = account.share;
       account.rate_until = account.share_until;
-    } else if (connected_) {
+    } else if (connected_ && account.share_until == SteadyTime{}) {  // of now that is known, it answers soon
       rate = {floor(equal.bytes), floor(equal.operations)};
     } else {
       rate = equal;
@@ -198,7 +182,7 @@ Grant LimitGovernor::take(Account& account, Urgency urgency, Bytes bytes, std::u
   used.operations += operations;
   touch(account, now);
   ++account.in_flight;
-  return {&account, urgency, bytes, operations};
+  return {&account, urgency, bytes, operations, from != From::own};
 }
 
 std::optional<Grant> LimitGovernor::try_admit(const Charge& charge) {
@@ -211,7 +195,7 @@ std::optional<Grant> LimitGovernor::try_admit(const Charge& charge) {
 
 Ticket LimitGovernor::admit(const Charge& charge, std::function<void(Grant)> go) {
   auto parked = std::make_shared<Parked>();
-  parked->grant = {nullptr, charge.urgency, charge.bytes, charge.operations};
+  parked->grant = {nullptr, charge.urgency, charge.bytes, charge.operations, false};
   bool tell = false;
   {
     const auto now = clock_.now();
@@ -265,8 +249,12 @@ void LimitGovernor::settle(const Grant& grant, Bytes moved, std::uint32_t operat
   account.last_used = now;
   const double bytes = static_cast<double>(grant.bytes.count) - static_cast<double>(moved.count);
   const double count = static_cast<double>(grant.operations) - static_cast<double>(operations);
-  account.bytes.give_back(bytes);
-  account.operations.give_back(count);
+  account.pool->bytes.give_back(bytes);
+  account.pool->operations.give_back(count);
+  if (!grant.borrowed) {
+    account.bytes.give_back(bytes);
+    account.operations.give_back(count);
+  }
   auto& used = account.used[class_of(grant.urgency)];
   used.bytes = std::max(0.0, used.bytes - bytes);
   used.operations = std::max(0.0, used.operations - count);

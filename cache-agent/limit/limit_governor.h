@@ -157,7 +157,6 @@ class LimitGovernor final : public Governor {
   // mutex_ is held for all of these.
   [[nodiscard]] Account& account_of(const Charge& charge);
   void match(Account& account) const;
-  [[nodiscard]] bool applies(const IoBudget& budget, const IoFlow& flow) const;
   [[nodiscard]] IoRate equal_part(const Account& account) const;
   void set_rate(Account& account, SteadyTime now);
   void set_all_rates(SteadyTime now);

@@ -124,6 +124,14 @@ class Node {
     std::uint32_t warming = 0, in_flight = 0;
   };
   [[nodiscard]] virtual Activity activity() const = 0;
+  /// What was read for a user since the agent began.
+  struct Reads {
+    std::uint32_t uid = 0;
+    Bytes origin_bytes;
+    std::uint64_t operations = 0;  ///< at origins
+    Bytes peer_bytes;
+  };
+  [[nodiscard]] virtual std::vector<Reads> reads() const = 0;
   /// Called, from any thread, with every replica that changed (absent = gone). Set once, before the services start.
   virtual void on_change(std::function<void(const ReplicaInfo&)> callback) = 0;
 };

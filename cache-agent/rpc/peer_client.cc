@@ -14,6 +14,8 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr milliseconds kFindTimeout{3'000};
+/// A peer that serves too many already.
+constexpr milliseconds kAskAgain{200};
 /// A generation that nobody asked for since then is forgotten.
 constexpr std::chrono::seconds kForget{60};
 
@@ -184,9 +186,14 @@ void PeerClient::shun(const GroupKey& key, const std::string& node, const std::s
 /// A stream is over: what it has not brought is asked for elsewhere.
 void PeerClient::ended(const std::shared_ptr<Stream>& stream, const Status& status) {
   const auto& key = stream->key();
-  if (!status) shun(key, stream->peer().node, status.error().message);
+  const bool busy = !status && status.error().code == Code::resource_exhausted;
+  // A reader's keeper that brings nothing may wait for a limit, as the reader does: it is alive.
+  const bool slow = !status && status.error().code == Code::aborted && stream->for_readers();
+  const bool failed = !status && !busy && !slow;
+  if (failed) shun(key, stream->peer().node, status.error().message);
   auto left = stream->unfinished();
-  if (!status) {  // nor does what waits for the next stream go to a peer that has failed
+  if (busy) return wait_for(stream, left);
+  if (failed) {  // nor does what waits for the next stream go to a peer that has failed
     const std::lock_guard lock(mutex_);
     for (const bool readers : {false, true}) {
       auto& queue = groups_[key].links[{stream->peer().node, readers}].queue;
@@ -200,6 +207,23 @@ void PeerClient::ended(const std::shared_ptr<Stream>& stream, const Status& stat
   auto& link = groups_[key].links[{stream->peer().node, readers}];
   --link.streams;
   if (!link.queue.empty()) front_.post([this, key, peer = stream->peer(), readers] { pump(key, peer, readers); });
+  streams_.erase(stream);
+  idle_.notify_all();
+}
+
+/// A peer that serves all it can is asked again, and nobody else: who reads what is agreed on.
+void PeerClient::wait_for(const std::shared_ptr<Stream>& stream, const std::vector<AskedPtr>& asks) {
+  const auto key = stream->key();
+  const auto peer = stream->peer();
+  const bool readers = stream->for_readers();
+  const std::lock_guard lock(mutex_);
+  auto& link = groups_[key].links[{peer.node, readers}];
+  --link.streams;
+  link.queue.insert(link.queue.begin(), asks.begin(), asks.end());
+  // The task keeps its own handle.
+  const auto handle = std::make_shared<TimerHandle>();
+  *handle =
+      front_.post_at(steady_clock::now() + kAskAgain, [this, key, peer, readers, handle] { pump(key, peer, readers); });
   streams_.erase(stream);
   idle_.notify_all();
 }

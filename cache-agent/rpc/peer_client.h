@@ -89,6 +89,7 @@ class PeerClient final : public PeerSource {
   void again(const GroupKey& key, const std::string& node, const std::vector<AskedPtr>& asks);
   void shun(const GroupKey& key, const std::string& node, const std::string& why);
   void ended(const std::shared_ptr<Stream>& stream, const Status& status);
+  void wait_for(const std::shared_ptr<Stream>& stream, const std::vector<AskedPtr>& asks);
   void end(const AskedPtr& asked);
   [[nodiscard]] v1::Agent::Stub& stub(const std::string& address);
 

@@ -54,7 +54,7 @@ void PeerClient::Stream::watch() {
     if (now - heard_ > silence)
       too_late_ = fail(Code::deadline_exceeded, "it has said nothing for " + format_duration(silence));
     else if (now - brought_ > wait)
-      too_late_ = fail(Code::deadline_exceeded, "it has brought nothing for " + format_duration(wait));
+      too_late_ = fail(Code::aborted, "it has brought nothing for " + format_duration(wait));
     if (!too_late_) context_.TryCancel();
   }
   timer_ = owner_.front_.post_at(now + silence / 4, [weak = std::weak_ptr(self_)] {

@@ -6,6 +6,7 @@
 #include <random>
 #include <utility>
 
+#include "common/note.h"
 #include "proto/convert.h"
 
 namespace atlas::agent {
@@ -155,6 +156,8 @@ Reporter::Reporter(const Authenticator& auth, std::shared_ptr<grpc::Channel> cha
       epoch_(random_epoch()) {}
 
 void Reporter::start() {
+  // Nobody reads as he likes because the controller is away when an agent starts.
+  if (v1::Budgets last; last.ParseFromString(read_note(identity_.limits))) keep_within(last);
   thread_ = std::thread([this] { run(); });
 }
 
@@ -228,16 +231,22 @@ void Reporter::usage_changed() {
   wake_.notify_all();
 }
 
+void Reporter::keep_within(const v1::Budgets& wire) {
+  std::vector<IoBudget> budgets;
+  for (const auto& budget : wire.budgets()) {
+    const auto kind = limit_kind(budget.kind());
+    if (!kind) continue;  // of a newer controller
+    budgets.push_back({*kind, budget.name(), budget.id(), from_wire(budget.rate()),
+                       std::chrono::milliseconds(budget.burst()), budget.weight()});
+  }
+  limits_.set_budgets(std::move(budgets), wire.nodes());
+}
+
 void Reporter::heed(const v1::ControllerNote& note) {
   if (note.has_budgets()) {
-    std::vector<IoBudget> budgets;
-    for (const auto& budget : note.budgets().budgets()) {
-      const auto kind = limit_kind(budget.kind());
-      if (!kind) continue;  // of a newer controller
-      budgets.push_back({*kind, budget.name(), budget.id(), from_wire(budget.rate()),
-                         std::chrono::milliseconds(budget.burst()), budget.weight()});
-    }
-    limits_.set_budgets(std::move(budgets), note.budgets().nodes());
+    keep_within(note.budgets());
+    if (const auto kept = write_note(identity_.limits, note.budgets().SerializeAsString()); !kept)
+      spdlog::warn("a restart will not know the limits until the controller answers: {}", kept.error().message);
   }
   if (note.has_shares()) {
     std::vector<IoShare> shares;

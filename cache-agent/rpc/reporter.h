@@ -21,6 +21,7 @@ class Reporter {
   struct Identity {
     std::string node;
     std::string address;  ///< host:port of our Agent service
+    std::string limits;   ///< a file: what is read under when the next process cannot ask the controller yet
   };
   /// Does not start before start(). What it is given outlives it.
   Reporter(const Authenticator& auth, std::shared_ptr<grpc::Channel> channel, std::string peer, Identity identity,
@@ -45,6 +46,7 @@ class Reporter {
   [[nodiscard]] v1::AgentReport heartbeat();
   [[nodiscard]] v1::AgentReport usage();
   void heed(const v1::ControllerNote& note);
+  void keep_within(const v1::Budgets& budgets);
   [[nodiscard]] v1::AgentReport next();
 
   const Authenticator& auth_;

@@ -12,9 +12,9 @@
 
 #include <cerrno>
 #include <charconv>
-#include <fstream>
 #include <optional>
-#include <sstream>
+
+#include "common/note.h"
 
 namespace atlas::view {
 namespace {
@@ -37,23 +37,6 @@ std::optional<Attempt> parse_name(std::string_view name) {
 
 bool is_mount_namespace(int fd) {
   return ::ioctl(fd, NS_GET_NSTYPE) == CLONE_NEWNS;
-}
-
-Status write_note(const std::filesystem::path& path, const std::string& note) {
-  const std::string temporary = path.string() + ".new";
-  const UniqueFd file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (!file) return fail_errno(errno, temporary);
-  if (::write(file.get(), note.data(), note.size()) != static_cast<ssize_t>(note.size()))
-    return fail_errno(errno, temporary);
-  if (::rename(temporary.c_str(), path.c_str()) != 0) return fail_errno(errno, path.string());
-  return {};
-}
-
-std::string read_note(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return text.str();
 }
 
 }  // namespace

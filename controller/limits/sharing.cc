@@ -19,22 +19,6 @@ constexpr IoRate most(const IoRate& a, const IoRate& b) {
 
 }  // namespace
 
-bool Sharing::applies(const IoBudget& budget, const std::string& node, const IoFlow& flow) {
-  switch (budget.kind) {
-    case LimitKind::user:
-      return budget.id == flow.uid;
-    case LimitKind::group:
-      return budget.id == flow.gid;
-    case LimitKind::account:
-      return budget.name == flow.account;
-    case LimitKind::node:
-      return budget.name == node;
-    case LimitKind::origin:
-      return budget.name == flow.origin;
-  }
-  return false;
-}
-
 ShareProblem::Budget Sharing::budget_of(LimitKind kind, const std::string& name, std::uint32_t id) const {
   const bool by_id = kind == LimitKind::user || kind == LimitKind::group;
   for (const auto& budget : budgets_)
@@ -94,6 +78,7 @@ void Sharing::renumber() {
 void Sharing::report(const std::string& name, std::uint64_t seen, const std::vector<IoDemand>& demands,
                      SteadyTime now) {
   auto& node = nodes_[name];
+  node.gone = SteadyTime::max();
   const bool confirmed = seen == node.sent;
   std::map<IoFlow, Held> held;
   bool newcomer = false;
@@ -113,8 +98,11 @@ void Sharing::report(const std::string& name, std::uint64_t seen, const std::vec
   due_ = std::min(due_, newcomer ? std::max(now, divided_ + kLeastPause) : std::max(now, divided_ + kPeriod));
 }
 
-void Sharing::lost(const std::string& node) {
-  nodes_.erase(node);
+void Sharing::lost(const std::string& name, SteadyTime now) {
+  const auto it = nodes_.find(name);
+  if (it == nodes_.end() || it->second.gone != SteadyTime::max()) return;
+  it->second.gone = now + kHolds;
+  for (auto& [flow, held] : it->second.held) held.demand = {flow, {}, {}, {}, 0, held.demand.cap};
 }
 
 std::map<std::string, Sharing::Message> Sharing::divide(SteadyTime now) {
@@ -122,8 +110,9 @@ std::map<std::string, Sharing::Message> Sharing::divide(SteadyTime now) {
   problem_.flows.clear();
   for (auto& job : problem_.jobs) job.rate = kUnlimited;
   std::vector<IoRate> in_force;
+  std::erase_if(nodes_, [now](const auto& one) { return one.second.gone <= now; });
   for (auto& [name, node] : nodes_) {
-    const bool arrived = node.sent_at + kArrived <= now;
+    const bool arrived = node.gone == SteadyTime::max() && node.sent_at + kArrived <= now;
     for (auto& [flow, held] : node.held) {
       if (arrived) held.in_force = held.sent;
       if (held.job != ShareProblem::kNone)
@@ -141,6 +130,10 @@ std::map<std::string, Sharing::Message> Sharing::divide(SteadyTime now) {
   std::size_t at = 0;
   for (auto& [name, node] : nodes_) {
     if (node.held.empty()) continue;
+    if (node.gone != SteadyTime::max()) {
+      at += node.held.size();
+      continue;
+    }
     Message& message = out[name];
     message.number = ++node.sent;
     node.sent_at = now;
@@ -161,7 +154,8 @@ std::vector<Sharing::NodeUse> Sharing::uses_of(const IoBudget& budget) const {
   std::vector<NodeUse> out;
   for (const auto& [name, node] : nodes_)
     for (const auto& [flow, held] : node.held)
-      if (applies(budget, name, flow)) out.push_back({name, flow, {held.sent, held.demand.used, held.demand.waiting}});
+      if (node.gone == SteadyTime::max() && applies(budget, name, flow))
+        out.push_back({name, flow, {held.sent, held.demand.used, held.demand.waiting}});
   return out;
 }
 

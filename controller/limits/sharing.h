@@ -22,6 +22,8 @@ class Sharing {
   static constexpr std::chrono::milliseconds kLeastPause{100};
   /// A node that has not confirmed a message after this has it all the same, or is cut off.
   static constexpr std::chrono::milliseconds kArrived{400};
+  /// A node without a word from here keeps to its last shares for so long (LimitGovernor::kShareHolds).
+  static constexpr std::chrono::milliseconds kHolds{5000};
 
   /// Whose warm-up goes first, by job: the lower number. Once, before use.
   void order_by(std::function<std::int64_t(std::uint32_t job_id)> order) { order_ = std::move(order); }
@@ -30,7 +32,8 @@ class Sharing {
   [[nodiscard]] const std::vector<IoBudget>& budgets() const { return budgets_; }
   /// A node says what it wants, and which message to it was the last that it has seen.
   void report(const std::string& node, std::uint64_t seen, const std::vector<IoDemand>& demands, SteadyTime now);
-  void lost(const std::string& node);
+  /// It wants nothing any more; but what it was given it may still use until its shares run out.
+  void lost(const std::string& node, SteadyTime now);
 
   struct Message {
     std::uint64_t number = 0;
@@ -64,9 +67,9 @@ class Sharing {
     std::uint32_t number = 0;  ///< position in ShareProblem::nodes
     std::uint64_t sent = 0;
     SteadyTime sent_at{};
+    SteadyTime gone = SteadyTime::max();  ///< lost: nothing is in force any more from then on
     std::map<IoFlow, Held> held;
   };
-  [[nodiscard]] static bool applies(const IoBudget& budget, const std::string& node, const IoFlow& flow);
   void place(const std::string& name, Held& held);
   [[nodiscard]] ShareProblem::Budget budget_of(LimitKind kind, const std::string& name, std::uint32_t id) const;
   void renumber();

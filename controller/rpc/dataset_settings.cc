@@ -1,7 +1,5 @@
 #include "controller/rpc/dataset_settings.h"
 
-#include <pwd.h>
-
 #include <algorithm>
 
 #include "common/patterns.h"
@@ -95,28 +93,20 @@ Status settle(const ControllerParts& parts, const Person& person, const DatasetI
   return {};
 }
 
-Result<std::uint32_t> primary_group(std::uint32_t uid) {
-  std::vector<char> buffer(16384);
-  passwd entry{};
-  passwd* found = nullptr;
-  getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found);
-  if (found == nullptr)
-    return fail(Code::failed_precondition, "its owner, uid " + std::to_string(uid) + ", has no account on this host");
-  return found->pw_gid;
-}
-
 Status grant(const ControllerParts& parts, const Person& person, const DatasetId& dataset, const std::string& group,
              std::uint32_t owner) {
   const auto gid = group_named(group);
   if (!gid) return fail(Code::not_found, "there is no group '" + printable(group) + "' (getent group)");
-  ATLAS_ASSIGN(const auto owner_group, primary_group(owner));
+  const auto owner_group = primary_group_of(owner);
+  if (!owner_group)
+    return fail(Code::failed_precondition, "its owner, uid " + std::to_string(owner) + ", has no account on this host");
   if (owner == 0)
     return fail(Code::invalid_argument,
                 "it belongs to root at its origin, whose rights are not given away: nothing "
                 "of it is closed to a user who may enter it, or chown it first");
   const auto owner_name = parts.users.name_of(owner);
   ATLAS_TRY(
-      parts.datasets.share(dataset, {{*gid, owner, owner_group}, group, owner_name, person.name, parts.clock.wall()}));
+      parts.datasets.share(dataset, {{*gid, owner, *owner_group}, group, owner_name, person.name, parts.clock.wall()}));
   parts.log.info("grant: " + person.name + " shared " + parts.datasets.path_of(dataset) + " of " + owner_name +
                  " with group " + group);
   return {};

@@ -15,11 +15,6 @@ constexpr std::uint32_t kLargestWeight = 1000;
 constexpr milliseconds kShortestBurst{10}, kLongestBurst{60'000};
 constexpr std::int64_t kLongestWait = 10 * 60 * 1000;
 
-Status operators_only(const Person& person) {
-  if (person.is_operator) return {};
-  return fail(Code::permission_denied, "limits are for operators (site.operators) to set: ask one of them");
-}
-
 v1::Limit to_wire(const ControllerParts& parts, const CacheSpace::Use& use) {
   const auto& limit = use.limit;
   v1::Limit out;
@@ -115,7 +110,7 @@ Result<LimitSubject> look_up(const v1::LimitSubject& subject) {
 
 Result<v1::SetLimitReply> set_limit(const ControllerParts& parts, const Person& person,
                                     const v1::SetLimitRequest& request, const LimitSubject& subject) {
-  ATLAS_TRY(operators_only(person));
+  ATLAS_TRY(operators_only(person, "setting limits"));
   auto& space = parts.staging.cache_space();
   if (subject.kind == LimitKind::origin &&
       std::none_of(parts.config.origins.begin(), parts.config.origins.end(),
@@ -195,7 +190,7 @@ Result<v1::ShowLimitReply> show_limit(const ControllerParts& parts, const Person
 
 Result<v1::DeleteLimitReply> delete_limit(const ControllerParts& parts, const Person& person,
                                           const v1::DeleteLimitRequest& request) {
-  ATLAS_TRY(operators_only(person));
+  ATLAS_TRY(operators_only(person, "setting limits"));
   ATLAS_ASSIGN(const auto kind, limit_kind(request.subject().kind()));
   ATLAS_TRY(parts.staging.cache_space().remove(kind, request.subject().name()));
   parts.staging.io_limits().changed();

@@ -11,11 +11,6 @@
 namespace atlas {
 namespace {
 
-Status operators_only(const Person& person, const std::string& what) {
-  if (person.is_operator) return {};
-  return fail(Code::permission_denied, what + " is for operators (site.operators): ask one of them");
-}
-
 /// The agents a request speaks of: all, or those of a hostlist; an unknown name is not_found.
 Result<std::vector<const AgentInfo*>> agents_of(const ControllerParts& parts, const std::string& hostlist) {
   std::vector<const AgentInfo*> out;

@@ -30,6 +30,9 @@ struct Person {
   std::vector<gid_t> groups{};
 };
 
+/// permission_denied unless an operator asks; `what` begins the message ("draining nodes").
+[[nodiscard]] Status operators_only(const Person& person, const std::string& what);
+
 /// A user may know of a dataset that has a site-wide name or is shared with him, and of what he has read with success:
 /// first version; that an origin's path is readable for him is found out on the nodes only.
 [[nodiscard]] bool may_see(const ControllerParts& parts, const Person& person, const DatasetId& dataset);

@@ -74,6 +74,11 @@ std::set<DatasetId> all_datasets(const ControllerParts& parts) {
 
 }  // namespace
 
+Status operators_only(const Person& person, const std::string& what) {
+  if (person.is_operator) return {};
+  return fail(Code::permission_denied, what + " is for operators (site.operators): ask one of them");
+}
+
 bool may_see(const ControllerParts& parts, const Person& person, const DatasetId& dataset) {
   if (person.is_operator || parts.registry.has_read(dataset, person.caller.uid)) return true;
   for (const auto& share : parts.datasets.shares_of(dataset))

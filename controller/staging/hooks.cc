@@ -26,10 +26,11 @@ void Staging::hook(Hook which, std::uint32_t job_id, std::function<void(Result<H
   const auto slow = fail(Code::unavailable, "slurmctld is slow to answer about job " + std::to_string(job_id));
   if (which == Hook::data_in) {
     const auto id = next_id_++;
+    answer_hook(job_id, false, "asked again");  // nobody reads the answer to the earlier question any more
     hook_waiters_[job_id] = {id, answer};
     parts_.strand.post_after(kDataInAnswer, [this, job_id, id, answer, slow] {
       const auto at = hook_waiters_.find(job_id);
-      if (at == hook_waiters_.end() || at->second.id != id) return;
+      if (at == hook_waiters_.end() || at->second.id != id) return answer(slow);
       const auto job = jobs_.find(job_id);
       if (job == jobs_.end()) {
         hook_waiters_.erase(at);

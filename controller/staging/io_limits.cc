@@ -3,12 +3,6 @@
 #include <algorithm>
 
 namespace atlas {
-namespace {
-
-/// An agent keeps to its last share for so long (LimitGovernor::kShareHolds).
-constexpr std::chrono::seconds kSharesHold{5};
-
-}  // namespace
 
 IoBudget IoLimits::budget_of(const LimitRow& limit) {
   IoBudget out{limit.kind,
@@ -32,7 +26,7 @@ void IoLimits::changed() {
   if (!loaded) return schedule();
   // What an earlier controller gave to nodes that have not come back yet is still theirs.
   due_ = SteadyTime::min();
-  strand_.post_after(kSharesHold, [this] {
+  strand_.post_after(Sharing::kHolds, [this] {
     due_ = SteadyTime::max();
     schedule();
   });
@@ -44,7 +38,7 @@ void IoLimits::tell_all() {
 }
 
 void IoLimits::came(const std::string& node, std::uint64_t stream, Outlet outlet) {
-  sharing_.lost(node);  // what it had is not known any more
+  sharing_.lost(node, clock_.now());
   nodes_[node] = {stream, std::move(outlet)};
   tell_all();  // an equal part is another one now
 }
@@ -53,7 +47,7 @@ void IoLimits::lost(const std::string& node, std::uint64_t stream) {
   const auto it = nodes_.find(node);
   if (it == nodes_.end() || it->second.stream != stream) return;
   nodes_.erase(it);
-  sharing_.lost(node);
+  sharing_.lost(node, clock_.now());
   tell_all();
 }
 

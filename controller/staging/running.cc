@@ -128,6 +128,16 @@ void Staging::finish_endings() {
     if (auto* job = find(key); job != nullptr) finish(*job);
 }
 
+void Staging::count(const Receipt& receipt) {
+  ++totals_.jobs[receipt.outcome.empty() ? "not started" : receipt.outcome];
+  totals_.hit += receipt.hit.value_or(Bytes{});
+  totals_.origin += receipt.origin;
+  totals_.peers += receipt.peers;
+  totals_.waited += receipt.waited;
+  totals_.throttled += receipt.throttled;
+  totals_.throttled_bytes += receipt.throttled_bytes;
+}
+
 void Staging::finish(StagedJob& job) {
   auto& receipt = job.receipt;
   receipt.waited = job.row.waited;
@@ -151,6 +161,7 @@ void Staging::finish(StagedJob& job) {
   parts_.log.info("job " + std::to_string(job.row.key.job_id) + " (" + job.row.user +
                   ") ended: " + (receipt.outcome.empty() ? "not started" : receipt.outcome) + ", " +
                   format_size(receipt.resident) + " resident, " + format_size(receipt.origin) + " from the origin");
+  count(receipt);
   watchers_.finish(view_of(job));
   jobs_.erase(job.row.key.job_id);
   if (++ended_ % kPruneEvery == 0) {

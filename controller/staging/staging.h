@@ -92,6 +92,13 @@ class Staging {
   [[nodiscard]] Leases& leases() { return leases_; }
   [[nodiscard]] CacheSpace& cache_space() { return cache_space_; }
   [[nodiscard]] IoLimits& io_limits() { return io_limits_; }
+  /// Of all jobs that have ended since this controller began.
+  struct Totals {
+    std::map<std::string, std::uint64_t> jobs;  ///< by outcome, as in Receipt; "not started"
+    Bytes hit, origin, peers, throttled_bytes;
+    std::chrono::milliseconds waited{0}, throttled{0};
+  };
+  [[nodiscard]] const Totals& totals() const { return totals_; }
   /// Whether a job of another user than `uid` runs on, or is about to run on, the dataset.
   [[nodiscard]] bool used_by_other(const DatasetId& dataset, std::uint32_t uid) const;
 
@@ -159,6 +166,7 @@ class Staging {
   void released_on(const JobKey& key, const std::string& node, const ReleaseOutcome& outcome);
   void finish_endings();
   void finish(StagedJob& job);
+  void count(const Receipt& receipt);
 
   // views.cc
   [[nodiscard]] JobView view_of(const StagedJob& job) const;
@@ -181,6 +189,7 @@ class Staging {
   /// Ended jobs that the catalogue remembers, cut back to at the start and whenever so many more have ended.
   static constexpr std::size_t kKeptJobs = 10000, kPruneEvery = 1000;
   std::size_t ended_ = 0;  ///< since the start
+  Totals totals_;
   bool polling_ = false, poll_is_slow_ = false, ticking_ = false;
   std::uint64_t poll_generation_ = 0, next_id_ = 1;
   std::map<std::uint32_t, HookWaiter> hook_waiters_;

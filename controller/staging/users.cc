@@ -43,6 +43,11 @@ std::vector<gid_t> groups_in_directory(uid_t uid) {
 
 }  // namespace
 
+std::optional<gid_t> primary_group_of(uid_t uid) {
+  const auto account = account_of(uid);
+  return account ? std::optional(account->gid) : std::nullopt;
+}
+
 std::optional<uid_t> user_named(const std::string& name) {
   std::vector<char> buffer(16384);
   passwd entry{};

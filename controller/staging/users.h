@@ -14,6 +14,8 @@ namespace atlas {
 /// The numbers of a name on this host; none when there is no such name. May block on the name service.
 [[nodiscard]] std::optional<uid_t> user_named(const std::string& name);
 [[nodiscard]] std::optional<gid_t> group_named(const std::string& name);
+/// The group of an account's password entry; none when there is no such account. May block on the name service.
+[[nodiscard]] std::optional<gid_t> primary_group_of(uid_t uid);
 
 /// Accounts of this host, and who is what. Thread-safe; a look-up may block on the name service and is remembered for a
 /// minute.

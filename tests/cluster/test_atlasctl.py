@@ -3,15 +3,19 @@
 import json
 import os
 import pwd
+import re
 import time
 from pathlib import Path
 
 import pytest
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import datasets
 from cluster import USERS, Cluster, Done, Settings, wait_for
 
-SETTINGS = Settings(nodes=3, slow_origin=True)
+SETTINGS = Settings(nodes=3, slow_origin=True, agent_extra='metrics = "127.0.0.1:9818"\n',
+                    controller_extra='metrics = "127.0.0.1:9817"\n')
 USER, OTHER = USERS
 FILES, SIZE = 40, 25_000
 
@@ -164,6 +168,35 @@ def test_a_directory_of_ones_own_stays_ones_own(cluster: Cluster, speech: Path) 
     for words in (["dataset", "warm", secret], ["evict", secret], ["dataset", "show", secret]):
         assert ctl(cluster, *words, user=OTHER).code == 1
     assert holders(cluster, secret) == ["n001"]
+
+
+def metrics(cluster: Cluster, port: int, node: str | None = None) -> dict[str, Metric]:
+    """What is served for monitoring, read by a strict parser; every family as the dashboard and the alerts know it."""
+    text = cluster.run("curl", "--fail", "--silent", "--max-time", "10", f"http://127.0.0.1:{port}/metrics", node=node).check().out
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def test_monitoring_is_told_of_jobs_nodes_and_limits(cluster: Cluster, speech: Path) -> None:
+    cluster.run("atlasctl", "limit", "set", "--user", OTHER, "--read", "7M").check()
+    try:
+        ctl(cluster, "dataset", "warm", speech, "--node", "n002").check()
+        job = cluster.submit(f"cat {speech}/*.wav | wc -c", "--dataset", str(speech), "--warm", "-w", "n002")
+        cluster.wait_done(job)
+        cluster.receipt(job)
+        seen, node = metrics(cluster, 9817), metrics(cluster, 9818, node="n002")
+        values = {(s.name, *s.labels.values()): s.value for m in (seen, node) for f in m.values() for s in f.samples}
+        assert values["atlas_agents", "yes"] == 3 and values["atlas_slurm_up",] == 1
+        assert values["atlas_jobs_ended_total", "warm"] >= 1
+        assert values["atlas_limit_rate_bytes", "user", OTHER] == 7 << 20
+        assert values["atlas_origin_read_bytes_total", str(pwd.getpwnam(USER).pw_uid)] >= FILES * SIZE
+        assert values["atlas_tier_state", "nvme", "ok"] == 1 and values["atlas_tier_used_bytes", "nvme"] >= FILES * SIZE
+        monitoring = Path(__file__).resolve().parents[2] / "etc/monitoring"
+        for name in ("atlas-alerts.yml", "atlas-dashboard.json"):
+            asked = set(re.findall(r"\batlas_[a-z_]+", (monitoring / name).read_text()))
+            served = {s.name for m in (seen, node) for f in m.values() for s in f.samples} | seen.keys() | node.keys()
+            assert asked and asked <= served, f"{name} asks for what nobody serves: {asked - served}"
+    finally:
+        cluster.run("atlasctl", "limit", "delete", "--user", OTHER).check()
 
 
 def test_a_limit_holds_on_all_nodes_together_within_two_seconds(cluster: Cluster, speech: Path) -> None:

@@ -191,9 +191,9 @@ def test_scancel_in_every_phase(cluster: Cluster) -> None:
     surveyed = submit_warm(cluster, root)
     wait_for(lambda: cluster.origin_stats()["hanging"] > 0, 20, "the walk hangs")
     cancel(cluster, surveyed)
+    cluster.origin_ctl("bandwidth", "300K")  # before: what the cancelled job began may go on for a moment
     cluster.origin_ctl("resume")
 
-    cluster.origin_ctl("bandwidth", "300K")
     warming = submit_warm(cluster, root)
     wait_for(lambda: phase(cluster, warming) == "warming", 20, "the warm-up runs")
     cancel(cluster, warming)

@@ -18,6 +18,7 @@
 #include "proto/client.h"
 #include "proto/convert.h"
 #include "proto/server.h"
+#include "tests/support/eventually.h"
 #include "tests/support/loop_disk.h"
 #include "tests/support/node_parts.h"
 #include "tests/support/private_munged.h"
@@ -52,6 +53,11 @@ class Listener final : public v1::Controller::CallbackService {
         owner_.heard(report_);
         StartRead(&report_);
       }
+      void OnWriteDone(bool ok) override {
+        if (!ok || !owner_.budgets_ || note_.has_budgets()) return;
+        *note_.mutable_budgets() = *owner_.budgets_;
+        StartWrite(&note_);
+      }
       void OnCancel() override { finish(grpc::Status::CANCELLED); }
       void OnDone() override { delete this; }
 
@@ -62,7 +68,7 @@ class Listener final : public v1::Controller::CallbackService {
       Listener& owner_;
       grpc::CallbackServerContext* ctx_;
       v1::AgentReport report_;
-      v1::ControllerNote welcome_;
+      v1::ControllerNote welcome_, note_;
       std::atomic<bool> over_{false};
     };
     return new Stream(*this, ctx);
@@ -92,6 +98,8 @@ class Listener final : public v1::Controller::CallbackService {
     const std::lock_guard lock(mutex_);
     return reports_.size();
   }
+
+  std::optional<v1::Budgets> budgets_;  ///< sent to who is welcomed; not to be changed while an agent runs
 
  private:
   const Authenticator& auth_;
@@ -220,10 +228,8 @@ TEST_F(AgentProcess, GivesWayByItselfToOthersWhoFillItsDisk) {
   const auto gone = listener_->wait_for(
       [](const auto& r) { return r.has_change() && r.change().replica().state() == v1::REPLICA_STATE_ABSENT; }, from);
   EXPECT_EQ(gone.change().replica().dataset().path(), "ds");
-  const auto late = std::chrono::steady_clock::now() + 10s;
-  while (log().find("others fill the disk of tier nvme: 1 replicas") == std::string::npos &&
-         std::chrono::steady_clock::now() < late)
-    std::this_thread::yield();
+  static_cast<void>(test::eventually(
+      [&] { return log().find("others fill the disk of tier nvme: 1 replicas") != std::string::npos; }, 10s));
   EXPECT_THAT(log(), HasSubstr("others fill the disk of tier nvme: 1 replicas, "));
   EXPECT_EQ(stop(SIGTERM), 0) << log();
 }
@@ -289,6 +295,33 @@ TEST_F(AgentProcess, KilledAndStartedAgainItHasItsReplicasJobsAndLeases) {
   EXPECT_EQ(again.back().generation().id(), first.back().generation().id());
   EXPECT_EQ(again.back().origin_bytes(), 0U);
   EXPECT_TRUE(release()->known());
+  EXPECT_EQ(stop(SIGTERM), 0) << log();
+}
+
+TEST_F(AgentProcess, ItsLimitsHoldBeforeTheControllerNamesThem) {
+  auto& limit = *listener_->budgets_.emplace().add_budgets();
+  limit.set_kind("user");
+  limit.set_name("alice");
+  limit.set_id(kAlice);
+  *limit.mutable_rate() = to_wire(IoRate{2e6, kNoRate});
+  limit.set_burst(100);
+  listener_->budgets_->set_nodes(1);
+  start();
+  const std::string note = temp_.path("run/limits.n1");
+  ASSERT_TRUE(test::eventually([&] { return std::filesystem::exists(note); }));
+  stop(SIGKILL);
+  listener_->budgets_.reset();
+  start();
+  Status status;
+  static_cast<void>(warm(status));
+  ASSERT_TRUE(status) << status.error().message;
+  ASSERT_TRUE(plan());
+  const auto released = release();
+  ASSERT_TRUE(released) << released.error().message;
+  EXPECT_GT(released->throttled_bytes(), 0U);
+  EXPECT_EQ(stop(SIGTERM), 0) << log();
+  std::ofstream(note) << "no limits";
+  start();
   EXPECT_EQ(stop(SIGTERM), 0) << log();
 }
 

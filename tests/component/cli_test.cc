@@ -198,6 +198,44 @@ TEST_F(Cli, LimitsAreSetShownAndTakenBack) {
   EXPECT_EQ(gone.subject().name(), "staff");
 }
 
+TEST_F(Cli, LimitsAreExportedForWhatReadsPastAtlas) {
+  controller_.list_limits = [&](const v1::ListLimitsRequest&) {
+    v1::ListLimitsReply reply;
+    const auto add = [&](const std::string& kind, const std::string& name) {
+      auto* limit = reply.add_limits();
+      limit->mutable_subject()->set_kind(kind);
+      limit->mutable_subject()->set_name(name);
+      return limit;
+    };
+    auto* root = add("user", "root");
+    root->set_read(400ULL << 20);
+    root->set_operations(900);
+    add("group", "root")->set_read(1);
+    add("account", "speech")->set_read(1ULL << 30);
+    add("user", "no one of that name")->set_operations(7);
+    add("user", "daemon")->set_cache(1ULL << 40);
+    return reply;
+  };
+  const auto script = ctl({"limit", "export", "--lustre-tbf", "--oss-partitions", "8", "--mds-partitions", "2"});
+  ASSERT_EQ(script.status, 0) << script.err;
+  EXPECT_THAT(script.out,
+              HasSubstr("lctl set_param ost.OSS.ost_io.nrs_tbf_rule=\"start atlas_user_root uid={0} rate=12\"\n"))
+      << "400M/s of 4M requests in 8 partitions: 12.5";
+  EXPECT_THAT(script.out,
+              HasSubstr("lctl set_param mds.MDS.mdt.nrs_tbf_rule=\"start atlas_user_root uid={0} rate=450\"\n"));
+  EXPECT_THAT(script.out, HasSubstr("\"start atlas_group_root gid={0} rate=1\"\n")) << "0 would be no limit";
+  EXPECT_THAT(script.out, HasSubstr("# left out: account speech is nothing that Lustre tells apart\n"));
+  EXPECT_THAT(script.out, HasSubstr("# left out: user no one of that name is not known on this host\n"));
+  EXPECT_THAT(script.out, Not(HasSubstr("daemon"))) << "its limit is of cache only";
+  const auto json = Json::parse(ctl({"limit", "export", "--json"}).out);
+  ASSERT_EQ(json.size(), 4U);
+  EXPECT_EQ(json[0]["id"], 0);
+  EXPECT_EQ(json[0]["read"], 400ULL << 20);
+  EXPECT_EQ(json[2]["id"], Json());
+  EXPECT_EQ(ctl({"limit", "export"}).status, 2);
+  EXPECT_EQ(ctl({"limit", "export", "--lustre-tbf", "--rpc-size", "0"}).status, 2);
+}
+
 TEST_F(Cli, ErrorsOfTheControllerReachTheUserWithItsWords) {
   controller_.drain_node = [](const v1::DrainNodeRequest&) -> Result<v1::DrainNodeReply> {
     return fail(Code::permission_denied, "draining a node is for operators");

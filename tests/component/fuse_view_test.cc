@@ -11,6 +11,7 @@
 #include <atomic>
 #include <thread>
 
+#include "tests/support/eventually.h"
 #include "tests/support/node_parts.h"
 #include "tests/support/origin_tree.h"
 #include "tests/support/slow_origin_process.h"
@@ -25,15 +26,6 @@ using ::testing::IsEmpty;
 using namespace std::chrono_literals;
 
 constexpr std::uint64_t kMega = 1 << 20;
-
-template <class Condition>
-[[nodiscard]] bool eventually(Condition&& condition) {
-  for (const auto end = std::chrono::steady_clock::now() + 30s; !condition();) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
 
 class FuseView : public OriginTree {
  protected:
@@ -222,7 +214,7 @@ TEST_F(FuseView, WhatDoesNotFitIsReadAheadInMemoryOnceAndDroppedBehind) {
   // Nobody has asked for what comes now, and it is asked for, many pieces at a time.
   slow.tell({"hang", "read"});
   std::thread reader([&] { EXPECT_TRUE(read_to(16 * kMega, bytes.size())); });
-  EXPECT_TRUE(eventually([&] {
+  EXPECT_TRUE(test::eventually([&] {
     return slow.hanging() != 0 && node.fetcher->in_flight() >= 4 && job.view->counters().window.count >= 16 * kMega;
   })) << slow.hanging()
       << " reads, " << node.fetcher->in_flight() << " fetches, " << job.view->counters().window.count << " bytes";

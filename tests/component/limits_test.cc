@@ -1,11 +1,15 @@
 // Limits where they act: real fetches of real files into a real store, under a governor that is told what it may.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 
 #include "cache-agent/limit/limit_governor.h"
 #include "tests/support/origin_on_node.h"
+#include "tests/support/view_job.h"
 
 namespace atlas::agent {
 namespace {
@@ -157,6 +161,54 @@ TEST_F(Limits, ALimitOfAByteLetsAJobReadOnSlowly) {
   std::promise<Status> done;
   const auto waiter = read(node, replica, kAlice, kAlicesJob, 0, done);
   EXPECT_EQ(why(done), "");
+}
+
+TEST_F(Limits, WhoWaitsForAnothersChunkAndMayPaysForTheRestOfIt) {
+  big_file(20);
+  limit(kAlice, 1);
+  NodeParts node(limited());
+  const auto replica = empty_replica(node, kAlice);
+  ASSERT_TRUE(replica);
+  const auto warm = [&](std::uint32_t uid, std::uint32_t job, std::promise<Status>& done) {
+    FetchRequest request;
+    request.into = replica;
+    request.want = {*replica->manifest().value()->find("big"), Bytes{0}, Bytes{20 * kMiB.count}};
+    request.as = user(uid);
+    request.payer.job_id = job;
+    request.urgency = Urgency::warm_queued;
+    return node.fetcher->fetch(std::move(request), [&done](const Status& status) { done.set_value(status); });
+  };
+  std::promise<Status> hers, his;
+  const auto one = warm(kAlice, kAlicesJob, hers);
+  while (node.origin.counters().bytes < 4 * kMiB.count) std::this_thread::yield();
+  const auto began = std::chrono::steady_clock::now();
+  const auto two = warm(kBob, kBobsJob, his);
+  EXPECT_EQ(why(his), "");
+  EXPECT_EQ(why(hers), "");
+  // Each of the other four pieces alone would have taken her ten seconds.
+  EXPECT_LT(std::chrono::steady_clock::now() - began, TokenBucket::kLongestDebt * 2);
+  EXPECT_EQ(node.origin.counters().bytes, 20 * kMiB.count);
+}
+
+TEST_F(Limits, TimeForWhichAReadWaitsForALimitIsNotTheOrigins) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root: it mounts a view";
+  big_file(6);
+  limit(kAlice, 3e6);
+  NodeParts node(limited());
+  ViewJobs jobs(kAlice);
+  const auto job = jobs.start(node, {}, 300ms, kAlicesJob);
+  const std::string path = job.path("big");
+  std::vector<std::thread> readers;
+  std::atomic<int> errors = 0;
+  for (off_t i = 0; i < 6; ++i)
+    readers.emplace_back([&, i] {
+      const UniqueFd fd(open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+      alignas(4096) char page[4096];
+      if (pread(fd.get(), page, sizeof page, i << 20) != sizeof page) ++errors;
+    });
+  for (auto& reader : readers) reader.join();
+  EXPECT_EQ(errors, 0);
+  EXPECT_GT(governor.throttled(kAlicesJob).time, 300ms) << "longer than an origin may take";
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <random>
 #include <thread>
 
+#include "tests/support/eventually.h"
 #include "tests/support/node_parts.h"
 #include "tests/support/origin_tree.h"
 #include "tests/support/view_job.h"
@@ -23,15 +24,6 @@ using ::testing::HasSubstr;
 using namespace std::chrono_literals;
 
 constexpr std::uint64_t kMega = 1 << 20;
-
-template <class Condition>
-[[nodiscard]] bool eventually(Condition&& condition) {
-  for (const auto end = std::chrono::steady_clock::now() + 30s; !condition();) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
 
 UniqueFd opened(const std::string& path, int flags = O_RDONLY) {
   UniqueFd fd(open(path.c_str(), flags | O_CLOEXEC));
@@ -239,7 +231,8 @@ TEST_F(Passthrough, ABadBlockOfAnOpenFileIsFetchedAgainIntoTheSameFile) {
   ASSERT_TRUE(verified) << verified.error().message;
   ASSERT_EQ(verified->bad, 1U);
   EXPECT_EQ(content(job.path("one")), one_) << "whoever opens it now waits for the block";
-  EXPECT_TRUE(eventually([&] { return rest_of(held, one_.size()) == one_; })) << "and who had it open gets it, too";
+  EXPECT_TRUE(test::eventually([&] { return rest_of(held, one_.size()) == one_; }))
+      << "and who had it open gets it, too";
   node.store->flush_what_is_read();
   const auto before = job.view->counters().passed;
   for (int i = 0; i < 2; ++i) EXPECT_EQ(content(job.path("one")), one_);
@@ -256,7 +249,7 @@ TEST_F(Passthrough, ABadBlockOfAnOpenFileIsMendedThoughNobodyOpensItAgain) {
     ASSERT_EQ(pwrite(on_disk.get(), "!", 1, 5), 1);
   }
   ASSERT_TRUE(node.store->verify(job.replica));
-  EXPECT_TRUE(eventually([&] { return rest_of(held, one_.size()) == one_; }));
+  EXPECT_TRUE(test::eventually([&] { return rest_of(held, one_.size()) == one_; }));
 }
 
 TEST_F(Passthrough, AViewThatEndsHoldsNoFileOfTheStore) {
@@ -273,7 +266,7 @@ TEST_F(Passthrough, AViewThatEndsHoldsNoFileOfTheStore) {
     EXPECT_GE(job.view->counters().passed, 20U);
     job.view->close();
   }
-  EXPECT_TRUE(eventually([&] { return umount2(temp_.path("tier").c_str(), 0) == 0; })) << strerror(errno);
+  EXPECT_TRUE(test::eventually([&] { return umount2(temp_.path("tier").c_str(), 0) == 0; })) << strerror(errno);
 }
 
 TEST_F(Passthrough, AStoreThatTheKernelCannotReadSoIsReadAsEver) {

@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "cache-agent/view/fuse/partial_views.h"
+#include "tests/support/eventually.h"
 #include "tests/support/node_processes.h"
 #include "tests/support/origin_tree.h"
 #include "tests/support/slow_origin_process.h"
@@ -33,15 +34,6 @@ constexpr std::size_t kFiles = 40, kPiece = 3000;
 unsigned from_environment(const char* name, unsigned otherwise) {
   const char* text = std::getenv(name);
   return text == nullptr ? otherwise : static_cast<unsigned>(std::strtoul(text, nullptr, 10));
-}
-
-template <class Condition>
-[[nodiscard]] bool eventually(Condition&& condition) {
-  for (const auto end = std::chrono::steady_clock::now() + 60s; !condition();) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    ::poll(nullptr, 0, 1);
-  }
-  return true;
 }
 
 class TakeoverPassthrough : public OriginTree {
@@ -196,7 +188,7 @@ TEST_F(TakeoverPassthrough, KilledAgainAndAgainNoReadNoticesAndWhatTheKernelRead
   }
   // What the disk has taken is read by the kernel itself from the next open on.
   UniqueFd late;
-  ASSERT_TRUE(eventually([&] {
+  ASSERT_TRUE(test::eventually([&] {
     late = UniqueFd(open(path(std::size_t{0}).c_str(), O_RDONLY | O_CLOEXEC));
     return reads_alone(late);
   })) << node_->log("agent");
@@ -208,7 +200,7 @@ TEST_F(TakeoverPassthrough, KilledAgainAndAgainNoReadNoticesAndWhatTheKernelRead
   start_readers(seed);  // the other files change over while agents die
   while (done < kills) {
     const auto next = unsigned(reads_ + random() % 200);
-    ASSERT_TRUE(eventually([&] { return reads_ >= next && waiting.count() != 0; }))
+    ASSERT_TRUE(test::eventually([&] { return reads_ >= next && waiting.count() != 0; }))
         << "after " << done << " kills; " << testing::PrintToString(complaints()) << node_->log("agent");
     ASSERT_TRUE(WIFSIGNALED(node_->end_agent(SIGKILL)));
     const unsigned left = waiting.count();
@@ -224,7 +216,7 @@ TEST_F(TakeoverPassthrough, KilledAgainAndAgainNoReadNoticesAndWhatTheKernelRead
     ASSERT_TRUE(good(early.get(), 0, random));
     ASSERT_THAT(complaints(), IsEmpty()) << "after " << done << " kills\n" << node_->log("agent");
   }
-  EXPECT_TRUE(eventually([&] {
+  EXPECT_TRUE(test::eventually([&] {
     return reads_alone(UniqueFd(open(path(std::size_t{0}).c_str(), O_RDONLY | O_CLOEXEC)));
   })) << "a later agent hands out what an earlier one had";
   stop_ = true;
@@ -243,7 +235,7 @@ TEST_F(TakeoverPassthrough, KilledAgainAndAgainNoReadNoticesAndWhatTheKernelRead
   const auto released = node_->release(7);
   EXPECT_TRUE(released) << released.error().message;
   EXPECT_TRUE(good(late.get(), 0, random)) << "open files outlive the view, as under any mount that is detached";
-  EXPECT_TRUE(eventually([&] { return node_->kept().empty(); })) << testing::PrintToString(node_->kept());
+  EXPECT_TRUE(test::eventually([&] { return node_->kept().empty(); })) << testing::PrintToString(node_->kept());
 }
 
 }  // namespace

@@ -18,6 +18,7 @@
 #include <set>
 #include <thread>
 
+#include "tests/support/eventually.h"
 #include "tests/support/node_processes.h"
 #include "tests/support/origin_tree.h"
 #include "tests/support/slow_origin_process.h"
@@ -37,15 +38,6 @@ constexpr unsigned kDirectories = 12, kFiles = 10;
 unsigned from_environment(const char* name, unsigned otherwise) {
   const char* text = std::getenv(name);
   return text == nullptr ? otherwise : static_cast<unsigned>(std::strtoul(text, nullptr, 10));
-}
-
-template <class Condition>
-[[nodiscard]] bool eventually(Condition&& condition, std::chrono::seconds limit = 60s) {
-  for (const auto end = std::chrono::steady_clock::now() + limit; !condition();) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    ::poll(nullptr, 0, 1);
-  }
-  return true;
 }
 
 std::string below(const UniqueFd& mount, const std::string& name) {
@@ -229,7 +221,7 @@ void Takeover::kill_again_and_again(unsigned kills, bool slots) {
     Readers readers(*node_, mount, seed);
     while (done < kills) {
       const auto next = unsigned(readers.reads() + random() % 60);
-      ASSERT_TRUE(eventually([&] { return readers.reads() >= next && waiting.count() != 0; }))
+      ASSERT_TRUE(test::eventually([&] { return readers.reads() >= next && waiting.count() != 0; }))
           << "after " << done << " kills; " << testing::PrintToString(readers.complaints()) << node_->log("agent")
           << node_->log("holder");
       ASSERT_TRUE(WIFSIGNALED(node_->end_agent(SIGKILL)));
@@ -249,7 +241,7 @@ void Takeover::kill_again_and_again(unsigned kills, bool slots) {
       ASSERT_THAT(readers.complaints(), IsEmpty()) << "after " << done << " kills\n" << node_->log("agent");
     }
     const unsigned before = readers.walks();
-    EXPECT_TRUE(eventually([&] { return readers.walks() >= before + 2; }));
+    EXPECT_TRUE(test::eventually([&] { return readers.walks() >= before + 2; }));
     readers.stop();
     EXPECT_THAT(readers.complaints(), IsEmpty());
     std::printf("%u kills, %u requests unanswered; %u reads and %u walks compared\n", done, unanswered, readers.reads(),
@@ -261,7 +253,7 @@ void Takeover::kill_again_and_again(unsigned kills, bool slots) {
   const auto released = node_->release(7);
   EXPECT_TRUE(released) << released.error().message;
   EXPECT_EQ(open(below(mount, "big").c_str(), O_RDONLY), -1);
-  EXPECT_TRUE(eventually([&] { return node_->kept().empty(); })) << testing::PrintToString(node_->kept());
+  EXPECT_TRUE(test::eventually([&] { return node_->kept().empty(); })) << testing::PrintToString(node_->kept());
 }
 
 TEST_F(Takeover, KilledAgainAndAgainNoReadNotices) {
@@ -282,7 +274,7 @@ pid_t child_reads(const std::string& path) {
 }
 
 bool ends(pid_t child, int& status) {
-  return eventually([&] { return waitpid(child, &status, WNOHANG) == child; });
+  return test::eventually([&] { return waitpid(child, &status, WNOHANG) == child; });
 }
 
 constexpr const char* kShort = "takeover_deadline = \"2s\"";
@@ -300,7 +292,7 @@ TEST_F(Takeover, AnAgentThatIsStoppedFailsReadsByTheDeadlineAndTheirProcessesEnd
   EXPECT_TRUE(WIFEXITED(status));
   EXPECT_NE(WEXITSTATUS(status), 0);
   EXPECT_THAT(node_->log("holder"), HasSubstr("(job 7, o:ds): aborted"));
-  EXPECT_TRUE(eventually([&] { return node_->kept().empty(); }));
+  EXPECT_TRUE(test::eventually([&] { return node_->kept().empty(); }));
   node_->signal_agent(SIGCONT);
   EXPECT_TRUE(attach(8)) << "it serves new jobs";
 }
@@ -314,7 +306,7 @@ TEST_F(Takeover, AnAgentThatWasStoppedForAMomentGoesOn) {
   node_->signal_agent(SIGSTOP);
   const pid_t child = child_reads(below(mount, "f"));
   const WaitingRequests waiting(mount.get());
-  ASSERT_TRUE(eventually([&] { return waiting.count() != 0; }));
+  ASSERT_TRUE(test::eventually([&] { return waiting.count() != 0; }));
   node_->signal_agent(SIGCONT);
   int status = -1;
   ASSERT_TRUE(ends(child, status));
@@ -330,7 +322,7 @@ TEST_F(Takeover, NoAgentForLongIsAnErrorNotAProcessThatCannotBeKilled) {
   slow_->tell({"hang", "--path", "*ds/f", "read"});
   const pid_t child = child_reads(below(mount, "f"));
   const WaitingRequests waiting(mount.get());
-  ASSERT_TRUE(eventually([&] { return waiting.count() != 0; }));
+  ASSERT_TRUE(test::eventually([&] { return waiting.count() != 0; }));
   slow_->tell({"resume"});
   node_->end_agent(SIGKILL);
   kill(child, SIGKILL);
@@ -350,7 +342,7 @@ TEST_F(Takeover, AKilledAgentThatAHungOriginKeepsFromDyingFailsReadsByTheDeadlin
   ASSERT_TRUE(mount);
   slow_->tell({"hang", "--path", "*ds/f", "open", "read"});
   const pid_t child = child_reads(below(mount, "f"));
-  ASSERT_TRUE(eventually([&] { return slow_->hanging() != 0; }));
+  ASSERT_TRUE(test::eventually([&] { return slow_->hanging() != 0; }));
   node_->signal_agent(SIGKILL);
   int status = 0;
   EXPECT_TRUE(ends(child, status)) << node_->log("holder");
@@ -372,7 +364,7 @@ TEST_F(Takeover, AnAgentThatEndsInOrderLeavesItsViewsToTheNext) {
   slow_->tell({"hang", "--path", "*ds/f", "read"});
   const pid_t child = child_reads(below(mount, "f"));
   const WaitingRequests waiting(mount.get());
-  ASSERT_TRUE(eventually([&] { return waiting.count() != 0; }));
+  ASSERT_TRUE(test::eventually([&] { return waiting.count() != 0; }));
   node_->signal_agent(SIGTERM);
   slow_->tell({"resume"});
   const int ended = node_->end_agent(SIGTERM);
@@ -398,9 +390,9 @@ TEST_F(Takeover, WithoutAHolderReadersGetErrorsAndWithANewOneTheyAreSafeAgain) {
   int status = -1;
   ASSERT_TRUE(ends(child_reads(below(mount, "f")), status));
   EXPECT_EQ(status, 0) << "the agent serves on";
-  EXPECT_TRUE(eventually([&] { return node_->log("agent").find("no view holder") != std::string::npos; }));
+  EXPECT_TRUE(test::eventually([&] { return node_->log("agent").find("no view holder") != std::string::npos; }));
   node_->start_holder();
-  EXPECT_TRUE(eventually([&] { return node_->kept().size() == 1; })) << "the agent has told the new one";
+  EXPECT_TRUE(test::eventually([&] { return node_->kept().size() == 1; })) << "the agent has told the new one";
   node_->end_agent(SIGKILL);
   node_->start_agent();
   ASSERT_TRUE(ends(child_reads(below(mount, "g")), status));
@@ -435,7 +427,7 @@ TEST_F(Takeover, WhatAJobWritesToEndsWithItsAgentAndLosesNothing) {
       }
       _exit(errno);
     }
-    ASSERT_TRUE(eventually([&] { return *answered > 50; }));
+    ASSERT_TRUE(test::eventually([&] { return *answered > 50; }));
     node_->end_agent(SIGKILL);
     if (another_comes) node_->start_agent();
     int status = 0;
@@ -446,7 +438,7 @@ TEST_F(Takeover, WhatAJobWritesToEndsWithItsAgentAndLosesNothing) {
       ASSERT_EQ(pread(log.get(), &seen, sizeof seen, static_cast<off_t>(n * sizeof n)), ssize_t(sizeof seen));
       ASSERT_EQ(seen, n);
     }
-    EXPECT_TRUE(eventually([&] { return node_->kept().empty(); }));
+    EXPECT_TRUE(test::eventually([&] { return node_->kept().empty(); }));
   }
   munmap(answered, 4096);
 }
@@ -460,7 +452,7 @@ TEST_F(Takeover, TheViewOfAJobThatEndedIsGoneFromTheHolder) {
   ASSERT_TRUE(mount && other);
   EXPECT_THAT(node_->kept(), SizeIs(2));
   mount.reset();  // its last mount is gone
-  EXPECT_TRUE(eventually([&] { return node_->kept().size() == 1; }));
+  EXPECT_TRUE(test::eventually([&] { return node_->kept().size() == 1; }));
   EXPECT_TRUE(node_->release(8));
   EXPECT_THAT(node_->kept(), IsEmpty());
 }

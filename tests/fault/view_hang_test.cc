@@ -2,7 +2,6 @@
 // attach pass it over in bounded time. Needs root and FUSE.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mount.h>
@@ -17,6 +16,7 @@
 #include "common/child.h"
 #include "spank-plugin/submission.h"
 #include "tests/component/view_sandbox.h"
+#include "tests/support/eventually.h"
 
 namespace atlas::testing {
 namespace {
@@ -32,26 +32,18 @@ pid_t spawn(std::vector<std::string> argv) {
   return ::posix_spawn(&pid, raw[0], nullptr, nullptr, raw.data(), environ) == 0 ? pid : -1;
 }
 
-bool eventually(const std::function<bool()>& condition) {
-  for (const auto end = std::chrono::steady_clock::now() + 20s; std::chrono::steady_clock::now() < end;) {
-    if (condition()) return true;
-    ::poll(nullptr, 0, 10);
-  }
-  return false;
-}
-
 class HungOrigin : public ::testing::Test {
  protected:
   HungOrigin() {
     server_ = spawn({ATLAS_SLOW_ORIGIN, "serve", box.origin(), box.origin(), "--socket", control(), "--cache", "0"});
     const auto mounted = [&] { return !mounts_below(box.root()).empty() && std::filesystem::exists(control()); };
-    if (!eventually(mounted)) throw std::runtime_error("the slow origin does not serve");
+    if (!test::eventually(mounted)) throw std::runtime_error("the slow origin does not serve");
   }
   ~HungOrigin() override {
     ctl({"resume"});
     box.agent.reset();
     ::kill(server_, SIGTERM);
-    if (!eventually([&] { return ::waitpid(server_, nullptr, WNOHANG) == server_; })) {
+    if (!test::eventually([&] { return ::waitpid(server_, nullptr, WNOHANG) == server_; })) {
       ::kill(server_, SIGKILL);
       ::waitpid(server_, nullptr, 0);
     }
@@ -149,7 +141,8 @@ TEST_F(HungOrigin, AChildThatCannotBeKilledIsNoLongerInTheJobsCgroup) {
       {20s});
   ASSERT_TRUE(joined);
   EXPECT_EQ(joined->bytes, "joined");
-  EXPECT_TRUE(eventually([&] { return read_file(job / "cgroup.procs").empty(); })) << read_file(job / "cgroup.procs");
+  EXPECT_TRUE(test::eventually([&] { return read_file(job / "cgroup.procs").empty(); }))
+      << read_file(job / "cgroup.procs");
   EXPECT_TRUE(std::filesystem::remove(job));
   std::filesystem::remove(job.parent_path());
 }

@@ -65,6 +65,7 @@ class Settings:
     slurm_extra: str = ""  # more lines of slurm.conf
     atlas_extra: str = ""  # more lines of atlas.toml
     agent_extra: str = ""  # more lines of its [agent]
+    controller_extra: str = ""  # more lines of its [controller]
 
 
 @dataclass
@@ -238,7 +239,7 @@ class Cluster:
             slurm_version(), used="cgroup" in settings.slurm_extra))
         etc.joinpath("atlas.toml").write_text(slurm_config.atlas_toml(
             state=str(state), address=ADDRESS, origin=str(self.origin), quota=settings.quota,
-            extra=settings.atlas_extra, agent_extra=settings.agent_extra,
+            extra=settings.atlas_extra, agent_extra=settings.agent_extra, controller_extra=settings.controller_extra,
             second_origin=str(self.second_origin) if settings.second_origin else ""))
         etc.joinpath("plugstack.conf").write_text(self._plugstack())
         self._write_shims()

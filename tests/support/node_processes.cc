@@ -142,6 +142,9 @@ void NodeProcesses::start_agent() {
 
 void NodeProcesses::signal_agent(int number) const {
   kill(agent_, number);
+  // The signal has been taken when one thread has seen it; the others run on until then.
+  int status = 0;
+  if (number == SIGSTOP) waitpid(agent_, &status, WUNTRACED);
 }
 
 int NodeProcesses::end_agent(int number) {

@@ -9,13 +9,13 @@ build=( # and run the cluster tests; also installed in the Debian 13 chroot of .
   # libraries
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libsqlite3-dev libcli11-dev libspdlog-dev
   libfmt-dev libtomlplusplus-dev nlohmann-json3-dev libexpected-dev libxxhash-dev libfuse3-dev libmunge-dev libssl-dev
-  libacl1-dev libgtest-dev libgmock-dev libslurm-dev
+  libacl1-dev libcpp-httplib-dev libgtest-dev libgmock-dev libslurm-dev
   # and for libfuse.sh
   dpkg-dev meson
   # Slurm and what a cluster on one machine uses
   slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge fuse3 lua5.1 sqlite3
   iproute2 procps psmisc util-linux mount passwd attr acl e2fsprogs
-  python3 python3-pytest
+  python3 python3-pytest python3-prometheus-client curl
   # programs that read through the cache in those tests
   python3-venv python3-lmdb lmdb-utils
 )

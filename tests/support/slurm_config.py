@@ -73,7 +73,7 @@ def toml_string(text: str) -> str:
 
 
 def atlas_toml(*, state: str, address: str, origin: str, quota: str, extra: str = "", agent_extra: str = "",
-               second_origin: str = "") -> str:
+               controller_extra: str = "", second_origin: str = "") -> str:
     """Production defaults wherever a node of the cluster looks like a real one: its own /run, address and ports."""
     if second_origin:
         extra = f'\n[[origin]]\nname = "scratch"\nroot = {toml_string(second_origin)}\n' + extra
@@ -81,6 +81,7 @@ def atlas_toml(*, state: str, address: str, origin: str, quota: str, extra: str 
 host = "{address}"
 database = "{state}/controller/catalog.db"
 log_level = "debug"
+{controller_extra}
 
 [agent]
 log_level = "debug"

@@ -41,6 +41,7 @@ DOORS = {
     r"toml\+\+/.*": ("common/config.cc", "launcher/"),
     r"CLI/.*": ("launcher/", "sim/main.cc", "controller/main.cc", "cache-agent/main.cc"),
     r"grpcpp/.*": ("proto/", "controller/rpc/", "controller/main.cc", "cache-agent/rpc/", "cache-agent/agent.", "launcher/"),
+    r"httplib\.h": ("common/metrics/metrics_server.cc",),
     r"nlohmann/.*": ("launcher/", "sim/report."),
 }
 WIRE = re.compile(r"atlas/v1/.*\.pb\.h")

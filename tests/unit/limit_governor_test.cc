@@ -175,6 +175,33 @@ TEST_F(LimitGovernorTest, WhatOneLeavesOfHisShareAnotherBorrowsAndGivesBackAtOnc
   EXPECT_NEAR(megabytes(1, 1s), 100, 12);  // alone again
 }
 
+TEST_F(LimitGovernorTest, WhatWasBorrowedAndNotUsedIsNotHisOwn) {
+  governor.set_budgets({origin_limit(20 * kM)}, 1);
+  governor.set_connected(true);
+  ask("guest", charge(1));
+  ask("owner", charge(2));
+  governor.set_shares({share(1, 10 * kM), share(2, 10 * kM)});
+  int own = 0, unused = 0;
+  for (int i = 0; i < 200; ++i)
+    tickets.push_back(governor.admit(charge(1), [&](Grant grant) {  // what is borrowed turns out to be holes
+      ++(grant.borrowed ? unused : own);
+      governor.settle(grant, grant.borrowed ? Bytes{} : grant.bytes, grant.borrowed ? 0 : grant.operations);
+    }));
+  time.run_until(time.now() + 2s);
+  EXPECT_GT(unused, 0);
+  EXPECT_LE(own, 23) << "two seconds' worth of his share";
+  tickets.clear();
+}
+
+TEST_F(LimitGovernorTest, AControllerThatIsSlowCostsNobodyMoreThanAnEqualPart) {
+  governor.set_budgets({user_limit(1, 10 * kM)}, 2);
+  governor.set_connected(true);
+  ask("known", charge(1));
+  governor.set_shares({share(1, 8 * kM)});
+  EXPECT_NEAR(megabytes(1, 5s), 40, 3);
+  EXPECT_NEAR(megabytes(1, 5s), 25, 3) << "its last word is too old, and it says nothing";
+}
+
 TEST_F(LimitGovernorTest, WhoHasALimitOfHisOwnBorrowsNothing) {
   governor.set_budgets({origin_limit(100 * kM), user_limit(2, 30 * kM)}, 1);
   ask("owner", charge(1));

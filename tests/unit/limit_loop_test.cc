@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <random>
 
+#include "controller/limits/sharing.h"
+
 namespace atlas {
 namespace {
 
@@ -114,4 +116,34 @@ TEST(LimitLoop, TakesBackWithinTwoSecondsWhateverTheMessagesTake) {
 }
 
 }  // namespace
+TEST(SharingOut, WhatALostNodeMayStillUseIsNotLentBeforeItHasRunOut) {
+  const IoBudget origin{LimitKind::origin, "lustre", 0, {10e6, kNoRate}, kDefaultBurst, 0};
+  const auto demand = [](double bytes) {
+    return IoDemand{{"lustre", 1, 1, 7, {}}, {bytes, 10}, {}, {bytes, 10}, 0, kUnlimited};
+  };
+  Sharing sharing;
+  sharing.set_budgets({origin});
+  SteadyTime now{};
+  now += 1h;
+  const auto step = [&](std::initializer_list<const char*> nodes) {
+    for (const auto* node : nodes) sharing.report(node, 0, {demand(10e6)}, now);
+    auto out = sharing.divide(now);
+    now += 1s;
+    return out;
+  };
+  for (int i = 0; i < 5; ++i) static_cast<void>(step({"n1", "n2"}));
+  EXPECT_NEAR(step({"n1", "n2"}).at("n2").shares.at(0).rate.bytes, 5e6, 1e5);
+  sharing.lost("n1", now);
+  for (int i = 0; i < 4; ++i) {
+    const auto told = step({"n2"});
+    EXPECT_FALSE(told.contains("n1"));
+    EXPECT_LE(told.at("n2").shares.at(0).rate.bytes, 5.6e6) << "n1 reads on for five seconds, after " << i;
+  }
+  static_cast<void>(step({"n2"}));
+  EXPECT_NEAR(step({"n2"}).at("n2").shares.at(0).rate.bytes, 10e6, 1e5);
+  sharing.lost("n2", now);
+  EXPECT_NEAR(step({"n2"}).at("n2").shares.at(0).rate.bytes, 10e6, 1e5)
+      << "it is back: nothing is lent twice, nothing lost";
+}
+
 }  // namespace atlas

@@ -151,6 +151,12 @@ void ParkingLot::sweep() {
     for (const auto id : signalled_)
       if (const auto it = waiting_.find(id); it != waiting_.end()) signalled.push_back(it->second);
   }
+  if (!late.empty() && options_.excused()) {
+    late.clear();
+    const std::lock_guard lock(mutex_);
+    const SteadyTime until = clock_.now() + options_.deadline;  // later than that of all who wait: their order holds
+    for (const auto& [id, parked] : waiting_) parked->until_ = until;
+  }
   for (const auto& parked : late)
     if (parked->fail(EIO)) options_.expired(parked->what_);
   for (const auto& parked : signalled)

@@ -42,7 +42,7 @@ class Parked {
   const std::uint64_t id_;
   fuse_req_t const req_;
   const pid_t pid_;
-  const SteadyTime until_;
+  SteadyTime until_;  ///< guarded by the lot's mutex
   const std::string what_;
   int slot_ = -1;  ///< of RequestSlots; set before anybody else knows this object
 
@@ -59,6 +59,8 @@ class ParkingLot : public std::enable_shared_from_this<ParkingLot> {
  public:
   struct Options {
     std::chrono::milliseconds deadline{30'000};  ///< then EIO
+    /// While it says so no deadline ends, and they begin anew afterwards: requests wait for a limit, not for an origin.
+    std::function<bool()> excused = [] { return false; };
     /// Told of each request that its deadline ended; must not block.
     std::function<void(const std::string& what)> expired = [](const std::string&) {};
   };

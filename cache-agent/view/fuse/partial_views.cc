@@ -45,6 +45,7 @@ std::shared_ptr<ParkingLot> PartialView::new_lot() const {
   const auto& parts = core_->parts;
   ParkingLot::Options lot;
   lot.deadline = parts.deadline;
+  lot.excused = [fetcher = parts.fetcher, as = parts.as, payer = parts.payer] { return fetcher->parks(as, payer); };
   lot.expired = [warn = parts.warn, deadline = parts.deadline, job = parts.payer.job_id](const std::string& what) {
     warn("job " + std::to_string(job) + ": a read of " + what + " failed: its origin did not answer within " +
          format_duration(deadline));

@@ -330,6 +330,7 @@ void ViewCore::bring_ahead(const Extent& stretch) {
 
 /// What will be read next and is not kept waits in memory: a reader in order is else alone with the origin's latency.
 void ViewCore::fill_window(const Extent& stretch) {
+  if (parts.fetcher->parks(parts.as, parts.payer)) return;  // it would stand in the queue before what is asked for
   std::vector<Extent> pieces;
   for (const auto& piece : window_.claim(stretch, parts.clock->now())) {
     if (!parts.replica->resident(*manifest, piece)) {
