@@ -180,7 +180,7 @@ def test_monitoring_is_told_of_jobs_nodes_and_limits(cluster: Cluster, speech: P
     cluster.run("atlasctl", "limit", "set", "--user", OTHER, "--read", "7M").check()
     try:
         ctl(cluster, "dataset", "warm", speech, "--node", "n002").check()
-        job = cluster.submit(f"cat {speech}/*.wav | wc -c", "--dataset", str(speech), "--warm", "-w", "n002")
+        job = cluster.submit(f"cat {speech}/*.wav | wc -c", *datasets.warm(speech), "-w", "n002")
         cluster.wait_done(job)
         cluster.receipt(job)
         seen, node = metrics(cluster, 9817), metrics(cluster, 9818, node="n002")
