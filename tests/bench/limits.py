@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 from cluster import ROOT
+from limits_real import bench_real
 from report import Report, progress
 
 MODEL = ROOT / "build" / "release" / "bin" / "limit-model"
@@ -52,7 +53,6 @@ def plot(step: dict, path: Path) -> None:
 
 
 def bench_limits(report: Report, quick: bool) -> None:
-    del quick
     progress("limits: the division, the buckets, the loop's model")
     found = json.loads(subprocess.run([MODEL], capture_output=True, text=True, check=True).stdout)
     report.add("shares of 1000 nodes x 200 users, the division alone", found["divide_ms"], "ms", against="at most", reference=20)
@@ -63,3 +63,4 @@ def bench_limits(report: Report, quick: bool) -> None:
     report.add("model: part of the origin that is used, worst of 50", 100 * found["least_used"], "%")
     plot(found["step"], PLOT)
     print(f"  step response: {PLOT.relative_to(ROOT)}")
+    bench_real(report, quick)

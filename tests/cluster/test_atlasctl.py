@@ -188,7 +188,8 @@ def test_monitoring_is_told_of_jobs_nodes_and_limits(cluster: Cluster, speech: P
         assert values["atlas_agents", "yes"] == 3 and values["atlas_slurm_up",] == 1
         assert values["atlas_jobs_ended_total", "warm"] >= 1
         assert values["atlas_limit_rate_bytes", "user", OTHER] == 7 << 20
-        assert values["atlas_origin_read_bytes_total", str(pwd.getpwnam(USER).pw_uid)] >= FILES * SIZE
+        uid = str(pwd.getpwnam(USER).pw_uid)
+        assert values["atlas_origin_read_bytes_total", uid] + values["atlas_peer_read_bytes_total", uid] >= FILES * SIZE
         assert values["atlas_tier_state", "nvme", "ok"] == 1 and values["atlas_tier_used_bytes", "nvme"] >= FILES * SIZE
         monitoring = Path(__file__).resolve().parents[2] / "etc/monitoring"
         for name in ("atlas-alerts.yml", "atlas-dashboard.json"):

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <csignal>
 #include <fstream>
@@ -159,6 +160,20 @@ class AgentProcess : public ::testing::Test {
     stub_ = v1::Agent::NewStub(channel_);
     return hello;
   }
+  /// Starts an agent that is told of a limit, and has noted it where this says.
+  std::string start_under(const std::string& kind, const std::string& name, std::uint32_t id, double bytes) {
+    auto& limit = *listener_->budgets_.emplace().add_budgets();
+    limit.set_kind(kind);
+    limit.set_name(name);
+    limit.set_id(id);
+    *limit.mutable_rate() = to_wire(IoRate{bytes, kNoRate});
+    limit.set_burst(100);
+    listener_->budgets_->set_nodes(1);
+    start();
+    std::string note = temp_.path("run/limits.n1");
+    EXPECT_TRUE(test::eventually([&] { return std::filesystem::exists(note); }));
+    return note;
+  }
   int stop(int signal) {
     kill(pid_, signal);
     int status = 0;
@@ -169,8 +184,9 @@ class AgentProcess : public ::testing::Test {
     std::ifstream in(temp_.path("agent.log"));
     return {std::istreambuf_iterator<char>(in), {}};
   }
-  std::vector<v1::Progress> warm(Status& status) {
+  std::vector<v1::Progress> warm(Status& status, const std::string& account = "") {
     v1::WarmRequest request;
+    request.set_account(account);
     *request.mutable_dataset() = to_wire(DatasetId{"o", "ds"});
     *request.mutable_as() = to_wire(Principal{kAlice, kAlice, {}});
     *request.mutable_payer() = to_wire(job());
@@ -298,17 +314,25 @@ TEST_F(AgentProcess, KilledAndStartedAgainItHasItsReplicasJobsAndLeases) {
   EXPECT_EQ(stop(SIGTERM), 0) << log();
 }
 
+TEST_F(AgentProcess, WhatIsReadForAJobThatHasEndedStaysUnderItsLimits) {
+  start_under("account", "speech", 0, 20e3);
+  std::thread warming([&] {
+    Status status;
+    static_cast<void>(warm(status, "speech"));
+  });
+  const auto read_under_it = [](const auto& r) {
+    return std::any_of(r.usage().flows().begin(), r.usage().flows().end(),
+                       [](const auto& flow) { return flow.flow().account() == "speech" && flow.waiting() != 0; });
+  };
+  listener_->wait_for(read_under_it);
+  EXPECT_TRUE(release());
+  for (int i = 0; i < 2; ++i) listener_->wait_for(read_under_it, listener_->count());
+  stop(SIGKILL);
+  warming.join();
+}
+
 TEST_F(AgentProcess, ItsLimitsHoldBeforeTheControllerNamesThem) {
-  auto& limit = *listener_->budgets_.emplace().add_budgets();
-  limit.set_kind("user");
-  limit.set_name("alice");
-  limit.set_id(kAlice);
-  *limit.mutable_rate() = to_wire(IoRate{2e6, kNoRate});
-  limit.set_burst(100);
-  listener_->budgets_->set_nodes(1);
-  start();
-  const std::string note = temp_.path("run/limits.n1");
-  ASSERT_TRUE(test::eventually([&] { return std::filesystem::exists(note); }));
+  const std::string note = start_under("user", "alice", kAlice, 2e6);
   stop(SIGKILL);
   listener_->budgets_.reset();
   start();

@@ -231,6 +231,15 @@ TEST_F(StagingTest, AHookIsAnsweredAtOnceWhenAPollWasEarlier) {
   }
 }
 
+TEST_F(StagingTest, AHookThatIsAskedAgainLeavesNoQuestionOpen) {
+  world.submit(10, kWarm);
+  int answers = 0;
+  for (int i = 0; i < 2; ++i)  // Slurm is slow to say what job that is
+    world.staging->hook(Staging::Hook::data_in, 10, [&](const Result<Staging::HookAnswer>&) { ++answers; });
+  world.pass(2s);
+  EXPECT_EQ(answers, 2);
+}
+
 TEST_F(StagingTest, ARequeuedJobDoesNotWaitAgain) {
   auto& record = world.submit(10, kWarm);
   record.restarts = 1;

@@ -1,0 +1,48 @@
+"""A job's processes that read random pieces of one file, past the page cache, until they are ended: reader PATH PROCESSES SIZE [TIMES].
+With TIMES they write there how long each read took."""
+
+import mmap
+import os
+import random
+import signal
+import sys
+import time
+
+
+def read(path: str, size: int, times: str | None) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    pieces = os.fstat(fd).st_size // size
+    buffer = mmap.mmap(-1, size)
+    took: list[float] = []
+
+    def end(*_: object) -> None:
+        if times:
+            with open(times, "w", encoding="ascii") as out:
+                out.write("\n".join(f"{t:.6f}" for t in took) + "\n")
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    while True:
+        began = time.monotonic()
+        os.preadv(fd, [buffer], random.randrange(pieces) * size)
+        if times:
+            took.append(time.monotonic() - began)
+
+
+if __name__ == "__main__":
+    file, processes, piece = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    children = []
+    for number in range(processes):
+        child = os.fork()
+        if child == 0:
+            random.seed(number)
+            read(file, piece, sys.argv[4] if len(sys.argv) > 4 else None)
+        children.append(child)
+    signal.signal(signal.SIGTERM, lambda *_: [os.kill(child, signal.SIGTERM) for child in children])
+    for child in children:
+        while True:
+            try:
+                os.waitpid(child, 0)
+                break
+            except InterruptedError:
+                continue

@@ -1,0 +1,151 @@
+"""How exactly limits hold where they act: jobs of two users on four nodes, real mounts, the slow origin."""
+
+import pwd
+import re
+import shlex
+import shutil
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import datasets
+from cluster import USERS, Cluster, Settings
+from report import Report, progress
+
+LOAD = Path(__file__).with_name("limit_load.py")
+PORT = 9818
+SETTLE, WINDOW = 5, 10  # seconds: until the loop has settled; over which a rate is taken
+MEGA = 1_000_000
+LINE = re.compile(r'^atlas_origin_(read_bytes|operations)_total\{uid="(\d+)"\} (\S+)$', re.MULTILINE)
+
+
+class Load:
+    """Processes of a user that read a dataset of which next to nothing may be kept."""
+
+    def __init__(self, cluster: Cluster, root: Path, user: str, nodes: list[str], processes: int, size: int, times: Path | None = None) -> None:
+        self.cluster = cluster
+        each = max(1, processes // len(nodes))
+        program = cluster.state / "jobs" / LOAD.name  # the checkout may be closed to users
+        shutil.copyfile(LOAD, program)
+        words = [sys.executable, str(program), str(root / "file"), str(each), str(size), *([str(times)] if times else [])]
+        self.jobs = [cluster.submit(f"exec {shlex.join(words)}", f"--atlas-dataset={root}", "--atlas-cache=120M", "-w", node, user=user)
+                     for node in nodes]
+        for job in self.jobs:
+            cluster.wait_state(job, "RUNNING", timeout=120)
+
+    def end(self) -> None:
+        for job in self.jobs:
+            self.cluster.run("scancel", "--signal=TERM", "--full", str(job)).check()
+        for job in self.jobs:
+            self.cluster.wait_done(job, 60)
+
+
+def read_so_far(cluster: Cluster) -> dict[tuple[str, int], float]:
+    """("read_bytes" or "operations", uid) -> all nodes' agents' own count."""
+    out: dict[tuple[str, int], float] = {}
+    for node in cluster.node_names:
+        text = cluster.run("curl", "--fail", "--silent", "--max-time", "10", f"http://127.0.0.1:{PORT}/metrics", node=node).check().out
+        for what, uid, value in LINE.findall(text):
+            out[what, int(uid)] = out.get((what, int(uid)), 0) + float(value)
+    return out
+
+
+def rates(cluster: Cluster, what: str) -> dict[str, float]:
+    """By user, over a window, once things have settled."""
+    time.sleep(SETTLE)
+    before, began = read_so_far(cluster), time.monotonic()
+    time.sleep(WINDOW)
+    after, took = read_so_far(cluster), time.monotonic() - began
+    return {user: (after.get((what, uid), 0) - before.get((what, uid), 0)) / took
+            for user in USERS for uid in [pwd.getpwnam(user).pw_uid]}
+
+
+def limit(cluster: Cluster, *words: str) -> None:
+    cluster.run("atlasctl", "limit", "set", *words).check()
+
+
+def no_limit(cluster: Cluster, *words: str) -> None:
+    cluster.run("atlasctl", "limit", "delete", *words).check()
+
+
+def held(report: Report, cluster: Cluster, root: Path, quick: bool) -> None:
+    user, nodes = USERS[0], cluster.node_names
+    cases = [("--read", rate, processes, where) for rate in (10, 50, 200) for processes, where in ((1, nodes[:1]), (8, nodes[:1]), (64, nodes))]
+    cases += [("--ops", rate, processes, where) for rate, processes, where in ((200, 8, nodes[:1]), (200, 64, nodes), (5000, 64, nodes))]
+    for option, rate, processes, where in cases[::4] if quick else cases:
+        data = option == "--read"
+        set_to = rate * MEGA if data else rate
+        limit(cluster, "--user", user, option, str(set_to), "--burst", "100ms")
+        load = Load(cluster, root, user, where, processes, 1 << 20 if data else 4096)
+        got = rates(cluster, "read_bytes" if data else "operations")[user]
+        load.end()
+        no_limit(cluster, "--user", user)
+        report.add(f"{rate} {'MB/s' if data else 'operations/s'}, {processes} process{'es' if processes > 1 else ''}, "
+                   f"{len(where)} node{'s' if len(where) > 1 else ''}", got / MEGA if data else got, "MB/s" if data else "/s",
+                   against="set", reference=rate)
+
+
+def shared(report: Report, cluster: Cluster, roots: dict[str, Path], quick: bool) -> None:
+    del quick
+    loads = [Load(cluster, roots[user], user, cluster.node_names, 16, 1 << 20) for user in USERS]
+    free = sum(rates(cluster, "read_bytes").values())
+    limit(cluster, "--origin", "lustre", "--read", str(int(free)))
+    got = rates(cluster, "read_bytes")
+    report.add("two users, the origin's limit as what it gives", sum(got.values()) / MEGA, "MB/s", against="without limits", reference=free / MEGA)
+    values = list(got.values())
+    report.add("Jain's index of these two", sum(values) ** 2 / (len(values) * sum(v * v for v in values)), "", against="at least", reference=0.99)
+    limit(cluster, "--user", USERS[0], "--weight", "2")
+    got = rates(cluster, "read_bytes")
+    report.add("weight 2 to 1", got[USERS[0]] / got[USERS[1]], "", against="set", reference=2)
+    for load in loads:
+        load.end()
+    no_limit(cluster, "--user", USERS[0])
+    no_limit(cluster, "--origin", "lustre")
+
+
+def percentile(path: Path, part: float) -> float:
+    times = sorted(float(line) for line in path.read_text().split())
+    return times[int(part * (len(times) - 1))]
+
+
+def victim(report: Report, cluster: Cluster, roots: dict[str, Path], quick: bool) -> None:
+    """One reader of a user on a node where 64 processes of another wait for their limit; the origin takes 10 ms for everything."""
+    cluster.origin_ctl("latency", "10")
+    times = cluster.state / "jobs" / "times"
+    node = cluster.node_names[:1]
+    alone, beside = [], []
+    limit(cluster, "--user", USERS[1], "--read", str(20 * MEGA))
+    for _ in range(1 if quick else 3):
+        for out in (alone, beside):
+            crowd = Load(cluster, roots[USERS[1]], USERS[1], node, 64, 1 << 20) if out is beside else None
+            if crowd:
+                time.sleep(SETTLE)
+            times.unlink(missing_ok=True)
+            one = Load(cluster, roots[USERS[0]], USERS[0], node, 1, 128 << 10, times)
+            time.sleep(WINDOW)
+            one.end()
+            out.append(percentile(times, 0.99))
+            if crowd:
+                crowd.end()
+    no_limit(cluster, "--user", USERS[1])
+    cluster.origin_ctl("latency", "0")
+    report.add("p99 of a reader's reads beside 64 limited processes", 1000 * statistics.median(beside), "ms", against="alone",
+               reference=1000 * statistics.median(alone), samples={"alone": alone, "beside": beside})
+
+
+def bench_real(report: Report, quick: bool) -> None:
+    progress("limits, set against measured: 2 users, 4 nodes, the slow origin, 10 s each")
+    cluster = Cluster(Settings(nodes=4, preset="release", slow_origin=True, agent_extra=f'metrics = "127.0.0.1:{PORT}"\n')).up()
+    try:
+        roots = {user: cluster.origin / f"data-{user}" for user in USERS}
+        for user, root in roots.items():
+            datasets.big_file(root / "file", 2 << 30, seed=len(user) + int(user[-1]))
+        cluster.origin_ctl("bandwidth", "400M")
+        held(report, cluster, roots[USERS[0]], quick)
+        cluster.origin_ctl("bandwidth", "150M")
+        shared(report, cluster, roots, quick)
+        cluster.origin_ctl("bandwidth", "unlimited")
+        victim(report, cluster, roots, quick)
+    finally:
+        cluster.down()
