@@ -51,7 +51,7 @@ struct Work {
 std::vector<Work> list(const std::filesystem::path& tree, const std::filesystem::path& made) {
   std::vector<Work> out;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(tree)) {
-    const auto name = std::filesystem::relative(entry.path(), tree);
+    const auto name = entry.path().lexically_relative(tree);  // relative() asks for each directory of the path
     if (entry.is_directory() && !made.empty()) std::filesystem::create_directories(made / name);
     if (!entry.is_regular_file()) continue;
     struct stat st {};

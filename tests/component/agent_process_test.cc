@@ -332,7 +332,7 @@ TEST_F(AgentProcess, WhatIsReadForAJobThatHasEndedStaysUnderItsLimits) {
 }
 
 TEST_F(AgentProcess, ItsLimitsHoldBeforeTheControllerNamesThem) {
-  const std::string note = start_under("user", "alice", kAlice, 2e6);
+  const std::string note = start_under("user", "alice", kAlice, 20e6);
   stop(SIGKILL);
   listener_->budgets_.reset();
   start();
