@@ -1,6 +1,7 @@
 """A job's processes that read random pieces of one file, past the page cache, until they are ended: reader PATH PROCESSES SIZE [TIMES].
 With TIMES they write there how long each read took."""
 
+import contextlib
 import mmap
 import os
 import random
@@ -38,7 +39,13 @@ if __name__ == "__main__":
             random.seed(number)
             read(file, piece, sys.argv[4] if len(sys.argv) > 4 else None)
         children.append(child)
-    signal.signal(signal.SIGTERM, lambda *_: [os.kill(child, signal.SIGTERM) for child in children])
+
+    def end_all(*_: object) -> None:
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):  # Slurm may have told them, too
+                os.kill(pid, signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end_all)
     for child in children:
         while True:
             try:
