@@ -107,7 +107,7 @@ void Fetcher::seek(const std::shared_ptr<Want>& want) {
   for (const auto& flight : joined.fresh) launch(flight);
   for (const auto& flight : joined.known) {
     const auto& request = want->request;
-    join_payers(flight, {request.as.uid, request.as.gid, request.payer.job_id}, request.urgency);
+    join_payers(flight, payer_of(request.as, request.payer), request.urgency);
   }
   {
     const std::lock_guard lock(want->mutex);
@@ -141,8 +141,7 @@ std::shared_ptr<Flight> Fetcher::make_flight(const Want& want, std::uint64_t beg
 
 /// mutex_ is held.
 bool Fetcher::pays_for_himself(const FetchRequest& request, const Flight& flight) {
-  return flight.as.uid != request.as.uid || flight.as.gid != request.as.gid ||
-         flight.payer.job_id != request.payer.job_id;
+  return payer_of(flight.as, flight.payer) != payer_of(request.as, request.payer);
 }
 
 Fetcher::Joined Fetcher::join_chunks(const std::shared_ptr<Want>& want) {
@@ -344,7 +343,7 @@ bool Fetcher::others_have(const std::shared_ptr<Flight>& flight, std::uint64_t& 
     }
     const auto by = claim->second.by.lock();
     lock.unlock();
-    if (by) join_payers(by, {flight->as.uid, flight->as.gid, flight->payer.job_id}, flight->urgency);
+    if (by) join_payers(by, payer_of(flight->as, flight->payer), flight->urgency);
     return true;
   }
   const std::uint64_t one = std::min(kMiB.count, flight->end - at);

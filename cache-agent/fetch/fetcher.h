@@ -154,8 +154,9 @@ class Fetcher {
   /// Who pays: user, group, job.
   using Payer = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>;
   using Payers = std::map<Payer, Urgency>;
-  [[nodiscard]] static Payers payers_of(const std::vector<std::shared_ptr<Want>>& wants,
-                                        const std::vector<std::shared_ptr<Flight>>& followers);
+  [[nodiscard]] static Payer payer_of(const Principal& as, const JobKey& job) { return {as.uid, as.gid, job.job_id}; }
+  [[nodiscard]] static Payers others_than_leader(const Flight& flight, const std::vector<std::shared_ptr<Want>>& wants,
+                                                 const std::vector<std::shared_ptr<Flight>>& followers);
   void waiting_for(const Flight& flight, std::vector<std::shared_ptr<Want>>& wants, Flights& followers);
   void seek_payer(const std::shared_ptr<Flight>& flight, Bytes bytes, std::uint32_t operations);
   void join_payers(const std::shared_ptr<Flight>& flight, const Payer& payer, Urgency urgency);

@@ -24,7 +24,6 @@ void Fetcher::read_origin(const std::shared_ptr<Flight>& flight) {
 void Fetcher::seek_payer(const std::shared_ptr<Flight>& flight, Bytes bytes, std::uint32_t operations) {
   unsigned turn = 0;
   Charge charge = charge_for(*flight, bytes, operations);
-  const Payer leader{flight->as.uid, flight->as.gid, flight->payer.job_id};
   {
     const std::lock_guard lock(flight->mutex);
     turn = ++flight->turn;
@@ -34,8 +33,7 @@ void Fetcher::seek_payer(const std::shared_ptr<Flight>& flight, Bytes bytes, std
   std::vector<std::shared_ptr<Want>> wants;  // who comes later sees that it is unpaid, and joins
   Flights followers;
   waiting_for(*flight, wants, followers);
-  auto others = payers_of(wants, followers);
-  others.erase(leader);
+  const auto others = others_than_leader(*flight, wants, followers);
   offer(flight, turn, charge);
   for (const auto& [payer, urgency] : others) {
     std::tie(charge.uid, charge.gid, charge.job_id) = payer;
@@ -133,13 +131,13 @@ void Fetcher::waiting_for(const Flight& flight, std::vector<std::shared_ptr<Want
   }
 }
 
-Fetcher::Payers Fetcher::payers_of(const std::vector<std::shared_ptr<Want>>& wants, const Flights& followers) {
+Fetcher::Payers Fetcher::others_than_leader(const Flight& flight, const std::vector<std::shared_ptr<Want>>& wants,
+                                            const Flights& followers) {
   Payers out;
   for (const auto& want : wants)
-    out.try_emplace(Payer{want->request.as.uid, want->request.as.gid, want->request.payer.job_id},
-                    want->request.urgency);
-  for (const auto& follower : followers)
-    out.try_emplace(Payer{follower->as.uid, follower->as.gid, follower->payer.job_id}, follower->urgency);
+    out.try_emplace(payer_of(want->request.as, want->request.payer), want->request.urgency);
+  for (const auto& follower : followers) out.try_emplace(payer_of(follower->as, follower->payer), follower->urgency);
+  out.erase(payer_of(flight.as, flight.payer));
   return out;
 }
 
@@ -160,8 +158,7 @@ void Fetcher::share_cost(Flight& flight) {
 /// What several users and jobs waited for each pays an equal part of.
 void Fetcher::split(Flight& flight, const std::vector<std::shared_ptr<Want>>& wants, const Flights& followers,
                     std::uint64_t bytes, std::uint32_t operations) {
-  auto others = payers_of(wants, followers);
-  others.erase(Payer{flight.as.uid, flight.as.gid, flight.payer.job_id});
+  const auto others = others_than_leader(flight, wants, followers);
   if (others.empty()) return;
   const auto all = others.size() + 1;
   Charge charge = charge_for(flight, Bytes{bytes / all}, static_cast<std::uint32_t>(operations / all));

@@ -41,15 +41,16 @@ class Limits : public OriginOnNode {
     out.payer.job_id = job;
     return out;
   }
-  /// Asks for blocks of the one file as a reader does.
+  /// Asks for blocks of the one file, as a reader does or as a warm-up.
   [[nodiscard]] Waiter read(NodeParts& node, const std::shared_ptr<Replica>& replica, std::uint32_t uid,
-                            std::uint32_t job, std::uint64_t from, std::promise<Status>& done) {
+                            std::uint32_t job, std::uint64_t from, std::promise<Status>& done, Bytes length = kMiB,
+                            Urgency urgency = Urgency::fault) {
     FetchRequest request;
     request.into = replica;
-    request.want = {*replica->manifest().value()->find("big"), Bytes{from}, kMiB};
+    request.want = {*replica->manifest().value()->find("big"), Bytes{from}, length};
     request.as = user(uid);
     request.payer.job_id = job;
-    request.urgency = Urgency::fault;
+    request.urgency = urgency;
     return node.fetcher->fetch(std::move(request), [&done](const Status& status) { done.set_value(status); });
   }
   /// A replica of the dataset with nothing in it but names.
@@ -170,13 +171,7 @@ TEST_F(Limits, WhoWaitsForAnothersChunkAndMayPaysForTheRestOfIt) {
   const auto replica = empty_replica(node, kAlice);
   ASSERT_TRUE(replica);
   const auto warm = [&](std::uint32_t uid, std::uint32_t job, std::promise<Status>& done) {
-    FetchRequest request;
-    request.into = replica;
-    request.want = {*replica->manifest().value()->find("big"), Bytes{0}, Bytes{20 * kMiB.count}};
-    request.as = user(uid);
-    request.payer.job_id = job;
-    request.urgency = Urgency::warm_queued;
-    return node.fetcher->fetch(std::move(request), [&done](const Status& status) { done.set_value(status); });
+    return read(node, replica, uid, job, 0, done, Bytes{20 * kMiB.count}, Urgency::warm_queued);
   };
   std::promise<Status> hers, his;
   const auto one = warm(kAlice, kAlicesJob, hers);
