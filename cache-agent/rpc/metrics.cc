@@ -18,12 +18,9 @@ std::string metrics_of(const Node& node) {
     for (const std::string_view state : {"ok", "crowded", "suspect", "out"})
       out.add({{"tier", tier.name}, {"state", state}}, tier.state == state ? 1 : 0);
   const auto activity = node.activity();
-  out.gauge("atlas_warmups", "Warm-ups under way.");
-  out.add(activity.warming);
-  out.gauge("atlas_fetches", "Reads of origins and other nodes under way.");
-  out.add(activity.in_flight);
-  out.gauge("atlas_jobs", "Jobs that this node has been told of.");
-  out.add(static_cast<double>(node.jobs().size()));
+  out.gauge("atlas_warmups", "Warm-ups under way.", activity.warming);
+  out.gauge("atlas_fetches", "Reads of origins and other nodes under way.", activity.in_flight);
+  out.gauge("atlas_jobs", "Jobs that this node has been told of.", static_cast<double>(node.jobs().size()));
   const auto reads = node.reads();
   out.counter("atlas_origin_read_bytes", "Data read from origins, by the user it was read for.");
   for (const auto& user : reads)

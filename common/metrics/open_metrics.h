@@ -14,9 +14,17 @@ class OpenMetrics {
   /// `name` ends with its unit, if it has one ("_bytes", "_seconds"); of a counter it does not end with "_total".
   void gauge(std::string_view name, std::string_view help) { begin(name, "gauge", help); }
   void counter(std::string_view name, std::string_view help) { begin(name, "counter", help); }
+  /// A family of one.
+  void gauge(std::string_view name, std::string_view help, double value) {
+    gauge(name, help);
+    add({}, value);
+  }
+  void counter(std::string_view name, std::string_view help, double value) {
+    counter(name, help);
+    add({}, value);
+  }
   /// Of the family begun last.
   void add(Labels labels, double value);
-  void add(double value) { add({}, value); }
   /// All of it; nothing may be added afterwards.
   [[nodiscard]] std::string end();
 

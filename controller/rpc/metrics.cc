@@ -33,14 +33,12 @@ void add_nodes(OpenMetrics& out, const ControllerParts& parts) {
   out.gauge("atlas_agents", "Nodes that a cache agent was seen on, by whether it is connected now.");
   out.add({{"connected", "yes"}}, static_cast<double>(connected));
   out.add({{"connected", "no"}}, static_cast<double>(parts.registry.agents().size() - connected));
-  out.gauge("atlas_agents_drained", "Nodes that an operator has taken out of use in Atlas.");
-  out.add(static_cast<double>(drained));
-  out.gauge("atlas_cache_quota_bytes", "Bytes that replicas may take on all nodes together.");
-  out.add(number(quota));
-  out.gauge("atlas_cache_used_bytes", "Bytes that replicas take on all nodes together.");
-  out.add(number(used));
-  out.gauge("atlas_slurm_up", "1 when slurmctld answered the last time it was asked.");
-  out.add(parts.staging.slurm_trouble() ? 0 : 1);
+  out.gauge("atlas_agents_drained", "Nodes that an operator has taken out of use in Atlas.",
+            static_cast<double>(drained));
+  out.gauge("atlas_cache_quota_bytes", "Bytes that replicas may take on all nodes together.", number(quota));
+  out.gauge("atlas_cache_used_bytes", "Bytes that replicas take on all nodes together.", number(used));
+  out.gauge("atlas_slurm_up", "1 when slurmctld answered the last time it was asked.",
+            parts.staging.slurm_trouble() ? 0 : 1);
 }
 
 void add_jobs(OpenMetrics& out, const ControllerParts& parts) {
@@ -50,26 +48,24 @@ void add_jobs(OpenMetrics& out, const ControllerParts& parts) {
   for (const auto phase : {JobPhase::queued, JobPhase::surveying, JobPhase::waiting, JobPhase::warming, JobPhase::ready,
                            JobPhase::running})
     out.add({{"phase", name_of(phase)}}, static_cast<double>(phases[phase]));
-  out.gauge("atlas_warmups", "Warm-ups under way, on all nodes.");
-  out.add(static_cast<double>(parts.staging.warmups().all().size()));
+  out.gauge("atlas_warmups", "Warm-ups under way, on all nodes.",
+            static_cast<double>(parts.staging.warmups().all().size()));
   const auto& totals = parts.staging.totals();
   out.counter("atlas_jobs_ended", "Jobs with datasets that have ended, by what they ran on.");
   for (const std::string outcome : {"warm", "partial", "cold", "mixed", "not started"}) {
     const auto at = totals.jobs.find(outcome);
     out.add({{"outcome", outcome}}, at == totals.jobs.end() ? 0 : static_cast<double>(at->second));
   }
-  out.counter("atlas_job_waited_seconds", "Time for which ended jobs waited for their data alone.");
-  out.add(seconds_of(totals.waited));
-  out.counter("atlas_job_origin_bytes", "Data that Atlas read from origins for ended jobs.");
-  out.add(number(totals.origin));
-  out.counter("atlas_job_peer_bytes", "Data that Atlas read from other nodes' caches for ended jobs.");
-  out.add(number(totals.peers));
-  out.counter("atlas_job_hit_bytes", "Data that ended jobs read from partial replicas, where that is counted.");
-  out.add(number(totals.hit));
-  out.counter("atlas_job_throttled_seconds", "Time for which reads of ended jobs waited for limits.");
-  out.add(seconds_of(totals.throttled));
-  out.counter("atlas_job_throttled_bytes", "Data of these reads.");
-  out.add(number(totals.throttled_bytes));
+  out.counter("atlas_job_waited_seconds", "Time for which ended jobs waited for their data alone.",
+              seconds_of(totals.waited));
+  out.counter("atlas_job_origin_bytes", "Data that Atlas read from origins for ended jobs.", number(totals.origin));
+  out.counter("atlas_job_peer_bytes", "Data that Atlas read from other nodes' caches for ended jobs.",
+              number(totals.peers));
+  out.counter("atlas_job_hit_bytes", "Data that ended jobs read from partial replicas, where that is counted.",
+              number(totals.hit));
+  out.counter("atlas_job_throttled_seconds", "Time for which reads of ended jobs waited for limits.",
+              seconds_of(totals.throttled));
+  out.counter("atlas_job_throttled_bytes", "Data of these reads.", number(totals.throttled_bytes));
 }
 
 void add_limits(OpenMetrics& out, const ControllerParts& parts) {

@@ -16,8 +16,7 @@ TEST(OpenMetricsText, HasTypeUnitAndHelpOfEachFamilyAndAnEnd) {
   OpenMetrics out;
   out.gauge("atlas_tier_used_bytes", "What is used.");
   out.add({{"tier", "nvme"}, {"node", "n1"}}, 1.5e9);
-  out.counter("atlas_jobs_ended", "Jobs.");
-  out.add(3);
+  out.counter("atlas_jobs_ended", "Jobs.", 3);
   EXPECT_EQ(out.end(),
             "# TYPE atlas_tier_used_bytes gauge\n"
             "# UNIT atlas_tier_used_bytes bytes\n"
