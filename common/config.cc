@@ -120,6 +120,9 @@ std::string show_value(std::uint16_t v) {
 std::string show_value(std::uint32_t v) {
   return std::to_string(v);
 }
+std::string show_value(std::uint64_t v) {
+  return std::to_string(v);
+}
 std::string show_value(double part) {
   char text[32];
   const auto shown = std::to_chars(text, text + sizeof text, std::round(part * 1e6) / 1e4);
@@ -187,9 +190,21 @@ const std::vector<Field>& fields() {
       ATLAS_FIELD(agent, scrub_period, "duration",
                   "Each complete replica is compared with its checksums once in so long; \"0s\" = never."),
       ATLAS_FIELD(agent, scrub_rate, "size", "Bytes per second that this comparison reads at most; \"0\" = no limit."),
+      ATLAS_FIELD(
+          agent, count_bypass, "boolean",
+          "What jobs read from origins past Atlas is measured, where it can be, and counts against their limits."),
       ATLAS_FIELD(agent, metrics, "string",
                   "HOST:PORT of its OpenMetrics endpoint (GET /metrics), for Prometheus; empty = none."),
       ATLAS_FIELD(agent, log_level, "string", "trace, debug, info, warning or error."),
+      ATLAS_FIELD(disk, read, "size",
+                  "Bytes per second that a job may read from each disk of a node; \"0\" = no limit."),
+      ATLAS_FIELD(disk, write, "size",
+                  "Bytes per second that a job may write to each disk of a node; \"0\" = no limit."),
+      ATLAS_FIELD(disk, operations, "integer",
+                  "Reads, and as many writes, per second of a job on each disk of a node; 0 = no limit."),
+      ATLAS_FIELD(disk, scratch, "strings",
+                  "Directories of jobs on disks of the node, to which this applies besides the tiers; %n = the node's "
+                  "name."),
       ATLAS_FIELD(warm, max_wait, "duration",
                   "The most a job with --warm waits for its data; then it starts cold, with the reason on record."),
       ATLAS_FIELD(warm, max_idle, "duration",
@@ -396,6 +411,9 @@ class Reader {
                     file_.string() + ": log_level '" + level + "' is none of trace, debug, info, warning, error");
     if (config_.warm.chunk < kMiB || config_.warm.chunk.count % kMiB.count != 0)
       return fail(Code::invalid_argument, file_.string() + ": warm.chunk must be a multiple of 1M");
+    for (const auto& directory : config_.disk.scratch)
+      if (!directory.starts_with('/'))
+        return fail(Code::invalid_argument, file_.string() + ": disk.scratch: '" + directory + "' must be absolute");
     if (config_.controller.poll < milliseconds(100))
       return fail(Code::invalid_argument, file_.string() + ": controller.poll must be at least 100ms");
     return {};

@@ -67,9 +67,15 @@ struct Config {
     milliseconds scrub_period{7LL * 24 * 3600 *
                               1000};     ///< each replica is compared with its checksums so often; 0 = never
     Bytes scrub_rate{32 * 1024 * 1024};  ///< per second, at most; 0 = no limit
+    bool count_bypass = true;            ///< what jobs read past Atlas counts against their limits
     std::string metrics;                 ///< HOST:PORT of its OpenMetrics endpoint; empty = none
     std::string log_level = "info";
   } agent;
+  struct {
+    Bytes read, write;                 ///< per second, of one job on each disk of a node; 0 = no limit
+    std::uint64_t operations = 0;      ///< reads, and as many writes, per second; 0 = no limit
+    std::vector<std::string> scratch;  ///< directories whose disks count besides the tiers'; %n = the node's name
+  } disk;
   struct {
     milliseconds max_wait{30 * 60 * 1000};  ///< the most a job waits for its data
     milliseconds max_idle{2 * 60 *
