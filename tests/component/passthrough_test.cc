@@ -87,6 +87,13 @@ class Passthrough : public OriginTree {
     return {};
   }
 
+  /// The same of a dataset that is one file.
+  [[nodiscard]] std::string stored_alone() const {
+    for (const auto& at : std::filesystem::recursive_directory_iterator(temp_.path("tier")))
+      if (at.path().filename() == "tree" && at.is_regular_file()) return at.path();
+    return {};
+  }
+
   std::string one_, two_;
   ViewJobs jobs_{kAlice};
 };
@@ -250,6 +257,88 @@ TEST_F(Passthrough, ABadBlockOfAnOpenFileIsMendedThoughNobodyOpensItAgain) {
   }
   ASSERT_TRUE(node.store->verify(job.replica));
   EXPECT_TRUE(test::eventually([&] { return rest_of(held, one_.size()) == one_; }));
+}
+
+TEST_F(Passthrough, ADatasetOfOneFileIsReadByTheKernelItselfOnceItIsAllHere) {
+  jobs_.dataset = "ds/one";
+  NodeParts node(options());
+  const auto job = jobs_.start(node);
+  auto early = opened(job.path());
+  EXPECT_EQ(rest_of(early, one_.size() + 1), one_);
+  node.store->flush_what_is_read();
+  EXPECT_EQ(content(job.path()), one_) << "somebody has it open the other way, and it has one node only";
+  EXPECT_EQ(job.view->counters().passed, 0U);
+  early.reset();
+  UniqueFd late;
+  ASSERT_TRUE(test::eventually([&] {  // that it was closed is told a moment later
+    late.reset();
+    late = opened(job.path());
+    return job.view->counters().passed != 0;
+  }));
+  const auto before = job.view->counters();
+  EXPECT_EQ(rest_of(late, one_.size() + 1), one_);
+  EXPECT_EQ(mapped(late, one_.size()), one_);
+  const auto again = opened(job.path());
+  EXPECT_EQ(rest_of(again, one_.size() + 1), one_);
+  EXPECT_EQ(inode(late.get()), inode(again.get()));
+  const auto after = job.view->counters();
+  EXPECT_EQ(after.passed, before.passed + 1);
+  EXPECT_EQ(after.hits + after.misses, before.hits + before.misses) << "nobody asked this process for a byte";
+}
+
+TEST_F(Passthrough, ABadBlockOfADatasetOfOneFileIsWaitedForByWhoOpensIt) {
+  jobs_.dataset = "ds/one";
+  NodeParts node(options());
+  const auto job = jobs_.start(node);
+  EXPECT_EQ(content(job.path()), one_);
+  node.store->flush_what_is_read();
+  UniqueFd held;
+  ASSERT_TRUE(test::eventually([&] {
+    held.reset();
+    held = opened(job.path());
+    return job.view->counters().passed != 0;
+  }));
+  {
+    const auto on_disk = opened(stored_alone(), O_RDWR);
+    ASSERT_EQ(pwrite(on_disk.get(), "!", 1, 3 * kMega + 5), 1);
+  }
+  const auto verified = node.store->verify(job.replica);
+  ASSERT_TRUE(verified) << verified.error().message;
+  ASSERT_EQ(verified->bad, 1U);
+  EXPECT_EQ(content(job.path()), one_) << "whoever opens it now waits for the block";
+  EXPECT_EQ(rest_of(held, one_.size()), one_) << "it is one file to all of them";
+}
+
+TEST_F(Passthrough, ReadersOfADatasetOfOneFileNoticeNothingWhileItIsCompleted) {
+  const std::string bytes = random_bytes(64 * kMega + 5, 9);
+  file("ds/big", bytes);
+  jobs_.dataset = "ds/big";
+  NodeParts node(options());
+  const auto job = jobs_.start(node);
+  std::atomic<bool> over{false};
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> readers;
+  for (unsigned seed = 0; seed < 4; ++seed)
+    readers.emplace_back([&, seed] {
+      std::minstd_rand random(seed + 1);
+      for (int step = 0; !over || step < 200; ++step) {
+        const UniqueFd fd(open(job.path().c_str(), O_RDONLY | O_CLOEXEC));
+        for (int n = 0; n < 3; ++n) {
+          std::string some(10'000, '\0');
+          const std::size_t at = random() % (bytes.size() - some.size());
+          if (!fd || pread(fd.get(), some.data(), some.size(), off_t(at)) != ssize_t(some.size()) ||
+              bytes.compare(at, some.size(), some) != 0)
+            ++wrong;
+        }
+      }
+    });
+  const auto warmed = node.start({{"o", "ds/big"}, user(kAlice), {"test", 7, 0, {}}, {}, false}).get();
+  EXPECT_TRUE(warmed) << warmed.error().message;
+  node.store->flush_what_is_read();
+  over = true;
+  for (auto& reader : readers) reader.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_TRUE(test::eventually([&] { return content(job.path()) == bytes && job.view->counters().passed != 0; }));
 }
 
 TEST_F(Passthrough, AViewThatEndsHoldsNoFileOfTheStore) {

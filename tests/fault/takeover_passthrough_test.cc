@@ -47,6 +47,8 @@ class TakeoverPassthrough : public OriginTree {
       bytes_.push_back(random_bytes(kMega + i * 10'000, unsigned(i)));
       file("ds/" + std::to_string(i), bytes_.back());
     }
+    file("alone", random_bytes(2 * kMega, 99));
+    bytes_.push_back(random_bytes(2 * kMega, 99));
     // Never all here, so something always waits for the origin; zeros, which cost no room.
     file("ds/huge", "");
     std::filesystem::resize_file(origin("ds/huge"), kHuge);
@@ -55,11 +57,15 @@ class TakeoverPassthrough : public OriginTree {
     if (!node_->munge_works()) GTEST_SKIP() << "no munged";
     node_->start_holder();
     node_->start_agent();
-    const auto planned = node_->plan(7, user(kAlice), "ds", 0, false);
-    ASSERT_TRUE(planned) << planned.error().message;
-    auto mount = node_->attach(7, user(kAlice));
-    ASSERT_TRUE(mount) << mount.error().message;
-    mount_ = std::move(*mount);
+    mount_ = attach(7, "ds");
+    alone_ = attach(8, "alone");
+  }
+  UniqueFd attach(std::uint32_t job, const std::string& dataset) {
+    const auto planned = node_->plan(job, user(kAlice), dataset, 0, false);
+    EXPECT_TRUE(planned) << planned.error().message;
+    auto mount = node_->attach(job, user(kAlice));
+    EXPECT_TRUE(mount) << mount.error().message;
+    return mount ? std::move(*mount) : UniqueFd();
   }
   void TearDown() override {
     stop_ = true;
@@ -67,7 +73,10 @@ class TakeoverPassthrough : public OriginTree {
     for (const pid_t mapper : mappers_) kill(mapper, SIGKILL), waitpid(mapper, nullptr, 0);
   }
 
-  [[nodiscard]] std::string path(std::size_t file) const { return path(std::to_string(file)); }
+  /// The last one is a dataset of its own.
+  [[nodiscard]] std::string path(std::size_t file) const {
+    return file == kFiles ? "/proc/self/fd/" + std::to_string(alone_.get()) : path(std::to_string(file));
+  }
   [[nodiscard]] std::string path(const std::string& name) const {
     return "/proc/self/fd/" + std::to_string(mount_.get()) + "/" + name;
   }
@@ -112,7 +121,7 @@ class TakeoverPassthrough : public OriginTree {
     Random random(seed);
     std::vector<std::pair<UniqueFd, std::size_t>> held(6);  // some stay open over many kills
     while (!stop_) {
-      const std::size_t file = random() % kFiles;
+      const std::size_t file = random() % bytes_.size();
       UniqueFd fd(open(path(file).c_str(), O_RDONLY | O_CLOEXEC));
       if (!fd) {
         complain("open: " + std::string(strerror(errno)));
@@ -145,7 +154,7 @@ class TakeoverPassthrough : public OriginTree {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     Random random(seed);
     for (;;) {
-      const std::size_t file = random() % kFiles, size = bytes_[file].size();
+      const std::size_t file = random() % bytes_.size(), size = bytes_[file].size();
       const UniqueFd fd(open(path(file).c_str(), O_RDONLY | O_CLOEXEC));
       void* at = fd ? mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0) : MAP_FAILED;
       if (at == MAP_FAILED) _exit(2);
@@ -164,7 +173,7 @@ class TakeoverPassthrough : public OriginTree {
 
   std::unique_ptr<SlowOrigin> slow_;
   std::unique_ptr<NodeProcesses> node_;
-  UniqueFd mount_;
+  UniqueFd mount_, alone_;
   std::vector<std::string> bytes_;
   std::atomic<bool> stop_{false};
   std::atomic<unsigned> reads_{0};
@@ -182,16 +191,18 @@ TEST_F(TakeoverPassthrough, KilledAgainAndAgainNoReadNoticesAndWhatTheKernelRead
   Random random(seed);
   const UniqueFd early(open(path(std::size_t{0}).c_str(), O_RDONLY | O_CLOEXEC));  // before it is all here
   std::string all(2 * kMega, '\0');
-  for (std::size_t i = 0; i < kFiles; ++i) {
+  for (std::size_t i = 0; i < bytes_.size(); ++i) {
     const UniqueFd fd(open(path(i).c_str(), O_RDONLY | O_CLOEXEC));
     ASSERT_EQ(pread(fd.get(), all.data(), all.size(), 0), ssize_t(bytes_[i].size()));
   }
   // What the disk has taken is read by the kernel itself from the next open on.
-  UniqueFd late;
-  ASSERT_TRUE(test::eventually([&] {
-    late = UniqueFd(open(path(std::size_t{0}).c_str(), O_RDONLY | O_CLOEXEC));
-    return reads_alone(late);
-  })) << node_->log("agent");
+  UniqueFd late, alone;
+  for (auto& [fd, file] : {std::pair<UniqueFd&, std::size_t>{late, 0}, {alone, kFiles}})
+    ASSERT_TRUE(test::eventually([&, &held = fd, which = file] {
+      held.reset();
+      held = UniqueFd(open(path(which).c_str(), O_RDONLY | O_CLOEXEC));
+      return reads_alone(held);
+    })) << node_->log("agent");
   const std::size_t size = bytes_[0].size();
   const auto* map = static_cast<const char*>(mmap(nullptr, size, PROT_READ, MAP_SHARED, late.get(), 0));
   ASSERT_NE(map, MAP_FAILED);
@@ -207,6 +218,8 @@ TEST_F(TakeoverPassthrough, KilledAgainAndAgainNoReadNoticesAndWhatTheKernelRead
     unanswered += left;
     done += left != 0 ? 1 : 0;
     ASSERT_TRUE(good(late.get(), 0, random)) << "while no agent runs";
+    ASSERT_TRUE(!alone || good(alone.get(), kFiles, random)) << "while no agent runs";
+    if (done > kills / 2) alone.reset();  // it changes over as readers come and go
     const std::size_t at = random() % size;
     ASSERT_EQ(map[at], bytes_[0][at]) << "while no agent runs";
     node_->start_agent();
@@ -232,8 +245,10 @@ TEST_F(TakeoverPassthrough, KilledAgainAndAgainNoReadNoticesAndWhatTheKernelRead
   mappers_.clear();
   EXPECT_THAT(complaints(), IsEmpty());
   std::printf("%u kills, %u requests unanswered; %u opens and reads compared\n", done, unanswered, reads_.load());
-  const auto released = node_->release(7);
-  EXPECT_TRUE(released) << released.error().message;
+  for (const std::uint32_t job : {7U, 8U}) {
+    const auto released = node_->release(job);
+    EXPECT_TRUE(released) << released.error().message;
+  }
   EXPECT_TRUE(good(late.get(), 0, random)) << "open files outlive the view, as under any mount that is detached";
   EXPECT_TRUE(test::eventually([&] { return node_->kept().empty(); })) << testing::PrintToString(node_->kept());
 }

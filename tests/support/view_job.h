@@ -13,7 +13,7 @@
 
 namespace atlas::agent {
 
-/// Jobs of one user that read "ds" through partial views. Outlives its jobs.
+/// Jobs of one user that read a dataset through partial views. Outlives its jobs.
 class ViewJobs {
  public:
   struct Job {
@@ -41,7 +41,7 @@ class ViewJobs {
   }
   /// The two halves of it.
   Result<std::shared_ptr<Replica>> open(NodeParts& node, Bytes most = {}) const {
-    return node.engine->open_partial({"o", "ds"}, user(uid_), most, node.clock.now() + std::chrono::seconds(20));
+    return node.engine->open_partial({"o", dataset}, user(uid_), most, node.clock.now() + std::chrono::seconds(20));
   }
   Job show(NodeParts& node, const std::shared_ptr<Replica>& replica, std::chrono::milliseconds deadline,
            std::uint32_t job, std::shared_ptr<const Share> share = nullptr) {
@@ -69,7 +69,8 @@ class ViewJobs {
     out.mount_again();
     return out;
   }
-  bool passthrough = true;  ///< of views that are made from now on, where machine and dataset suit it
+  std::string dataset = "ds";  ///< of views that are made from now on
+  bool passthrough = true;     ///< of views that are made from now on, where machine and dataset suit it
   [[nodiscard]] std::vector<std::string> warned() {
     const std::lock_guard lock(mutex_);
     return warned_;

@@ -131,6 +131,63 @@ TEST_F(BackingsTest, WhatTheKernelRefusesIsNotAskedAgain) {
   EXPECT_TRUE(again(*backings, 10, 4)->refused(4));
 }
 
+TEST_F(BackingsTest, ARootThatIsAFileIsNeverOpenBothWays) {
+  const auto backings = make(1, 4);
+  EXPECT_EQ(backings->open_root(false), 0) << "it is not all here";
+  EXPECT_EQ(backings->open_root(true), 0) << "somebody has it open the other way";
+  backings->close_root(false);
+  EXPECT_EQ(backings->open_root(true), 0);
+  backings->close_root(false);
+  backings->close_root(false);
+  EXPECT_FALSE(backings->root_passed());
+  const auto id = backings->open_root(true);
+  EXPECT_GT(id, 0);
+  EXPECT_TRUE(backings->root_passed());
+  EXPECT_THAT(backings->open_files(), UnorderedElementsAre(0U));
+  EXPECT_EQ(backings->open_root(false), id) << "though it has lost a block";
+  backings->close_root(true);
+  EXPECT_EQ(backings->open_root(false), id);
+  backings->close_root(true);
+  backings->close_root(true);
+  EXPECT_FALSE(backings->root_passed());
+  EXPECT_EQ(backings->open_root(false), 0);
+  EXPECT_EQ(open_ids_.size(), 1U);
+}
+
+TEST_F(BackingsTest, ALaterAgentKnowsInWhichWayARootIsOpen) {
+  auto before = make(1, 4);
+  EXPECT_EQ(before->open_root(false), 0);
+  auto after = again(*before, 1, 4);
+  EXPECT_EQ(after->open_root(true), 0);
+  after->close_root(false);
+  after->close_root(false);
+  const auto id = after->open_root(true);
+  EXPECT_GT(id, 0);
+  const auto last = again(*after, 1, 4);
+  EXPECT_TRUE(last->root_passed());
+  EXPECT_EQ(last->open_root(false), id);
+}
+
+TEST_F(BackingsTest, ARootThatTheKernelRefusesIsReadTheOtherWay) {
+  refuses_.insert(0);
+  const auto backings = make(1, 4);
+  EXPECT_EQ(backings->open_root(true), 0);
+  EXPECT_TRUE(backings->refused(0));
+  backings->close_root(false);
+  refuses_.clear();
+  EXPECT_EQ(backings->open_root(true), 0);
+}
+
+TEST_F(BackingsTest, OpensOfARootThatAnEarlierReleaseHasNotCountedAreTakenForOpen) {
+  const auto before = make(1, 4);
+  const std::uint64_t nothing = 0;
+  ASSERT_EQ(pwrite(before->memory(), &nothing, sizeof nothing, 16), ssize_t(sizeof nothing));  // as it left it
+  const auto after = again(*before, 1, 4);
+  EXPECT_EQ(after->open_root(true), 0);
+  after->close_root(false);
+  EXPECT_EQ(after->open_root(true), 0) << "one of the others may still be open";
+}
+
 TEST_F(BackingsTest, MemoryOfAnotherKindOrSizeIsNotTaken) {
   const auto backings = make(10, 4);
   EXPECT_FALSE(Backings::map(UniqueFd(fcntl(backings->memory(), F_DUPFD_CLOEXEC, 3)), 11, kernel()));

@@ -19,19 +19,21 @@ constexpr std::size_t kHead = 4096;
 constexpr std::int32_t kRefused = -1;
 constexpr std::uint32_t kAway = 1, kBack = 2, kOneOpen = 4;  // of Entry::state
 
-struct Head {
+}  // namespace
+
+struct Backings::Head {
   std::uint64_t magic = kMagic;
   std::uint64_t entries = 0;
+  /// Opens of a root that is a file which are read through this process, and one more: 0 = nobody has counted them.
+  std::uint64_t root_opens = 1;
 };
 
-Result<Head> head_of(int memory) {
+Result<Backings::Head> Backings::head_of(int memory) {
   Head head;
   if (pread(memory, &head, sizeof head, 0) != sizeof head || head.magic != kMagic)
     return fail(Code::invalid_argument, "the memory of what the kernel reads is of another release");
   return head;
 }
-
-}  // namespace
 
 Backings::Backings(UniqueFd memory, std::byte* at, FileIndex entries, Kernel kernel, std::size_t idle)
     : memory_(std::move(memory)), at_(at), entries_(entries), kernel_(std::move(kernel)), most_idle_(idle) {
@@ -48,7 +50,7 @@ Result<std::shared_ptr<Backings>> Backings::make(FileIndex entries, Kernel kerne
   // Entries of files that nobody opens take no memory.
   if (ftruncate(memory.get(), static_cast<off_t>(kHead + entries * sizeof(Entry))) != 0)
     return fail_errno(errno, "ftruncate");
-  const Head head{kMagic, entries};
+  const Head head{kMagic, entries, 1};
   if (pwrite(memory.get(), &head, sizeof head, 0) != sizeof head) return fail_errno(errno, "memory for backing ids");
   return map(std::move(memory), entries, std::move(kernel), idle);
 }
@@ -95,6 +97,10 @@ Status Backings::recall() {
   return {};
 }
 
+Backings::Head& Backings::head() const {
+  return *reinterpret_cast<Head*>(at_);
+}
+
 Backings::Entry& Backings::entry(FileIndex file) const {
   return *reinterpret_cast<Entry*>(at_ + kHead + file * sizeof(Entry));
 }
@@ -104,12 +110,7 @@ Result<std::int32_t> Backings::acquire(FileIndex file) {
     const std::lock_guard lock(mutex_);
     auto& known = entry(file);
     if (known.id == kRefused) return fail(Code::unavailable, "the kernel does not read this file by itself");
-    known.state += kOneOpen;
-    open_.insert(file);
-    if (const auto it = places_.find(file); it != places_.end()) {
-      idle_.erase(it->second);
-      places_.erase(it);
-    }
+    take_up(file);
     if (known.id > 0) return known.id;
   }
   const auto made = kernel_.open(file);
@@ -125,6 +126,16 @@ Result<std::int32_t> Backings::acquire(FileIndex file) {
   known.id = kRefused;
   put_down(file);
   return fail(made.error());
+}
+
+/// One open more. mutex_ is held.
+void Backings::take_up(FileIndex file) {
+  entry(file).state += kOneOpen;
+  open_.insert(file);
+  if (const auto it = places_.find(file); it != places_.end()) {
+    idle_.erase(it->second);
+    places_.erase(it);
+  }
 }
 
 /// One open less. mutex_ is held.
@@ -159,6 +170,50 @@ void Backings::release(FileIndex file) {
     spare = take_spare();
   }
   for (const auto id : spare) kernel_.close(id);
+}
+
+/// One open more in the way that is the only one now; nothing = an id must be made first. mutex_ is held.
+std::optional<std::int32_t> Backings::join_root(bool passable) {
+  auto& known = entry(0);
+  auto& others = head().root_opens;
+  const bool passed = known.state >= kOneOpen, free = others == 1;
+  if (passed || (free && passable && known.id > 0)) {
+    take_up(0);
+    return known.id;
+  }
+  if (free && passable && known.id != kRefused) return std::nullopt;
+  if (others != 0) ++others;
+  return 0;
+}
+
+std::int32_t Backings::open_root(bool passable) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto id = join_root(passable)) return *id;
+  }
+  const auto made = kernel_.open(0);
+  std::unique_lock lock(mutex_);
+  auto& known = entry(0);
+  const bool first = known.id <= 0;
+  if (first) {
+    known.id = made ? *made : kRefused;
+    if (made) places_[0] = idle_.insert(idle_.begin(), FileIndex{0});
+  }
+  const std::int32_t id = join_root(passable).value_or(0);
+  lock.unlock();
+  if (!first && made) kernel_.close(*made);  // somebody else was faster
+  return id;
+}
+
+void Backings::close_root(bool passed) {
+  if (passed) return release(0);
+  const std::lock_guard lock(mutex_);
+  if (auto& others = head().root_opens; others > 1) --others;
+}
+
+bool Backings::root_passed() const {
+  const std::lock_guard lock(mutex_);
+  return entry(0).state >= kOneOpen;
 }
 
 bool Backings::refused(FileIndex file) const {

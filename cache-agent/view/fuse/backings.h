@@ -4,6 +4,7 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -45,6 +46,15 @@ class Backings {
   [[nodiscard]] Result<std::int32_t> acquire(agent::FileIndex file);
   void release(agent::FileIndex file);
   [[nodiscard]] bool refused(agent::FileIndex file) const;
+
+  /// The root of a dataset that is one file has one node, which cannot be open in both ways at a time: a second way
+  /// fails the job's open. One more open: the id, or 0 when it is to be read through this process. `passable` = the
+  /// kernel may read it by itself, from the next time on at which nobody has it open the other way.
+  [[nodiscard]] std::int32_t open_root(bool passable);
+  void close_root(bool passed);
+  /// The kernel has it open, and reads by itself: so must all who open it now.
+  [[nodiscard]] bool root_passed() const;
+
   /// Files that are open, as far as is known.
   [[nodiscard]] std::vector<agent::FileIndex> open_files() const;
 
@@ -64,10 +74,15 @@ class Backings {
     std::uint32_t
         state;  ///< four times the number of opens that hold the id; plus what came_back() and send_away() know
   };
+  struct Head;
+  [[nodiscard]] static Result<Head> head_of(int memory);
   Backings(UniqueFd memory, std::byte* at, agent::FileIndex entries, Kernel kernel, std::size_t idle);
   [[nodiscard]] Status recall();
+  [[nodiscard]] Head& head() const;
   [[nodiscard]] Entry& entry(agent::FileIndex file) const;
+  void take_up(agent::FileIndex file);
   void put_down(agent::FileIndex file);
+  [[nodiscard]] std::optional<std::int32_t> join_root(bool passable);
   [[nodiscard]] std::vector<std::int32_t> take_spare();
 
   const UniqueFd memory_;

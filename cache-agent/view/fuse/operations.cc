@@ -52,11 +52,9 @@ void guarded(fuse_req_t req, fuse_ino_t node, Handler&& handler) {
   }
 }
 
-/// The root has the one node that the kernel gave it.
 bool passes(fuse_req_t req, const ViewCore& core, FileIndex index) {
   const auto* backings = Connection::of(req).backings();
-  return backings != nullptr && index != 0 && core.passable(index, backings->vouched(index)) &&
-         !backings->refused(index);
+  return backings != nullptr && core.passable(index, backings->vouched(index)) && !backings->refused(index);
 }
 
 fuse_entry_param entry_of(fuse_req_t req, const ViewCore& core, FileIndex index) {
@@ -127,6 +125,29 @@ void open_passed([[maybe_unused]] fuse_req_t req, [[maybe_unused]] ViewCore& cor
 #endif
 }
 
+/// Tells a close of the root which way it was opened.
+constexpr std::uint64_t kRootPassed = 1;
+
+/// A dataset that is one file has the one node that the kernel gave it at its birth: no lookup leads to it.
+void open_root(fuse_req_t req, fuse_file_info info) {
+  auto& core = core_of(req);
+  Backings& backings = *Connection::of(req).backings();
+  const std::int32_t id = backings.open_root(passes(req, core, 0));
+  if (id != 0) {
+    info.fh = kRootPassed;
+    return open_passed(req, core, 0, id, &info);
+  }
+  info.keep_cache = 1;
+  if (fuse_reply_open(req, &info) != 0) backings.close_root(false);
+}
+
+void open_only(fuse_req_t req, ViewCore& core, const fuse_file_info& info) {
+  Backings& backings = *Connection::of(req).backings();
+  if (!backings.root_passed() || core.passable(0, true)) return open_root(req, info);
+  backings.came_back(0);  // it has lost a block, and no other way to be read as long as it is open
+  core.when_whole(req, 0, [info](fuse_req_t r) { open_root(r, info); });
+}
+
 /// Where the kernel reads large files by itself. ESTALE makes it look the path up again, once, and open what it finds.
 /// What a path does not lead to gets no ESTALE: an open by /proc/self/fd, which comes a second time, and one by an
 /// overlay file system on top, which is told by O_NOATIME.
@@ -155,6 +176,8 @@ void open(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
     const auto entry = core.manifest->at(index);
     if (entry.is(EntryType::file) && entry.opaque()) {
       fuse_reply_err(req, EACCES);
+    } else if (Connection::of(req).backings() != nullptr && index == 0) {
+      open_only(req, core, *info);
     } else if (Connection::of(req).backings() != nullptr) {
       open_either(req, core, node, index, info);
     } else if ((Connection::of(req).capable() & FUSE_CAP_NO_OPEN_SUPPORT) != 0) {
@@ -179,10 +202,12 @@ void opendir(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
   });
 }
 
-void release(fuse_req_t req, fuse_ino_t node, fuse_file_info* /*info*/) {
+void release(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
   Backings* backings = Connection::of(req).backings();
   // The kernel may have heard the answer from an earlier agent: whether that one has counted it nobody knows.
-  if (fuse_reply_err(req, 0) == 0 && backings != nullptr && (node & kPassed) != 0) backings->release(index_of(node));
+  if (fuse_reply_err(req, 0) != 0 || backings == nullptr) return;
+  if (node == FUSE_ROOT_ID) return backings->close_root(info->fh == kRootPassed);
+  if ((node & kPassed) != 0) backings->release(index_of(node));
 }
 
 void releasedir(fuse_req_t req, fuse_ino_t /*node*/, fuse_file_info* /*info*/) {

@@ -120,6 +120,16 @@ void ViewCore::mend(FileIndex index) {
   }
 }
 
+void ViewCore::when_whole(fuse_req_t req, FileIndex file, std::function<void(fuse_req_t)> reply) {
+  const auto parked = Connection::of(req).lot().park(req, name_of(file));
+  const Extent whole{file, Bytes{0}, Bytes{manifest->at(file).attributes.size}};
+  const auto done = [parked, reply = std::move(reply)](const Status& status) {
+    status ? parked->answer(reply) : parked->fail(error_for(status.error()));
+  };
+  parked->hold(
+      0, parts.fetcher->fetch({parts.replica, whole, parts.as, parts.payer, agent::Urgency::fault, moved_}, done));
+}
+
 void ViewCore::with_meta(fuse_req_t req, FileIndex index,
                          std::function<void(fuse_req_t, const agent::FileMeta&)> reply) {
   const auto parked = Connection::of(req).lot().park(req, name_of(index) + ": its attributes");

@@ -94,6 +94,8 @@ class ViewCore : public std::enable_shared_from_this<ViewCore> {
   void note_passed() { passed_.fetch_add(1, std::memory_order_relaxed); }
   /// Fetches what is missing of a file that was all here. Never blocks.
   void mend(agent::FileIndex file);
+  /// The same, and then `reply` answers; an error when it cannot be had.
+  void when_whole(fuse_req_t req, agent::FileIndex file, std::function<void(fuse_req_t)> reply);
   /// Finds the entry's attributes and has `reply` answer with them.
   void with_meta(fuse_req_t req, agent::FileIndex index, std::function<void(fuse_req_t, const agent::FileMeta&)> reply);
   /// Null unless the job may write.
