@@ -1,6 +1,8 @@
 # atlas-submit and atlasctl, and what both show people.
 find_package(CLI11 CONFIG REQUIRED)
 find_package(nlohmann_json CONFIG REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(NCURSES REQUIRED IMPORTED_TARGET ncursesw)
 
 # What needs no network.
 atlas_library(atlas_ui_base SOURCES ui.cc ui_bounded.cc DEPS atlas_common)
@@ -14,7 +16,7 @@ atlas_executable(atlas-submit SOURCES atlas_submit_main.cc atlas_submit_explain.
 target_compile_definitions(atlas-submit PRIVATE ATLAS_VERSION="${PROJECT_VERSION}")
 
 atlas_executable(atlasctl SOURCES atlasctl_main.cc atlasctl_dataset.cc atlasctl_doctor.cc atlasctl_job.cc atlasctl_limit.cc atlasctl_limit_export.cc atlasctl_node.cc
-  atlasctl_placement.cc atlasctl_session.cc DEPS atlas_ui CLI11::CLI11)
+  atlasctl_placement.cc atlasctl_screen.cc atlasctl_session.cc atlasctl_top.cc DEPS atlas_ui CLI11::CLI11 PkgConfig::NCURSES)
 target_compile_definitions(atlasctl PRIVATE ATLAS_VERSION="${PROJECT_VERSION}")
 
 install(TARGETS atlas-submit atlasctl RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})

@@ -29,6 +29,7 @@ struct Commands {
   LimitSet limit_set;
   LimitFor limit;
   LimitExport limit_export;
+  TopArgs top;
   JobList jobs;
   JobShow job;
 
@@ -197,6 +198,21 @@ void add_limit_verbs(Commands& c) {
   c.run(verb, limit_export, c.limit_export);
 }
 
+void add_top(Commands& c) {
+  auto* const verb =
+      c.app.add_subcommand("top", "who reads how much from origins now, where and of what (operators: all)");
+  verb->add_option("table", c.top.table, "only one of nodes, users, datasets")
+      ->type_name("TABLE")
+      ->check(CLI::IsMember({"nodes", "users", "datasets"}));
+  verb->add_flag("--once", c.top.once, "print it and end, as without a terminal");
+  verb->add_option("--sort", c.top.sort, "name, origin, ops, throttled, waiting, peers or hits: the most first")
+      ->type_name("COLUMN")
+      ->check(CLI::IsMember({"name", "origin", "ops", "throttled", "waiting", "peers", "hits"}))
+      ->capture_default_str();
+  verb->add_flag("--reverse,-r", c.top.reverse, "the least first");
+  c.run(verb, top, c.top);
+}
+
 void add_job_verbs(Commands& c) {
   auto* const group = c.app.add_subcommand("job", "jobs that asked for data")->require_subcommand(1);
   auto* verb = group->add_subcommand("list", "what each job waits for or runs on");
@@ -225,6 +241,7 @@ int run(int argc, char** argv) {
   add_node_verbs(c);
   add_job_verbs(c);
   add_limit_verbs(c);
+  add_top(c);
   c.app.add_subcommand("doctor", "check configuration, munge, origins, controller, nodes; say what to do")
       ->callback([&c] { c.wants_doctor = true; });
   try {

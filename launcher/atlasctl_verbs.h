@@ -101,6 +101,12 @@ struct JobShow {
   bool follow = false;
 };
 
+struct TopArgs {
+  std::string table;  ///< nodes | users | datasets; "" = all
+  std::string sort = "origin";
+  bool once = false, reverse = false;
+};
+
 struct LimitFor {
   std::string user, group, account, node, origin;
 };
@@ -136,6 +142,7 @@ Outcome limit_show(Session& session, const LimitFor& args);
 Outcome limit_list(Session& session, const LimitFor& args);
 Outcome limit_delete(Session& session, const LimitFor& args);
 Outcome limit_export(Session& session, const LimitExport& args);
+Outcome top(Session& session, const TopArgs& args);
 Outcome job_list(Session& session, const JobList& args);
 Outcome job_show(Session& session, const JobShow& args);
 /// Takes the configuration's path, not a session: that it cannot be read is one of the findings.

@@ -92,6 +92,7 @@ Waiter Fetcher::fetch(FetchRequest request, std::function<void(Status)> done) {
     possible = fail(Code::permission_denied, printable((*manifest)->path(r.want.file)) + ": not readable");
   }
   if (manifest) want->manifest = *manifest;
+  want->tally = tallies_.of(r.into->dataset(), r.as.uid);
   Waiter waiter(want);
   if (possible) {
     seek(want);
@@ -133,6 +134,7 @@ std::shared_ptr<Flight> Fetcher::make_flight(const Want& want, std::uint64_t beg
   flight->urgency = request.urgency;
   flight->moved = request.moved;
   flight->from_peers = request.from_peers;
+  flight->tally = want.tally;
   flight->walked = request.walked;
   flight->as = request.as;
   ++active_;
@@ -272,6 +274,7 @@ void Fetcher::launch(const std::shared_ptr<Flight>& flight) {
   if (flight->chunk) {
     const std::lock_guard lock(mutex_);
     const auto& leader = flight->wants.front()->request;
+    flight->tally = flight->wants.front()->tally;
     flight->as = leader.as;
     flight->walked = leader.walked;
     flight->own_share = leader.own_share;
@@ -472,6 +475,8 @@ void Fetcher::count(Flight& flight, std::uint64_t bytes, std::uint32_t operation
     flight.operations += operations;
   }
   if (flight.moved) flight.moved->fetch_add(bytes, std::memory_order_relaxed);
+  flight.tally->bytes.fetch_add(bytes, std::memory_order_relaxed);
+  flight.tally->operations.fetch_add(operations, std::memory_order_relaxed);
   const std::lock_guard lock(counters_mutex_);
   for (FetchCounters* counters : {&by_job_[flight.payer.job_id], &by_user_[flight.as.uid]}) {
     counters->bytes += bytes;

@@ -17,6 +17,7 @@
 #include "cache-agent/fetch/executor.h"
 #include "cache-agent/fetch/governor.h"
 #include "cache-agent/fetch/peer_source.h"
+#include "cache-agent/fetch/tally.h"
 #include "cache-agent/origin/origin.h"
 #include "cache-agent/store/replica.h"
 #include "common/identity.h"
@@ -107,6 +108,8 @@ class Fetcher {
   [[nodiscard]] std::map<std::uint32_t, FetchCounters> counters_by_user() const;
   /// The job is over: its counters are forgotten.
   void forget_job(std::uint32_t job_id);
+  /// What was fetched since the last call, by dataset and user: for one caller, who tells the controller.
+  [[nodiscard]] std::vector<Tallies::Read> take_reads() { return tallies_.take(); }
   [[nodiscard]] std::size_t in_flight() const;
   /// Reads of this job of this user wait for limits.
   [[nodiscard]] bool parks(const Principal& as, const JobKey& payer) const {
@@ -151,6 +154,7 @@ class Fetcher {
   [[nodiscard]] Status keep(const std::shared_ptr<Flight>& flight, const PeerPiece& piece);
   [[nodiscard]] static Charge charge_for(const Flight& flight, Bytes bytes, std::uint32_t operations);
   void read_origin(const std::shared_ptr<Flight>& flight);
+  static void paid_after_waiting(const Flight& flight, Bytes bytes);
   /// Who pays: user, group, job.
   using Payer = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>;
   using Payers = std::map<Payer, Urgency>;
@@ -199,6 +203,7 @@ class Fetcher {
   Claims claims_;
 
   Buffers buffers_;
+  Tallies tallies_;
 
   mutable std::mutex counters_mutex_;  ///< guards the counters
   std::map<std::uint32_t, FetchCounters> by_job_;

@@ -24,6 +24,7 @@ void Fetcher::read_origin(const std::shared_ptr<Flight>& flight) {
 void Fetcher::seek_payer(const std::shared_ptr<Flight>& flight, Bytes bytes, std::uint32_t operations) {
   unsigned turn = 0;
   Charge charge = charge_for(*flight, bytes, operations);
+  flight->tally->waiting.fetch_add(1, std::memory_order_relaxed);
   {
     const std::lock_guard lock(flight->mutex);
     turn = ++flight->turn;
@@ -40,6 +41,11 @@ void Fetcher::seek_payer(const std::shared_ptr<Flight>& flight, Bytes bytes, std
     charge.urgency = urgency;
     offer(flight, turn, charge);
   }
+}
+
+void Fetcher::paid_after_waiting(const Flight& flight, Bytes bytes) {
+  flight.tally->waiting.fetch_sub(1, std::memory_order_relaxed);
+  flight.tally->throttled.fetch_add(bytes.count, std::memory_order_relaxed);
 }
 
 /// Somebody begins to wait for a flight that others have begun.
@@ -62,13 +68,16 @@ void Fetcher::join_payers(const std::shared_ptr<Flight>& flight, const Payer& pa
 void Fetcher::offer(const std::shared_ptr<Flight>& flight, unsigned turn, const Charge& charge) {
   auto ticket = governor_.admit(charge, [this, flight, turn](Grant grant) {
     std::vector<Ticket> others;
+    Bytes bytes;
     bool first = false;
     {
       const std::lock_guard lock(flight->mutex);
       first = flight->turn == turn && std::exchange(flight->unpaid, false);
       if (first) others.swap(flight->tickets);
+      bytes = flight->stretch.bytes;
     }
     if (!first) return governor_.settle(grant, {}, 0);
+    paid_after_waiting(*flight, bytes);
     flight->grant = grant;
     if (is_wanted(*flight)) return read_on(flight);
     flight->open.reset();

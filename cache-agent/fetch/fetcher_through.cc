@@ -22,6 +22,7 @@ Waiter Fetcher::read_through(FetchRequest request, GotBytes done) {
     return Waiter(want);
   }
   want->manifest = *manifest;
+  want->tally = tallies_.of(r.into->dataset(), r.as.uid);
   const auto passing = std::make_shared<Passing>();
   passing->want = want;
   passing->done = std::move(done);
@@ -37,13 +38,19 @@ Waiter Fetcher::read_through(FetchRequest request, GotBytes done) {
 void Fetcher::pass_origin(const std::shared_ptr<Passing>& passing) {
   const auto& flight = passing->flight;
   const Charge charge = charge_for(*flight, Bytes{passing->data.size() - passing->came}, 2);
-  flight->tickets.push_back(governor_.admit(charge, [this, passing](Grant grant) {
+  const auto go = [this, passing](Grant grant) {
     passing->paid = true;
     passing->flight->grant = grant;
     passing->flight->origin->run(passing->flight->as, passing->flight->urgency, [this, passing](const Status& able) {
       passing->flight->status = able;
       bring(passing);
     });
+  };
+  if (const auto grant = governor_.try_admit(charge)) return go(*grant);
+  flight->tally->waiting.fetch_add(1, std::memory_order_relaxed);
+  flight->tickets.push_back(governor_.admit(charge, [passing, go, bytes = charge.bytes](Grant grant) {
+    paid_after_waiting(*passing->flight, bytes);
+    go(grant);
   }));
 }
 

@@ -11,6 +11,7 @@ inline constexpr std::uint64_t kPiece = 4 * kMiB.count;
 struct Want {
   FetchRequest request;
   std::shared_ptr<const Manifest> manifest;
+  std::shared_ptr<Tally> tally;
   std::function<void(Status)> done;
   std::atomic<bool> settled{false};
   std::mutex mutex;  ///< guards what follows
@@ -33,6 +34,7 @@ struct Flight {
   Urgency urgency = Urgency::warm_queued;
   std::shared_ptr<std::atomic<std::uint64_t>> moved;
   std::shared_ptr<std::atomic<std::uint64_t>> from_peers;
+  std::shared_ptr<Tally> tally;              ///< the leader's
   bool walked = false, own_share = false;    ///< by the leader
   Principal as;                              ///< of the leader
   std::vector<std::shared_ptr<Want>> wants;  ///< of a chunk; the first one leads; guarded by Fetcher::mutex_

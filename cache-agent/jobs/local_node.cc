@@ -101,4 +101,29 @@ std::vector<Node::Reads> LocalNode::reads() const {
   return out;
 }
 
+std::vector<DatasetReads> LocalNode::take_reads() {
+  std::vector<DatasetReads> out;
+  auto asked = views_.take_reads();
+  const auto add_asked = [](ReadRates& rates, const view::PartialView::Reads& reads) {
+    rates.asked_bytes = static_cast<double>(reads.asked.count);
+    rates.hit_bytes = static_cast<double>(reads.hit.count);
+  };
+  for (auto& read : fetcher_.take_reads()) {
+    ReadRates rates;
+    rates.origin_bytes = static_cast<double>(read.bytes);
+    rates.origin_operations = static_cast<double>(read.operations);
+    rates.throttled_bytes = static_cast<double>(read.throttled);
+    rates.peer_bytes = static_cast<double>(read.peer_bytes);
+    rates.waiting = read.waiting;
+    if (const auto too = asked.extract({read.dataset, read.uid})) add_asked(rates, too.mapped());
+    out.push_back({std::move(read.dataset), read.uid, rates});
+  }
+  for (const auto& [who, reads] : asked) {
+    ReadRates rates;
+    add_asked(rates, reads);
+    out.push_back({who.first, who.second, rates});
+  }
+  return out;
+}
+
 }  // namespace atlas::agent

@@ -41,6 +41,7 @@ class LocalNode final : public Node {
     return {warm_.warming(), static_cast<std::uint32_t>(fetcher_.in_flight())};
   }
   [[nodiscard]] std::vector<Reads> reads() const override;
+  [[nodiscard]] std::vector<DatasetReads> take_reads() override;
   void on_change(std::function<void(const ReplicaInfo&)> callback) override { store_.on_change(std::move(callback)); }
 
  private:

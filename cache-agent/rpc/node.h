@@ -10,6 +10,7 @@
 #include "common/dataset_policy.h"
 #include "common/identity.h"
 #include "common/io_limits.h"
+#include "common/read_rates.h"
 #include "common/request.h"
 #include "common/result.h"
 #include "common/units.h"
@@ -132,6 +133,8 @@ class Node {
     Bytes peer_bytes;
   };
   [[nodiscard]] virtual std::vector<Reads> reads() const = 0;
+  /// What was read since the last call, by dataset and user, where anything was: amounts, not rates. For one caller.
+  [[nodiscard]] virtual std::vector<DatasetReads> take_reads() = 0;
   /// Called, from any thread, with every replica that changed (absent = gone). Set once, before the services start.
   virtual void on_change(std::function<void(const ReplicaInfo&)> callback) = 0;
 };

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "common/note.h"
-#include "proto/convert.h"
+#include "proto/convert_reads.h"
 
 namespace atlas::agent {
 namespace {
@@ -146,7 +146,7 @@ class Reporter::Call final : public grpc::ClientBidiReactor<v1::AgentReport, v1:
 };
 
 Reporter::Reporter(const Authenticator& auth, std::shared_ptr<grpc::Channel> channel, std::string peer,
-                   Identity identity, const Node& node, LimitGovernor& limits)
+                   Identity identity, Node& node, LimitGovernor& limits)
     : auth_(auth),
       stub_(v1::Controller::NewStub(std::move(channel))),
       peer_(std::move(peer)),
@@ -220,6 +220,16 @@ v1::AgentReport Reporter::usage() {
   }
   const std::lock_guard lock(mutex_);
   usage->set_seen(shares_seen_);
+  return report;
+}
+
+v1::AgentReport Reporter::reads(std::chrono::duration<double> time) {
+  v1::AgentReport report = next();
+  auto* reads = report.mutable_reads();
+  for (auto& of : node_.take_reads()) {
+    of.rates.per(time);
+    *reads->add_reads() = to_wire(of);
+  }
   return report;
 }
 
@@ -300,8 +310,11 @@ bool Reporter::serve(const std::shared_ptr<Call>& call) {
   }
   call->send(inventory());  // after call_ is set: no change falls between
   bool greeted = false;
-  bool used = false;  // the controller has been told of something that is read
-  auto beat = std::chrono::steady_clock::now() + kHeartbeat, look = std::chrono::steady_clock::now() + kUsage;
+  // The controller has been told of something that would be read, that is read.
+  bool used = false, read = false;
+  static_cast<void>(node_.take_reads());  // of before
+  auto counted = std::chrono::steady_clock::now();
+  auto beat = counted + kHeartbeat, look = counted + kUsage, count = counted + kUsage;
   const auto tell = [&](v1::AgentReport report) { call->send(std::move(report)); };
   std::unique_lock lock(mutex_);
   shares_seen_ = 0;
@@ -311,7 +324,7 @@ bool Reporter::serve(const std::shared_ptr<Call>& call) {
       wake_.wait(lock, [&] { return call->done(); });
       break;
     }
-    wake_.wait_until(lock, std::min(beat, look), [&] {
+    wake_.wait_until(lock, std::min({beat, look, count}), [&] {
       return call->done() || stopping_ || (!greeted && call->welcomed()) || (greeted && usage_due_);
     });
     if (stopping_) continue;
@@ -331,6 +344,13 @@ bool Reporter::serve(const std::shared_ptr<Call>& call) {
       const bool some = report.usage().flows_size() != 0;
       if (greeted && (some || used)) tell(std::move(report));
       used = some;
+    }
+    if (now >= count) {
+      auto report = reads(now - std::exchange(counted, now));
+      count = now + kUsage;
+      const bool some = report.reads().reads_size() != 0;
+      if (greeted && (some || read)) tell(std::move(report));
+      read = some;
     }
     if (beat_now) {
       beat = now + kHeartbeat;

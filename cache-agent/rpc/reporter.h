@@ -13,9 +13,9 @@
 namespace atlas::agent {
 
 /// Keeps the controller informed over one long-lived stream: hello and inventory at each connect, every replica that
-/// changes, a heartbeat every few seconds, what is read under limits every second. Hands limits and shares to the
-/// governor. Reconnects for ever, with a short pause; logs once when the controller is
-/// lost and once when it is back. Owns one thread.
+/// changes, a heartbeat every few seconds, what is read, and what would be under limits, every second. Hands limits and
+/// shares to the governor. Reconnects for ever, with a short pause; logs once when the controller is lost and once when
+/// it is back. Owns one thread.
 class Reporter {
  public:
   struct Identity {
@@ -25,7 +25,7 @@ class Reporter {
   };
   /// Does not start before start(). What it is given outlives it.
   Reporter(const Authenticator& auth, std::shared_ptr<grpc::Channel> channel, std::string peer, Identity identity,
-           const Node& node, LimitGovernor& limits);
+           Node& node, LimitGovernor& limits);
   ~Reporter();
   Reporter(const Reporter&) = delete;
   Reporter& operator=(const Reporter&) = delete;
@@ -45,6 +45,8 @@ class Reporter {
   [[nodiscard]] v1::AgentReport inventory();
   [[nodiscard]] v1::AgentReport heartbeat();
   [[nodiscard]] v1::AgentReport usage();
+  /// Of so much time.
+  [[nodiscard]] v1::AgentReport reads(std::chrono::duration<double> time);
   void heed(const v1::ControllerNote& note);
   void keep_within(const v1::Budgets& budgets);
   [[nodiscard]] v1::AgentReport next();
@@ -53,7 +55,7 @@ class Reporter {
   const std::unique_ptr<v1::Controller::Stub> stub_;
   const std::string peer_;
   const Identity identity_;
-  const Node& node_;
+  Node& node_;
   LimitGovernor& limits_;
   const std::uint64_t epoch_;
 

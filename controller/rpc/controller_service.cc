@@ -7,6 +7,7 @@
 #include "controller/rpc/operations.h"
 #include "controller/rpc/queries.h"
 #include "controller/rpc/report_stream.h"
+#include "controller/rpc/top.h"
 #include "proto/convert.h"
 #include "proto/server.h"
 
@@ -210,6 +211,13 @@ grpc::ServerWriteReactor<v1::JobStatus>* ControllerService::WatchJob(grpc::Callb
           });
         });
       });
+}
+
+grpc::ServerUnaryReactor* ControllerService::Top(grpc::CallbackServerContext* ctx, const v1::TopRequest* request,
+                                                 v1::TopReply* reply) {
+  return on_strand(
+      ctx, "Controller.Top", request, reply,
+      [this](const Person& who, const v1::TopRequest&) -> Result<v1::TopReply> { return top(parts_, who); });
 }
 
 grpc::ServerUnaryReactor* ControllerService::Explain(grpc::CallbackServerContext* ctx,

@@ -26,6 +26,8 @@ class ControllerService final : public v1::Controller::CallbackService {
                                        v1::ListLimitsReply* reply) override;
   grpc::ServerUnaryReactor* DeleteLimit(grpc::CallbackServerContext* ctx, const v1::DeleteLimitRequest* request,
                                         v1::DeleteLimitReply* reply) override;
+  grpc::ServerUnaryReactor* Top(grpc::CallbackServerContext* ctx, const v1::TopRequest* request,
+                                v1::TopReply* reply) override;
   grpc::ServerUnaryReactor* Hook(grpc::CallbackServerContext* ctx, const v1::HookRequest* request,
                                  v1::HookReply* reply) override;
   grpc::ServerWriteReactor<v1::JobStatus>* WatchJob(grpc::CallbackServerContext* ctx,

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "controller/rpc/operations.h"
-#include "proto/convert.h"
+#include "proto/convert_reads.h"
 
 namespace atlas {
 namespace {
@@ -187,6 +187,14 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::AgentReport, v1::C
             [parts = parts_, id = id_, node = node_, seen = report_.usage().seen(),
              demands = demands_of(report_.usage())] { parts.staging.io_limits().report(node, id, seen, demands); });
         return;
+      case v1::AgentReport::kReads: {
+        std::vector<DatasetReads> reads;
+        for (const auto& of : report_.reads().reads()) reads.push_back(from_wire(of));
+        parts_.strand.post([parts = parts_, id = id_, node = node_, reads = std::move(reads)] {
+          parts.registry.note_reads(id, node, reads);
+        });
+        return;
+      }
       default:
         return;  // an arm of a newer agent
     }

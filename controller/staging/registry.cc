@@ -3,6 +3,12 @@
 #include <algorithm>
 
 namespace atlas {
+namespace {
+
+/// Agents report every second what is read.
+constexpr std::chrono::seconds kReadsHold{4};
+
+}  // namespace
 
 Registry::Registry(Catalog& catalog, const Clock& clock, std::function<void(const Error&)> complain)
     : catalog_(catalog), clock_(clock), complain_(std::move(complain)) {}
@@ -81,11 +87,23 @@ void Registry::heartbeat(std::uint64_t stream, const std::string& node, std::vec
   agent->in_flight = in_flight;
 }
 
+void Registry::note_reads(std::uint64_t stream, const std::string& node, std::vector<DatasetReads> reads) {
+  auto* agent = current(stream, node);
+  if (agent == nullptr) return;
+  agent->reads = std::move(reads);
+  agent->reads_at = clock_.now();
+}
+
+std::vector<DatasetReads> Registry::reads_on(const AgentInfo& agent) const {
+  return agent.connected && agent.reads_at + kReadsHold > clock_.now() ? agent.reads : std::vector<DatasetReads>{};
+}
+
 bool Registry::lost(std::uint64_t stream, const std::string& node) {
   auto* agent = current(stream, node);
   if (agent == nullptr) return false;
   agent->connected = false;
   agent->warming = agent->in_flight = 0;
+  agent->reads.clear();
   return true;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/identity.h"
+#include "common/read_rates.h"
 #include "controller/placement/placement.h"
 #include "db/catalog.h"
 
@@ -31,6 +32,8 @@ struct AgentInfo {
   std::vector<TierInfo> tiers;
   std::uint32_t warming = 0, in_flight = 0;
   WallTime last_seen{};
+  std::vector<DatasetReads> reads;  ///< as last reported, at `reads_at`
+  SteadyTime reads_at{};
   std::map<std::pair<DatasetId, GenerationId>, ReplicaInfo> replicas;
 
   [[nodiscard]] bool in_service() const { return connected && !drained; }
@@ -54,6 +57,9 @@ class Registry {
   void change(std::uint64_t stream, const std::string& node, const ReplicaInfo& replica);
   void heartbeat(std::uint64_t stream, const std::string& node, std::vector<TierInfo> tiers, std::uint32_t warming,
                  std::uint32_t in_flight);
+  void note_reads(std::uint64_t stream, const std::string& node, std::vector<DatasetReads> reads);
+  /// What is read on a node now, as far as it has said so in the last seconds.
+  [[nodiscard]] std::vector<DatasetReads> reads_on(const AgentInfo& agent) const;
   /// True if this stream was the node's current one: the node is lost.
   bool lost(std::uint64_t stream, const std::string& node);
 

@@ -244,6 +244,43 @@ def test_a_limit_holds_on_all_nodes_together_within_two_seconds(cluster: Cluster
     assert all(cluster.receipt(job)["receipt"]["throttled"] > 0 for job in jobs)
 
 
+def test_top_shows_who_reads_where_and_of_what(cluster: Cluster, speech: Path) -> None:
+    roots = {user: cluster.origin / f"top-{user}" for user in USERS}
+    for seed, (user, root) in enumerate(roots.items()):
+        datasets.big_file(root / "file", 400_000_000, seed=seed)
+    cluster.run("atlasctl", "limit", "set", "--user", OTHER, "--read", "2M").check()
+    cluster.origin_ctl("bandwidth", "20M")
+    jobs = [cluster.submit(f"sha256sum <{root}/file", f"--atlas-dataset={root}", "-w", node, user=user)
+            for node, (user, root) in zip(cluster.node_names, roots.items())]
+
+    def top(user: str) -> tuple[bool, dict[str, dict], dict[str, dict], dict[str, dict]]:
+        answer = ask(cluster, "top", user=user)
+        return answer["all"], *({row["name"]: row for row in answer[table]} for table in ("nodes", "users", "datasets"))
+
+    def both_are_read() -> bool:
+        _, _, users, _ = top("root")
+        return set(users) == set(USERS) and all(row["origin"] > 0 for row in users.values()) and users[OTHER]["waiting"] > 0
+
+    try:
+        for job in jobs:
+            cluster.wait_state(job, "RUNNING")
+        wait_for(both_are_read, 30, "both users read, one of them under his limit")
+        everything, where, users, what = top("root")
+        assert everything and set(where) == set(cluster.node_names[:2]) and set(what) == {str(root) for root in roots.values()}
+        # An unlimited one's reads are counted, too. Of what is limited most has waited.
+        assert users[USER]["throttled"] == users[USER]["waiting"] == 0
+        # A job's own nodes, data and name; nothing of others'.
+        everything, where, users, what = top(USER)
+        assert not everything and (set(where), set(users), set(what)) == ({"n001"}, {USER}, {str(roots[USER])})
+        table = ctl(cluster, "top", "--sort", "name").check().out
+        assert USER in table and OTHER not in table and str(roots[OTHER]) not in table
+    finally:
+        cluster.run("atlasctl", "limit", "delete", "--user", OTHER)
+        cluster.run("scancel", *map(str, jobs))
+        cluster.origin_ctl("bandwidth", "0")
+    wait_for(lambda: top("root") == (True, {}, {}, {}), 30, "nothing is read any more")
+
+
 def test_doctor_is_content_and_finds_what_is_broken(cluster: Cluster, speech: Path) -> None:
     done = ctl(cluster, "doctor")
     assert done.code == 0, done.out

@@ -198,6 +198,112 @@ TEST_F(Cli, LimitsAreSetShownAndTakenBack) {
   EXPECT_EQ(gone.subject().name(), "staff");
 }
 
+v1::TopReply what_two_users_read() {
+  v1::TopReply reply;
+  reply.set_all(true);
+  const auto add = [](google::protobuf::RepeatedPtrField<v1::TopReply::Row>* rows, const std::string& name,
+                      double bytes, double hits) {
+    auto* row = rows->Add();
+    row->set_name(name);
+    auto* rates = row->mutable_rates();
+    rates->set_origin_bytes(bytes);
+    rates->set_origin_operations(bytes / (1 << 20));
+    rates->set_throttled_bytes(bytes / 4);
+    rates->set_asked_bytes(hits > 0 ? 1000 : 0);
+    rates->set_hit_bytes(hits);
+    return row;
+  };
+  add(reply.mutable_nodes(), "n001", 3 << 20, 0);
+  add(reply.mutable_users(), "alice", 1 << 20, 900);
+  add(reply.mutable_users(), "bob", 2 << 20, 0);
+  add(reply.mutable_users(), "carol", 0, 0)->mutable_rates()->set_waiting(4);
+  auto* dataset = add(reply.mutable_datasets(), "", 3 << 20, 900);
+  dataset->mutable_dataset()->set_origin("lustre");
+  dataset->mutable_dataset()->set_path("speech");
+  return reply;
+}
+
+TEST_F(Cli, TopShowsWhoReadsWhatNow) {
+  controller_.top = [](const v1::TopRequest&) { return what_two_users_read(); };
+  const auto once = ctl({"top", "--once"});
+  ASSERT_EQ(once.status, 0) << once.err;
+  EXPECT_THAT(once.out, HasSubstr("3M/s from origins, 0/s from other nodes, 4 reads wait for limits; 1 node\n"));
+  EXPECT_THAT(once.out, HasSubstr("\nNODE  ORIGIN  OPS/S  THROTTLED %  WAITING  PEERS  HITS %\n"
+                                  "n001    3M/s      3         25.0        0    0/s       -\n"));
+  EXPECT_THAT(once.out, HasSubstr(origin() + "/speech")) << "a dataset without a name goes by its path";
+  EXPECT_EQ(ctl({"top"}).out, once.out) << "without a terminal nothing is redrawn";
+
+  const auto users = [&](const Words& how) {
+    Words words{"top", "users", "-P", "-n"};
+    words.insert(words.end(), how.begin(), how.end());
+    std::istringstream lines(ctl(words).out);
+    std::string out;
+    for (std::string line; std::getline(lines, line);) out += line.substr(6, line.find('|', 6) - 6) + " ";
+    return out;
+  };
+  EXPECT_EQ(users({}), "bob alice carol ");
+  EXPECT_EQ(users({"--reverse"}), "carol alice bob ");
+  EXPECT_EQ(users({"--sort", "name"}), "alice bob carol ");
+  EXPECT_EQ(users({"--sort", "hits"}), "alice bob carol ");
+  EXPECT_EQ(users({"--sort", "waiting"}), "carol alice bob ");
+  EXPECT_EQ(users({"--sort", "throttled"}), "carol alice bob ") << "who gets nothing waits most";
+  EXPECT_THAT(ctl({"top", "users", "-P", "-n"}).out, HasSubstr("users|alice|1048576|1|25.0|0|0|90.0\n"));
+  EXPECT_EQ(ctl({"top", "--sort", "beauty"}).status, 2);
+  EXPECT_EQ(ctl({"top", "jobs"}).status, 2);
+
+  const auto json = Json::parse(ctl({"top", "--json"}).out);
+  EXPECT_EQ(json.at("all"), true);
+  EXPECT_EQ(json.at("users").at(1).at("name"), "alice");
+  EXPECT_EQ(json.at("users").at(1).at("origin"), 1 << 20);
+  EXPECT_EQ(json.at("users").at(1).at("hit_ratio"), 0.9);
+  EXPECT_EQ(json.at("users").at(0).at("hit_ratio"), nullptr);
+  EXPECT_EQ(json.at("datasets").at(0).at("name"), origin() + "/speech");
+}
+
+TEST_F(Cli, TopIsRedrawnAndHeedsKeys) {
+  std::atomic<unsigned> asked{0};
+  controller_.top = [&](const v1::TopRequest&) {
+    auto reply = what_two_users_read();
+    reply.mutable_users(2)->mutable_rates()->set_waiting(++asked);
+    return reply;
+  };
+  const auto count = [](const Ran& ran, const std::string& what) {
+    unsigned found = 0;
+    for (std::size_t at = ran.out.find(what); at != std::string::npos; at = ran.out.find(what, at + 1)) ++found;
+    return found;
+  };
+  std::size_t before = 0;
+  const std::vector<std::pair<std::string, std::function<bool(const Ran&)>>> script{
+      {"<", [&](const Ran& ran) { return count(ran, "DATASET") == 1 && count(ran, "sort by: origin") == 1; }},
+      {"d", [&](const Ran& ran) { return count(ran, "alice") == 2; }},
+      {"q", [&](const Ran& ran) { return ran.out.size() > before && asked >= 2; }}};
+  std::size_t at = 0;
+  RunOptions options{.terminal = true};
+  options.type = [&](const Ran& ran) {
+    if (at == script.size() || !script[at].second(ran)) return std::string();
+    before = ran.out.size();
+    return script[at++].first;
+  };
+  auto ran = ctl({"top"}, options);
+  EXPECT_EQ(ran.status, 0) << ran.out;
+  EXPECT_EQ(at, script.size()) << ran.out;
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("\x1b[?1049l"), HasSubstr("\x1b[?25h"))) << "the terminal is as it was";
+
+  options.environment["TERM"] = "no-such-terminal";
+  options.type = [](const Ran&) { return ""; };
+  ran = ctl({"top"}, options);
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.out, HasSubstr("atlasctl top --once"));
+
+  // What cannot be asked now is asked again; who types q is heard meanwhile.
+  controller_.top = nullptr;
+  options.environment["TERM"] = "xterm";
+  options.type = [](const Ran& so_far) {
+    return so_far.out.find("older than this command") == std::string::npos ? "" : "q";
+  };
+  EXPECT_EQ(ctl({"top"}, options).status, 0);
+}
+
 TEST_F(Cli, LimitsAreExportedForWhatReadsPastAtlas) {
   controller_.list_limits = [&](const v1::ListLimitsRequest&) {
     v1::ListLimitsReply reply;

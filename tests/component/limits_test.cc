@@ -185,6 +185,44 @@ TEST_F(Limits, WhoWaitsForAnothersChunkAndMayPaysForTheRestOfIt) {
   EXPECT_EQ(node.origin.counters().bytes, 20 * kMiB.count);
 }
 
+TEST_F(Limits, WhatIsReadIsCountedByDatasetAndUserWithAndWithoutALimit) {
+  big_file(8);
+  limit(kAlice, 1);
+  NodeParts node(limited());
+  const auto replica = empty_replica(node, kAlice);
+  ASSERT_TRUE(replica);
+  std::promise<Status> his, first, second;
+  const auto one = read(node, replica, kBob, kBobsJob, 0, his);
+  EXPECT_EQ(why(his), "");
+  const auto two = read(node, replica, kAlice, kAlicesJob, kMiB.count, first);
+  EXPECT_EQ(why(first), "");
+  auto three = read(node, replica, kAlice, kAlicesJob, 2 * kMiB.count, second);
+  const auto of = [](const std::vector<Tallies::Read>& reads, std::uint32_t uid) {
+    for (const auto& read : reads)
+      if (read.uid == uid) return read;
+    return Tallies::Read{};
+  };
+  auto reads = node.fetcher->take_reads();
+  EXPECT_EQ(reads.size(), 2U);
+  EXPECT_EQ(of(reads, kBob).dataset, (DatasetId{"o", "ds"}));
+  EXPECT_EQ(of(reads, kBob).bytes, kMiB.count);
+  EXPECT_EQ(of(reads, kBob).throttled, 0U);
+  EXPECT_GE(of(reads, kBob).operations, 2U);
+  EXPECT_EQ(of(reads, kAlice).bytes, kMiB.count);
+  EXPECT_EQ(of(reads, kAlice).waiting, 1U);
+  reads = node.fetcher->take_reads();
+  ASSERT_EQ(reads.size(), 1U) << "what is told is told once, but who waits waits";
+  EXPECT_EQ(reads[0].waiting, 1U);
+  governor.set_budgets({}, 1);
+  EXPECT_EQ(why(second), "");
+  while (node.fetcher->in_flight() != 0) std::this_thread::yield();
+  reads = node.fetcher->take_reads();
+  EXPECT_EQ(of(reads, kAlice).bytes, kMiB.count);
+  EXPECT_EQ(of(reads, kAlice).throttled, kMiB.count);
+  EXPECT_EQ(of(reads, kAlice).waiting, 0U);
+  EXPECT_TRUE(node.fetcher->take_reads().empty());
+}
+
 TEST_F(Limits, TimeForWhichAReadWaitsForALimitIsNotTheOrigins) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root: it mounts a view";
   big_file(6);

@@ -36,6 +36,7 @@ class ScriptedController final : public v1::Controller::CallbackService {
   Answer<v1::SetLimitRequest, v1::SetLimitReply> set_limit;
   Answer<v1::ListLimitsRequest, v1::ListLimitsReply> list_limits;
   Answer<v1::DeleteLimitRequest, v1::DeleteLimitReply> delete_limit;
+  Answer<v1::TopRequest, v1::TopReply> top;
   Answer<v1::DoctorRequest, v1::DoctorReply> doctor;
   std::function<void(const v1::WatchJobRequest&, Stream<v1::JobStatus>)> watch_job;
   std::function<void(const v1::WarmDatasetRequest&, Stream<v1::Progress>)> warm_dataset;
@@ -56,6 +57,7 @@ class ScriptedController final : public v1::Controller::CallbackService {
   ATLAS_SCRIPTED(SetLimit, set_limit)
   ATLAS_SCRIPTED(ListLimits, list_limits)
   ATLAS_SCRIPTED(DeleteLimit, delete_limit)
+  ATLAS_SCRIPTED(Top, top)
   ATLAS_SCRIPTED(Doctor, doctor)
 #undef ATLAS_SCRIPTED
 

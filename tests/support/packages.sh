@@ -9,7 +9,7 @@ build=( # and run the cluster tests; also installed in the Debian 13 chroot of .
   # libraries
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libsqlite3-dev libcli11-dev libspdlog-dev
   libfmt-dev libtomlplusplus-dev nlohmann-json3-dev libexpected-dev libxxhash-dev libfuse3-dev libmunge-dev libssl-dev
-  libacl1-dev libcpp-httplib-dev libgtest-dev libgmock-dev libslurm-dev
+  libacl1-dev libcpp-httplib-dev libncurses-dev libgtest-dev libgmock-dev libslurm-dev
   # and for libfuse.sh
   dpkg-dev meson
   # Slurm and what a cluster on one machine uses

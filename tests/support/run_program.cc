@@ -74,7 +74,9 @@ Ran run_program(const std::vector<std::string>& argv, const RunOptions& options)
     std::abort();
   const pid_t pid = ::fork();
   if (pid < 0) std::abort();
-  if (pid == 0) become(argv, options, in.get(), out.child.get(), options.terminal ? out.child.get() : err.child.get());
+  if (pid == 0)
+    become(argv, options, options.type ? out.child.get() : in.get(), out.child.get(),
+           options.terminal ? out.child.get() : err.child.get());
   out.child.reset();
   err.child.reset();
   Ran ran;
@@ -89,6 +91,8 @@ Ran run_program(const std::vector<std::string>& argv, const RunOptions& options)
     if (fds[0].revents != 0 && !take(out.parent.get(), ran.out)) out.parent.reset();
     if (fds[1].revents != 0 && !take(err.parent.get(), ran.err)) err.parent.reset();
     if (options.on_output) options.on_output(ran, pid);
+    const std::string typed = options.type && out.parent ? options.type(ran) : "";
+    if (!typed.empty() && ::write(out.parent.get(), typed.data(), typed.size()) < 0) std::abort();
   }
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {

@@ -21,6 +21,8 @@ struct RunOptions {
   std::string input{};
   bool terminal = false;
   std::function<void(const Ran& so_far, int pid)> on_output{};
+  /// With `terminal`: what somebody types there who has seen so much; asked whenever more has come. No `input` then.
+  std::function<std::string(const Ran& so_far)> type{};
 };
 [[nodiscard]] Ran run_program(const std::vector<std::string>& argv, const RunOptions& options = {});
 

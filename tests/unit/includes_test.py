@@ -42,6 +42,7 @@ DOORS = {
     r"CLI/.*": ("launcher/", "sim/main.cc", "controller/main.cc", "cache-agent/main.cc"),
     r"grpcpp/.*": ("proto/", "controller/rpc/", "controller/main.cc", "cache-agent/rpc/", "cache-agent/agent.", "launcher/"),
     r"httplib\.h": ("common/metrics/metrics_server.cc",),
+    r"n?curses\.h": ("launcher/atlasctl_screen.cc",),
     r"nlohmann/.*": ("launcher/", "sim/report."),
 }
 WIRE = re.compile(r"atlas/v1/.*\.pb\.h")

@@ -93,6 +93,15 @@ ViewCounters PartialView::counters() const {
   return core_->counters();
 }
 
+PartialView::Reads PartialView::take_reads() {
+  const auto now = core_->counters();
+  const std::lock_guard lock(mutex_);
+  const auto last = std::exchange(taken_, now);
+  if (now.passed != 0) return {};
+  const Bytes hit = now.hit_bytes - last.hit_bytes;
+  return {hit + now.missed_bytes - last.missed_bytes, hit};
+}
+
 const PartialViewParts& PartialView::parts() const {
   return core_->parts;
 }
@@ -269,6 +278,23 @@ PartialViews::Counters PartialViews::release(std::uint32_t job_id) {
     counters[dataset] = view->counters();
   }
   return counters;
+}
+
+PartialViews::Reads PartialViews::take_reads() {
+  std::vector<std::pair<DatasetId, std::shared_ptr<PartialView>>> all;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [key, view] : views_) all.emplace_back(key.second, view);
+  }
+  Reads out;
+  for (const auto& [dataset, view] : all) {
+    const auto reads = view->take_reads();
+    if (reads.asked.count == 0) continue;
+    auto& sum = out[{dataset, view->parts().as.uid}];
+    sum.asked += reads.asked;
+    sum.hit += reads.hit;
+  }
+  return out;
 }
 
 }  // namespace atlas::view

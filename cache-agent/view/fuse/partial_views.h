@@ -23,7 +23,7 @@ namespace atlas::view {
 
 struct ViewCounters {
   std::uint64_t hits = 0, misses = 0;  ///< reads of the kernel, that found their bytes on the node or not
-  Bytes hit_bytes;
+  Bytes hit_bytes, missed_bytes;
   Bytes origin_bytes;  ///< read from the origin for this view
   std::uint64_t failures = 0;
   std::uint64_t passed = 0;  ///< opens of files that the kernel reads by itself, which nobody counts
@@ -74,6 +74,11 @@ class PartialView {
   /// A connection that an earlier agent had: its mounts live on.
   [[nodiscard]] Status take_over(Kept kept);
   [[nodiscard]] ViewCounters counters() const;
+  /// What was read through it since the last call; nothing if the kernel reads some of it by itself.
+  struct Reads {
+    Bytes asked, hit;
+  };
+  [[nodiscard]] Reads take_reads();
   /// Ends all connections: whoever reads gets an error. Bounded: two seconds at the most.
   void close();
   /// The first half of it, which never blocks.
@@ -89,6 +94,7 @@ class PartialView {
   const std::shared_ptr<ViewCore> core_;
   std::mutex mutex_;  ///< guards what follows
   bool closed_ = false;
+  ViewCounters taken_;
   std::vector<std::shared_ptr<Connection>> connections_;
 };
 
@@ -131,6 +137,9 @@ class PartialViews {
   using Counters = std::map<DatasetId, ViewCounters>;
   /// Closes what the job has; what it read, once.
   [[nodiscard]] Counters release(std::uint32_t job_id);
+  /// What jobs have read since the last call, where that is counted, by dataset and user.
+  using Reads = std::map<std::pair<DatasetId, std::uint32_t>, PartialView::Reads>;
+  [[nodiscard]] Reads take_reads();
 
  private:
   using Key = std::pair<std::uint32_t, DatasetId>;

@@ -90,7 +90,8 @@ std::string ViewCore::name_of(FileIndex index) const {
 }
 
 ViewCounters ViewCore::counters() const {
-  return {hits_, misses_, Bytes{hit_bytes_}, Bytes{*moved_}, failures_, passed_, Bytes{window_.bytes()}};
+  return {hits_,          misses_,   Bytes{hit_bytes_}, Bytes{missed_bytes_},
+          Bytes{*moved_}, failures_, passed_,           Bytes{window_.bytes()}};
 }
 
 bool ViewCore::suits_passthrough() const {
@@ -187,6 +188,7 @@ void ViewCore::read(fuse_req_t req, FileIndex index, std::size_t size, std::uint
     hit_bytes_.fetch_add(length, std::memory_order_relaxed);
   } else {
     misses_.fetch_add(1, std::memory_order_relaxed);
+    missed_bytes_.fetch_add(length, std::memory_order_relaxed);
     next_part(
         std::make_shared<Miss>(Miss{Connection::of(req).lot().park(req, name_of(index)), want, std::move(otherwise)}));
   }

@@ -138,7 +138,7 @@ class ViewCore : public std::enable_shared_from_this<ViewCore> {
   std::mutex sweep_mutex_;  ///< guards what follows
   bool sweep_due_ = false;  ///< somebody will look at the window
   agent::TimerHandle sweep_;
-  std::atomic<std::uint64_t> hits_{0}, hit_bytes_{0}, misses_{0}, failures_{0}, passed_{0};
+  std::atomic<std::uint64_t> hits_{0}, hit_bytes_{0}, misses_{0}, missed_bytes_{0}, failures_{0}, passed_{0};
   const std::shared_ptr<std::atomic<std::uint64_t>> moved_ = std::make_shared<std::atomic<std::uint64_t>>(0);
   std::atomic<unsigned> mending_{0};     ///< blocks asked for by mend() and not here yet
   std::atomic<std::uint64_t> ahead_{0};  ///< bytes asked for ahead of readers and not here yet
