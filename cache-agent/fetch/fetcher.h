@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "cache-agent/fetch/backers.h"
 #include "cache-agent/fetch/buffers.h"
 #include "cache-agent/fetch/executor.h"
 #include "cache-agent/fetch/governor.h"
@@ -42,6 +43,8 @@ struct FetchRequest {
   bool own_share = false;
   /// Same, of read_through(): the node whose share it is, which is asked before the origin.
   std::optional<NodeAddress> keeper{};
+  /// Who else pays for it, as one who waits for it does, too; may be empty.
+  std::shared_ptr<Backers> backers{};
 };
 
 struct FetchCounters {
@@ -95,6 +98,8 @@ class Fetcher {
   /// thread: success = all of it is resident; aborted = the file is not the manifest's any more; permission_denied
   /// fails only requests of that principal.
   [[nodiscard]] Waiter fetch(FetchRequest request, std::function<void(Status)> done);
+  /// One more pays for all that is, or will be, fetched for requests with these backers.
+  void back(const std::shared_ptr<Backers>& backers, const Backers::Backer& backer);
   /// Reads a piece of a file, of any offset and length within it, without keeping it. The bytes are valid during
   /// `done`.
   using GotBytes = std::function<void(const Result<std::span<const std::byte>>&)>;

@@ -64,6 +64,18 @@ void Fetcher::join_payers(const std::shared_ptr<Flight>& flight, const Payer& pa
   offer(flight, turn, charge);
 }
 
+void Fetcher::back(const std::shared_ptr<Backers>& backers, const Backers::Backer& backer) {
+  backers->add(backer);
+  Flights flights;
+  {
+    const auto backed = [&](const std::shared_ptr<Want>& want) { return want->request.backers == backers; };
+    const std::lock_guard lock(mutex_);
+    for (const auto& [key, flight] : chunks_)
+      if (std::any_of(flight->wants.begin(), flight->wants.end(), backed)) flights.push_back(flight);
+  }
+  for (const auto& flight : flights) join_payers(flight, payer_of(backer.as, backer.payer), Urgency::warm_queued);
+}
+
 /// Somebody would pay for a turn; the first who may does.
 void Fetcher::offer(const std::shared_ptr<Flight>& flight, unsigned turn, const Charge& charge) {
   auto ticket = governor_.admit(charge, [this, flight, turn](Grant grant) {
@@ -143,8 +155,13 @@ void Fetcher::waiting_for(const Flight& flight, std::vector<std::shared_ptr<Want
 Fetcher::Payers Fetcher::others_than_leader(const Flight& flight, const std::vector<std::shared_ptr<Want>>& wants,
                                             const Flights& followers) {
   Payers out;
-  for (const auto& want : wants)
-    out.try_emplace(payer_of(want->request.as, want->request.payer), want->request.urgency);
+  for (const auto& want : wants) {
+    const auto& request = want->request;
+    out.try_emplace(payer_of(request.as, request.payer), request.urgency);
+    if (!request.backers) continue;
+    for (const auto& backer : request.backers->now())
+      out.try_emplace(payer_of(backer.as, backer.payer), request.urgency);
+  }
   for (const auto& follower : followers) out.try_emplace(payer_of(follower->as, follower->payer), follower->urgency);
   out.erase(payer_of(flight.as, flight.payer));
   return out;

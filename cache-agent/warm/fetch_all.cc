@@ -134,6 +134,7 @@ Status WarmEngine::fetch_all(WarmUp& up, const std::shared_ptr<Replica>& replica
       if (!window->enter()) break;
       FetchRequest request{replica,  extent, up.request.as, up.request.payer, Urgency::warm_queued,
                            up.moved, true,   up.from_peers, share != nullptr};
+      request.backers = up.backers;
       fetcher_.fetch(std::move(request), [window, failures](const Status& status) { window->leave(status, *failures); })
           .detach();
     }

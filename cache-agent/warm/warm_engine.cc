@@ -141,20 +141,31 @@ Result<bool> WarmEngine::attempt(const std::shared_ptr<WarmUp>& up, bool fresh_w
   if (!walked) return fail(walked.error());
   up->describe(walked->manifest->summary(), walked->walked);
   const auto key = std::pair(up->request.dataset, walked->generation);
+  std::shared_ptr<WarmUp> other;
   {
     const std::lock_guard lock(mutex_);
     auto& filling = filling_[key];
-    if (filling) {
-      up->follow(filling);
-      filling->followers.push_back(up);
-      return false;
+    other = filling;
+    if (!other) {
+      filling = up;
+    } else if (up->request.only.all()) {
+      up->follow(other);
+      other->followers.push_back(up);
     }
-    filling = up;
+  }
+  if (other && up->request.only.all()) {
+    fetcher_.back(other->backers, {up->request.as, up->request.payer, up->stop.get_token()});
+    return false;
   }
   const auto filled = guarded([&]() -> Result<bool> {
-    ATLAS_TRY(fill(*up, *walked));
+    ATLAS_TRY(fill(*up, *walked, other != nullptr));
     return true;
   });
+  if (other) {
+    // The other one has ended early, and taken the room along that it had.
+    if (!filled && filled.error().code == Code::resource_exhausted) return fail(Code::aborted, filled.error().message);
+    return filled;
+  }
   std::vector<std::shared_ptr<WarmUp>> followers;
   {
     const std::lock_guard lock(mutex_);
@@ -231,7 +242,7 @@ void WarmEngine::forget_job(std::uint32_t job_id) {
   filled_.erase(job_id);
 }
 
-Status WarmEngine::fill(WarmUp& up, const Seen& seen) {
+Status WarmEngine::fill(WarmUp& up, const Seen& seen, bool beside) {
   const auto& request = up.request;
   const auto& manifest = seen.manifest;
   const auto& summary = manifest->summary();
@@ -271,10 +282,10 @@ Status WarmEngine::fill(WarmUp& up, const Seen& seen) {
         fetch_all(up, replica, *manifest, chosen, nullptr, metas);  // the replica itself reports what it cannot write
     ours = status.has_value();
   }
-  if (status && replica->files_resident() != summary.files) {
+  if (status && (beside || replica->files_resident() != summary.files)) {
     up.skipped = summary.files - replica->files_resident();
     ATLAS_TRY(store_.vouch(*replica, request.as, seen.walked));
-    store_.settle(replica);
+    if (!beside) store_.settle(replica);
     return {};
   }
   if (status) {
@@ -290,6 +301,7 @@ Status WarmEngine::fill(WarmUp& up, const Seen& seen) {
   }
   if (ours) store_.note_failure(replica->tier(), status.error());
   up.fill_into(nullptr);
+  if (beside) return status;  // what is here, and its room, are the other's
   return settle(request.dataset, std::move(replica), status);
 }
 

@@ -82,7 +82,8 @@ class WarmUp;
 class Chosen;
 
 /// Makes complete replicas: walks the origin, asks the fetcher for all that is missing, seals. A scheduler, not a
-/// copier. One walk per dataset and principal, one fill per generation: whoever comes later joins. Thread-safe.
+/// copier. One walk per dataset and principal, one fill per generation: whoever comes later joins, and pays for what he
+/// wants sooner than the first one may read it. Thread-safe.
 class WarmEngine {
  public:
   using OnProgress = std::function<void(const WarmProgress&)>;  ///< any thread; must not block
@@ -206,7 +207,9 @@ class WarmEngine {
                                        const std::shared_ptr<Replica>& here);
   [[nodiscard]] Status ask_for_space(SpaceQuestion question, const ManifestSummary& summary, Bytes lent,
                                      std::optional<Bytes>& most);
-  [[nodiscard]] Status fill(WarmUp& up, const Seen& seen);
+  /// `beside`: another warm-up fills the same replica, will seal it and has taken the room; this one wants a part of
+  /// it.
+  [[nodiscard]] Status fill(WarmUp& up, const Seen& seen, bool beside);
   [[nodiscard]] Status fill_share(WarmUp& up, const Seen& seen, const Chosen& chosen, const Error& why_not_all);
   [[nodiscard]] std::shared_ptr<const Share> divide(const Division& division, const Principal& as,
                                                     const DatasetId& dataset, const Manifest& manifest);

@@ -28,6 +28,8 @@ class WarmUp {
   const std::shared_ptr<std::atomic<std::uint64_t>> moved = std::make_shared<std::atomic<std::uint64_t>>(0);
   /// Bytes read from other nodes for it.
   const std::shared_ptr<std::atomic<std::uint64_t>> from_peers = std::make_shared<std::atomic<std::uint64_t>>(0);
+  /// Those who follow it pay, too, for what they want sooner than its own payer may read it.
+  const std::shared_ptr<Backers> backers = std::make_shared<Backers>();
   std::atomic<std::uint64_t> failures{0}, skipped{0};
   std::atomic<bool> share{false};  ///< it brings this node's share only
   TimerHandle ticking;             ///< guarded by the engine's mutex

@@ -185,6 +185,67 @@ TEST_F(Limits, WhoWaitsForAnothersChunkAndMayPaysForTheRestOfIt) {
   EXPECT_EQ(node.origin.counters().bytes, 20 * kMiB.count);
 }
 
+TEST_F(Limits, AnothersWarmUpOfTheSameDataDoesNotWaitForTheFirstOnesLimit) {
+  big_file(40);
+  limit(kAlice, 1);
+  NodeParts node(limited());
+  auto hers = node.start(warm_as(kAlice, kAlicesJob));
+  while (node.origin.counters().bytes < 4 * kMiB.count) std::this_thread::yield();
+  const auto began = std::chrono::steady_clock::now();
+  auto his = node.start(warm_as(kBob, kBobsJob));
+  const auto done = his.get();
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(done->bytes_done.count, 40 * kMiB.count);
+  EXPECT_TRUE(hers.get()) << "it came with his";
+  // Each of the other nine pieces alone would have taken her ten seconds.
+  EXPECT_LT(std::chrono::steady_clock::now() - began, TokenBucket::kLongestDebt * 2);
+  EXPECT_EQ(node.origin.counters().bytes, 40 * kMiB.count) << "each byte once";
+  EXPECT_EQ(node.store->newest_complete({"o", "ds"})->state(), ReplicaState::complete);
+}
+
+TEST_F(Limits, WhoCallsOffHisWarmUpPaysForNobodysAnyMore) {
+  big_file(40);
+  governor.set_budgets({{LimitKind::user, "alice", kAlice, {1, kNoRate}, kDefaultBurst, 0},
+                        {LimitKind::user, "bob", kBob, {8e6, kNoRate}, kDefaultBurst, 0}},
+                       1);
+  NodeParts node(limited());
+  auto hers = node.start(warm_as(kAlice, kAlicesJob));
+  while (node.origin.counters().bytes < 4 * kMiB.count) std::this_thread::yield();
+  auto his = node.start(warm_as(kBob, kBobsJob));
+  while (node.origin.counters().bytes < 12 * kMiB.count)
+    std::this_thread::yield();  // she alone: a piece in ten seconds
+  ASSERT_TRUE(node.engine->cancel({"o", "ds"}, user(kBob)));
+  const auto of_bob = [&] {
+    for (const auto& demand : governor.demands())
+      if (demand.flow.uid == kBob) return demand.waiting;
+    return 0U;
+  };
+  while (of_bob() != 0) std::this_thread::yield();  // what he had offered for is the last
+  const auto then = node.origin.counters().bytes;
+  EXPECT_LT(then, 32 * kMiB.count);
+  governor.set_budgets({}, 1);
+  EXPECT_TRUE(hers.get());
+  his.wait();
+}
+
+TEST_F(Limits, WhoWantsAPartOfWhatAnotherWarmsDoesNotWaitForTheRestOfIt) {
+  big_file(20);
+  file("ds/small", "what he wants");
+  limit(kAlice, 1);
+  NodeParts node(limited());
+  auto hers = node.start(warm_as(kAlice, kAlicesJob));
+  while (node.origin.counters().bytes < 4 * kMiB.count) std::this_thread::yield();
+  auto part = warm_as(kBob, kBobsJob);
+  part.only.patterns = {"small"};
+  const auto done = node.start(part).get();
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_LT(node.origin.counters().bytes, 16 * kMiB.count) << "he pays for nothing else";
+  EXPECT_EQ(hers.wait_for(0s), std::future_status::timeout);
+  governor.set_budgets({}, 1);
+  EXPECT_TRUE(hers.get());
+  EXPECT_EQ(node.store->newest_complete({"o", "ds"})->bytes_resident().count, 20 * kMiB.count + 13);
+}
+
 TEST_F(Limits, WhatIsReadIsCountedByDatasetAndUserWithAndWithoutALimit) {
   big_file(8);
   limit(kAlice, 1);
