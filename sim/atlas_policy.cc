@@ -27,7 +27,6 @@ AtlasPolicy::AtlasPolicy(const Site& site, const Workload& workload, const Atlas
       planned_(site.nodes),
       pending_(workload.datasets.size(), 0),
       uses_(workload.datasets.size()),
-      used_(workload.users.size(), 1.0),
       room_(site.nodes, 0) {
   for (std::uint32_t i = 0; i < site.nodes; ++i) {
     NodeView view;
@@ -98,9 +97,7 @@ void AtlasPolicy::learn(const Cluster& cluster) {
   for (const auto& [job, start] : seen_running_) {
     if (cluster.running().contains(job)) continue;
     const auto& spec = workload_.jobs[job];
-    const double share = std::min(1.0, (cluster.now() - start) / spec.limit);
-    constexpr double kOld = 0.7;
-    used_[spec.user] = kOld * used_[spec.user] + (1 - kOld) * share;
+    run_times_.learn(spec.user, spec.limit.count(), (cluster.now() - start).count());
   }
   std::erase_if(seen_running_, [&](const auto& seen) { return !cluster.running().contains(seen.first); });
 }
@@ -109,16 +106,11 @@ void AtlasPolicy::look(const Cluster& cluster) {
   std::fill(pending_.begin(), pending_.end(), 0);
   for (const auto job : cluster.queue())
     for (const auto dataset : workload_.jobs[job].datasets) ++pending_[dataset];
-  std::vector<std::vector<std::pair<double, std::uint32_t>>> ends(ahead_.size());
+  for (std::uint32_t i = 0; i < ahead_.size(); ++i) ahead_[i] = CpuTimeline(cluster.cpus_free(i));
   for (const auto& [job, running] : cluster.running())
-    for (const auto node : running.nodes)
-      ends[node].emplace_back(expected_left(cluster, running), workload_.jobs[job].cpus);
+    for (const auto node : running.nodes) ahead_[node].give(expected_left(cluster, running), workload_.jobs[job].cpus);
   for (std::uint32_t i = 0; i < ahead_.size(); ++i) {
     planned_[i].clear();
-    std::sort(ends[i].begin(), ends[i].end());
-    auto& timeline = ahead_[i];
-    timeline.assign(1, {0, cluster.cpus_free(i)});
-    for (const auto& [left, cpus] : ends[i]) timeline.emplace_back(left, timeline.back().second + cpus);
     auto& view = snapshot_.nodes[i];
     view.cpus_busy = view.cpus - cluster.cpus_free(i);
     view.readers = cluster.stalled_on(i);
@@ -140,22 +132,9 @@ void AtlasPolicy::look(const Cluster& cluster) {
 }
 
 void AtlasPolicy::take(std::uint32_t node, double from, double to, std::uint32_t cpus) {
-  auto& timeline = ahead_[node];
-  if (to > from) {
-    const auto split = [&](double at) {
-      auto after = std::upper_bound(timeline.begin(), timeline.end(), at,
-                                    [](double time, const auto& step) { return time < step.first; });
-      const auto before = std::prev(after);
-      if (before->first < at) timeline.insert(after, {at, before->second});
-    };
-    split(from);
-    split(to);
-    for (auto& [at, free] : timeline)
-      if (at >= from && at < to) free -= std::min(free, cpus);
-  }
+  ahead_[node].take(from, to, cpus);
   auto& view = snapshot_.nodes[node];
-  view.ahead.clear();
-  for (const auto& [at, free] : timeline) view.ahead.push_back({ms(at), free});
+  view.ahead = ahead_[node].steps(view.cpus);
 }
 
 double AtlasPolicy::expected_run(std::uint32_t job) const {
@@ -164,18 +143,19 @@ double AtlasPolicy::expected_run(std::uint32_t job) const {
     case AtlasOptions::Ends::exact:
       return spec.runtime.count();
     case AtlasOptions::Ends::learned:
-      return spec.limit.count() * used_[spec.user];
+      return run_times_.expected(spec.user, spec.limit.count());
     default:
       return spec.limit.count();
   }
 }
 
 double AtlasPolicy::expected_left(const Cluster& cluster, const Cluster::Running& running) const {
-  constexpr double kOverdue = 60;  // it has outrun what was expected of it
   if (options_.ends == AtlasOptions::Ends::exact && running.end.count() < kForEver)
     return (running.end - cluster.now()).count();
-  const double since = (cluster.now() - (running.limit_end - workload_.jobs[running.job].limit)).count();
-  return std::max(expected_run(running.job) - since, kOverdue);
+  const auto& spec = workload_.jobs[running.job];
+  const double left = (running.limit_end - cluster.now()).count();
+  if (options_.ends != AtlasOptions::Ends::learned) return left;
+  return run_times_.left(spec.user, spec.limit.count(), spec.limit.count() - left);
 }
 
 double AtlasPolicy::room_on(const Cluster& cluster, std::uint32_t node) const {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "controller/placement/placement.h"
+#include "controller/placement/timeline.h"
 #include "sim/cluster.h"
 
 namespace atlas::sim {
@@ -33,9 +34,6 @@ class AtlasPolicy final : public Policy {
                              const NodeCache::Entry& entry) const override;
 
  private:
-  /// CPUs free on a node from an instant on.
-  using Timeline = std::vector<std::pair<double, std::uint32_t>>;
-
   void learn(const Cluster& cluster);
   void look(const Cluster& cluster);
   void plan(Cluster& cluster, std::uint32_t job);
@@ -53,13 +51,13 @@ class AtlasPolicy final : public Policy {
   ClusterSnapshot snapshot_;
   std::map<std::string, std::uint32_t> index_;
   std::vector<DatasetId> ids_;
-  std::vector<Timeline> ahead_;
+  std::vector<CpuTimeline> ahead_;
   std::vector<std::set<std::uint32_t>> planned_;  ///< per node: datasets of jobs that are planned to go there
   std::vector<std::uint32_t> pending_;            ///< per dataset: jobs that wait and read it
   std::vector<std::vector<Time>> uses_;           ///< per dataset: submit times of its jobs
   std::map<std::uint32_t, Time> seen_running_;    ///< jobs, and when they started
   std::map<std::uint32_t, std::vector<std::string>> committed_;  ///< job -> nodes to which its data is being brought
-  std::vector<double> used_;   ///< per user: how much of their time limits jobs have used
+  RunTimes run_times_;
   std::vector<double> room_;   ///< per node: what is free, and what may be evicted
   Time looked_{-1e9};          ///< when it planned last
   std::size_t waiting_ = 0;    ///< jobs that it left waiting then
