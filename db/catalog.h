@@ -96,6 +96,22 @@ struct JobRow {
   bool operator==(const JobRow&) const = default;
 };
 
+/// One of the things that could have been done with a job, as it was seen when its nodes were chosen.
+struct PlanRow {
+  std::string what;   ///< go | wait | warm | cold
+  std::string nodes;  ///< hostlist
+  Bytes resident, total;
+  std::chrono::milliseconds start{0}, stall{0};  ///< until the nodes are free, and from then until the data is there
+  bool operator==(const PlanRow&) const = default;
+};
+
+/// What was weighed for one attempt of a job, the chosen one first; empty = nothing was, or rates were not known.
+struct PlanRows {
+  std::chrono::sys_seconds made{};
+  std::vector<PlanRow> rows;
+  bool operator==(const PlanRows&) const = default;
+};
+
 /// A node was, or is to be, told of a job (Agent.Plan) and must be told of its end.
 struct LeaseRow {
   std::uint32_t job_id = 0;
@@ -157,6 +173,13 @@ class Catalog {
   [[nodiscard]] Result<std::optional<EndedJob>> newest_attempt(std::uint32_t job_id);
   /// Forgets ended jobs and their receipts beyond the newest `keep`.
   [[nodiscard]] Status prune_jobs(std::size_t keep);
+
+  /// Replaces what was kept; goes with the job's row, which comes first.
+  [[nodiscard]] Status put_plan(const JobKey& key, const PlanRows& plan);
+  [[nodiscard]] Result<PlanRows> plan_of(const JobKey& key);
+  /// Bytes per second that one transfer, and all together, have had from a source.
+  [[nodiscard]] Status put_rate(std::string_view source, Bytes one, Bytes all);
+  [[nodiscard]] Result<std::map<std::string, std::pair<Bytes, Bytes>>> rates();
 
   [[nodiscard]] Status put_lease(const LeaseRow& lease);
   [[nodiscard]] Status drop_lease(std::uint32_t job_id, std::string_view node);

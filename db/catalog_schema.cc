@@ -186,8 +186,33 @@ ALTER TABLE receipts ADD COLUMN throttled_ms INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE receipts ADD COLUMN throttled_bytes INTEGER NOT NULL DEFAULT 0;
 )sql";
 
-constexpr Migration kMigrations[] = {{1, kVersion1}, {2, kVersion2}, {3, kVersion3},
-                                     {4, kVersion4}, {5, kVersion5}, {6, kVersion6}};
+/// What placement weighed for a job, and how fast data has come from origins and ("") from other nodes.
+constexpr std::string_view kVersion7 = R"sql(
+CREATE TABLE plans (
+  job_id INTEGER NOT NULL,
+  restarts INTEGER NOT NULL,
+  submitted_s INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  made_s INTEGER NOT NULL,
+  what TEXT NOT NULL,
+  nodes TEXT NOT NULL,
+  resident INTEGER NOT NULL,
+  total INTEGER NOT NULL,
+  start_ms INTEGER NOT NULL,
+  stall_ms INTEGER NOT NULL,
+  PRIMARY KEY (job_id, restarts, submitted_s, position),
+  FOREIGN KEY (job_id, restarts, submitted_s) REFERENCES jobs (job_id, restarts, submitted_s) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE rates (
+  source TEXT PRIMARY KEY,
+  one INTEGER NOT NULL,
+  every INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+)sql";
+
+constexpr Migration kMigrations[] = {{1, kVersion1}, {2, kVersion2}, {3, kVersion3}, {4, kVersion4},
+                                     {5, kVersion5}, {6, kVersion6}, {7, kVersion7}};
 
 }  // namespace
 

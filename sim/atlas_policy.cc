@@ -153,9 +153,9 @@ double AtlasPolicy::expected_left(const Cluster& cluster, const Cluster::Running
   if (options_.ends == AtlasOptions::Ends::exact && running.end.count() < kForEver)
     return (running.end - cluster.now()).count();
   const auto& spec = workload_.jobs[running.job];
-  const double left = (running.limit_end - cluster.now()).count();
+  const double left = std::max((running.limit_end - cluster.now()).count(), RunTimes::kOverdue);
   if (options_.ends != AtlasOptions::Ends::learned) return left;
-  return run_times_.left(spec.user, spec.limit.count(), spec.limit.count() - left);
+  return run_times_.left(spec.user, spec.limit.count(), (cluster.now() - (running.limit_end - spec.limit)).count());
 }
 
 double AtlasPolicy::room_on(const Cluster& cluster, std::uint32_t node) const {

@@ -122,9 +122,9 @@ class Chooser {
       decision.reason =
           best.start == 0 ? "the job names no dataset: " + list_of(best.names()) + " hold least of what others wait for"
                           : "the job names no dataset";
-    } else if (best.transfer == 0) {
+    } else if (best.transfer == 0 && (best.start == 0 || patience() > 0)) {
       hold(decision, best);
-    } else if (request_.warm == WarmMode::none) {
+    } else if (request_.warm == WarmMode::none || best.transfer == 0) {
       start_as_it_is(decision, best);
     } else if (std::all_of(best.nodes.begin(), best.nodes.end(), [](const Scored* n) { return n->fixed; })) {
       decision.reason = "no node that could run the job in time can cache its data";
@@ -282,9 +282,12 @@ class Chooser {
            " free in " + span_of(holders.start);
   }
 
-  static void note(Decision& decision, Action action, const Set& set) {
-    decision.alternatives.push_back(
-        {action, set.names(), milliseconds_of(set.start), milliseconds_of(set.stall), set.cost});
+  void note(Decision& decision, Action action, const Set& set) const {
+    Bytes resident;
+    for (const auto* node : set.nodes)
+      resident += node->complete ? total() : node->view->cache ? node->resident : Bytes{};
+    decision.alternatives.push_back({action, set.names(), resident, Bytes{total().count * set.nodes.size()},
+                                     milliseconds_of(set.start), milliseconds_of(set.stall), set.cost});
   }
 
   const CostModel& model_;

@@ -143,6 +143,10 @@ class Placer {
   [[nodiscard]] std::optional<Decision> choose_by_cost() {
     if (!cluster_.cost || request_.tasks > 1 || !size_known_) return std::nullopt;
     if (!request_.datasets.empty() && too_large()) return std::nullopt;
+    // --locality F@TIME: the user has said himself what is worth waiting for, and how long.
+    if (request_.may_wait && request_.locality && request_.locality->max_wait.count() > 0 &&
+        request_.warm != WarmMode::wait)
+      return std::nullopt;
     return placement::cheapest(*cluster_.cost, request_, wanted_, need_, nodes_);
   }
 
@@ -376,6 +380,20 @@ class Placer {
 };
 
 }  // namespace
+
+std::string_view name_of(Action action) {
+  switch (action) {
+    case Action::go:
+      return "go";
+    case Action::wait:
+      return "wait";
+    case Action::warm:
+      return "warm";
+    case Action::cold:
+      break;
+  }
+  return "cold";
+}
 
 Decision place(const ClusterSnapshot& cluster, const PlacementRequest& request) {
   return Placer(cluster, request).decide();

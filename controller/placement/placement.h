@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/identity.h"
@@ -97,6 +98,9 @@ enum class Action {
   cold,  ///< start anywhere, on the origin; `nodes` is empty
 };
 
+/// "go", "wait", "warm", "cold".
+[[nodiscard]] std::string_view name_of(Action action);
+
 struct CandidateNode {
   std::string node;
   Bytes resident, total;
@@ -113,6 +117,7 @@ struct CandidateNode {
 struct Alternative {
   Action action = Action::cold;
   std::vector<std::string> nodes;
+  Bytes resident, total;  ///< of the data on these nodes, each of which should hold all of it
   std::chrono::milliseconds start{0}, stall{0};
   double cost = 0;  ///< seconds, weighted: the least is chosen
 };

@@ -48,8 +48,10 @@ class CpuTimeline {
     const auto after = std::upper_bound(steps_.begin(), steps_.end(), at,
                                         [](double time, const auto& step) { return time < step.first; });
     const auto before = std::prev(after);
-    if (before->first == at) return static_cast<std::size_t>(before - steps_.begin());
-    return static_cast<std::size_t>(steps_.insert(after, {at, before->second}) - steps_.begin());
+    const auto index = static_cast<std::size_t>(before - steps_.begin());
+    if (before->first == at) return index;
+    steps_.insert(after, {at, before->second});
+    return index + 1;
   }
 
   std::vector<std::pair<double, std::uint32_t>> steps_;  ///< by time, the first at 0
@@ -70,11 +72,12 @@ class RunTimes {
     const auto at = share_.find(user);
     return at == share_.end() ? limit : limit * at->second;
   }
-  /// How long one that has run for `since` will go on: it has outrun what was expected of it, it ends soon.
+  /// How long one that has run for `since` will go on. One that has outrun what was expected of it ends soon, but has
+  /// not ended yet.
   [[nodiscard]] double left(std::uint32_t user, double limit, double since) const {
-    constexpr double kOverdue = 60;
-    return std::min(std::max(expected(user, limit) - since, kOverdue), std::max(limit - since, 0.0));
+    return std::max(expected(user, limit) - since, kOverdue);
   }
+  static constexpr double kOverdue = 60;
 
  private:
   std::map<std::uint32_t, double> share_;

@@ -98,6 +98,7 @@ Result<std::string> LibslurmPort::cluster_name() {
   if (conf == nullptr || conf->cluster_name == nullptr || *conf->cluster_name == '\0')
     return fail(Code::failed_precondition, "slurm.conf names no ClusterName");
   cluster_name_ = conf->cluster_name;
+  if (conf->resume_timeout != static_cast<std::uint16_t>(INFINITE)) boot_ = std::chrono::seconds(conf->resume_timeout);
   return cluster_name_;
 }
 
@@ -142,6 +143,7 @@ Result<QueueSnapshot> LibslurmPort::load() {
     for (const auto& job : std::span(cache.jobs->job_array, cache.jobs->record_count))
       snapshot.jobs.push_back(slurm::to_job(job));
   }
+  snapshot.boot = boot_;
   snapshot.taken = std::chrono::system_clock::now();
   return snapshot;
 }

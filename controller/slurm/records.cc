@@ -205,10 +205,16 @@ JobRecord to_job(const slurm_job_info_t& job) {
   return out;
 }
 
+bool node_asleep(std::uint32_t state) {
+  return (state & (NODE_STATE_POWERED_DOWN | NODE_STATE_POWERING_UP)) != 0;
+}
+
 bool node_usable(std::uint32_t state) {
-  constexpr std::uint32_t kOut = NODE_STATE_DRAIN | NODE_STATE_FAIL | NODE_STATE_NO_RESPOND | NODE_STATE_POWERED_DOWN |
-                                 NODE_STATE_POWERING_DOWN | NODE_STATE_POWER_DOWN | NODE_STATE_POWER_DRAIN |
-                                 NODE_STATE_MAINT | NODE_STATE_REBOOT_ISSUED | NODE_STATE_INVALID_REG;
+  constexpr std::uint32_t kOut = NODE_STATE_DRAIN | NODE_STATE_FAIL | NODE_STATE_POWERING_DOWN | NODE_STATE_POWER_DOWN |
+                                 NODE_STATE_POWER_DRAIN | NODE_STATE_MAINT | NODE_STATE_REBOOT_ISSUED |
+                                 NODE_STATE_INVALID_REG;
+  // A node that sleeps is woken up for a job; it need not answer before.
+  if ((state & NODE_STATE_NO_RESPOND) != 0 && !node_asleep(state)) return false;
   const auto base = state & NODE_STATE_BASE;
   return (state & kOut) == 0 && (base == NODE_STATE_IDLE || base == NODE_STATE_ALLOCATED || base == NODE_STATE_MIXED);
 }
@@ -255,6 +261,7 @@ NodeRecord to_node(const node_info_t& node, std::uint32_t cpus_busy) {
     state = (state & NODE_STATE_FLAGS) | NODE_STATE_MIXED;
   out.usable = node_usable(state);
   out.state = node_state_name(state);
+  out.asleep = node_asleep(state);
   out.cpus = node.cpus;
   out.cpus_busy = cpus_busy;
   return out;

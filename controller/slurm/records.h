@@ -24,6 +24,8 @@ void add_to_nodes(const partition_info_t& partition, std::span<NodeRecord> nodes
 [[nodiscard]] std::string reason_name(std::uint32_t reason);
 /// As sinfo shows it: "idle", "draining", "down*".
 [[nodiscard]] std::string node_state_name(std::uint32_t state);
+/// Powered down to save power, or waking up from that.
+[[nodiscard]] bool node_asleep(std::uint32_t state);
 /// Can Slurm start a job there now, as far as the node itself goes?
 [[nodiscard]] bool node_usable(std::uint32_t state);
 

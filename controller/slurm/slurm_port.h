@@ -46,10 +46,11 @@ struct JobRecord {
 
 struct NodeRecord {
   std::string name;
-  bool usable = false;  ///< neither down, drained, draining, failing nor powered down
+  bool usable = false;  ///< neither down, drained, draining, failing nor being powered down
   std::string state;    ///< as sinfo shows it
   std::uint32_t cpus = 0, cpus_busy = 0;
   std::vector<std::string> partitions;
+  bool asleep = false;  ///< powered down to save power, or waking up: Slurm boots it for a job
 };
 
 struct PartitionRecord {
@@ -62,6 +63,7 @@ struct QueueSnapshot {
   std::vector<JobRecord> jobs;
   std::vector<NodeRecord> nodes;
   std::vector<PartitionRecord> partitions;
+  std::chrono::milliseconds boot{0};  ///< what Slurm allows a node for it (ResumeTimeout)
   WallTime taken{};
 };
 

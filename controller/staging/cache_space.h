@@ -31,6 +31,8 @@ class CacheSpace {
   /// not_found when there is none.
   [[nodiscard]] Status remove(LimitKind kind, const std::string& name);
   [[nodiscard]] std::vector<LimitRow> limits() const;
+  /// Whether a user's, group's or account's limit is the payer's.
+  [[nodiscard]] static bool covers(const LimitRow& limit, const Payer& payer);
   struct Use {
     LimitRow limit;
     Bytes cache_used;
@@ -75,7 +77,6 @@ class CacheSpace {
     const ReplicaInfo* replica;
     std::string address;
   };
-  [[nodiscard]] static bool covers(const LimitRow& limit, const Payer& payer);
   /// What a limit's replicas take, with what is granted; without one of them.
   [[nodiscard]] Bytes used(const LimitRow& limit, const Key* without) const;
   [[nodiscard]] std::vector<const LimitRow*> limits_of(const Payer& payer) const;

@@ -71,18 +71,9 @@ void Staging::advance(StagedJob& job) {
   act_on(job, decide(job));
 }
 
-Decision Staging::decide(const StagedJob& job) const {
-  auto request = placement_request(*cluster_, parts_.registry, job.request, job.datasets, job.record,
-                                   job.user_nodes ? job.record.req_nodes : "");
-  request.may_wait = job.may_wait(parts_.clock.wall());
-  request.divide = parts_.config.warm.peers;
-  request.failed = job.failed;
-  if (job.row.array) request.tasks = job.record.array_tasks;
-  return place(cluster_view(*cluster_, parts_.registry, warmups_, job.datasets, promised_cpus(jobs_, &job)), request);
-}
-
 void Staging::act_on(StagedJob& job, const Decision& decision) {
   const bool waits = job.request.warm == WarmMode::wait && job.may_wait(parts_.clock.wall());
+  note_plan(job, decision);
   switch (decision.action) {
     case Action::go:
       if (waits) return begin_warm(job, decision.nodes, decision.reason);
@@ -95,8 +86,10 @@ void Staging::act_on(StagedJob& job, const Decision& decision) {
         begin_warm(job, decision.nodes, decision.reason);
         return answer_hook(job.row.key.job_id, false, decision.reason);
       }
-      prefetch(job, decision.nodes);
       job.row.cold = true;
+      // Nodes that are still busy it does not wait for: where it will start is Slurm's to say.
+      if (!free_now(job, decision.nodes)) return ready(job, {}, JobPhase::ready, decision.reason);
+      prefetch(job, decision.nodes);
       return ready(job, decision.nodes, JobPhase::ready, decision.reason);
     case Action::cold:
       if (decision.nowhere && waits) {  // nothing to lose: it could not start either; nodes may come back

@@ -46,6 +46,8 @@ struct StagedJob {
   };
   std::vector<Part> parts;
   std::string plan_reason;                    ///< why these nodes
+  PlanRows plan;                              ///< what was weighed
+  WallTime planned_start{};                   ///< when its nodes were expected to be free for it; epoch = now
   std::uint64_t give_up = 0;                  ///< the timer that ends a brief check of data that is there
   std::map<std::string, std::string> failed;  ///< nodes where it failed, and why
   bool hopeless = false;                      ///< it would fail on every node

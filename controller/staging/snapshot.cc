@@ -48,32 +48,6 @@ std::map<std::string, std::uint32_t> promised_cpus(const std::map<std::uint32_t,
   return promised;
 }
 
-ClusterSnapshot cluster_view(const Cluster& cluster, const Registry& registry, const WarmUps& warmups,
-                             const std::vector<DatasetId>& datasets,
-                             const std::map<std::string, std::uint32_t>& promised) {
-  ClusterSnapshot view;
-  for (const auto& record : cluster.queue->nodes) {
-    NodeView node;
-    node.name = record.name;
-    node.usable = record.usable;
-    node.state = record.state;
-    node.cpus = record.cpus;
-    node.cpus_busy = record.cpus_busy;
-    if (const auto at = promised.find(record.name); at != promised.end()) node.cpus_promised = at->second;
-    if (const auto* agent = registry.find(record.name); agent != nullptr) {
-      node.cache = agent->in_service();
-      node.room = Registry::room_on(*agent);
-      for (const auto& dataset : datasets) {
-        auto holding = registry.holding(*agent, dataset);
-        holding.warming = warmups.warming(record.name, dataset);
-        if (holding.resident.count > 0 || holding.complete || holding.warming) node.holdings[dataset] = holding;
-      }
-    }
-    view.nodes.push_back(std::move(node));
-  }
-  return view;
-}
-
 PlacementRequest placement_request(const Cluster& cluster, const Registry& registry, const Request& request,
                                    const std::vector<DatasetId>& datasets, const JobRecord& record,
                                    const std::string& user_nodes) {

@@ -31,10 +31,7 @@ struct Cluster {
 [[nodiscard]] std::map<std::string, std::uint32_t> promised_cpus(
     const std::map<std::uint32_t, std::unique_ptr<StagedJob>>& jobs, const StagedJob* except);
 
-/// What place() is shown.
-[[nodiscard]] ClusterSnapshot cluster_view(const Cluster& cluster, const Registry& registry, const WarmUps& warmups,
-                                           const std::vector<DatasetId>& datasets,
-                                           const std::map<std::string, std::uint32_t>& promised);
+/// What place() is asked.
 [[nodiscard]] PlacementRequest placement_request(const Cluster& cluster, const Registry& registry,
                                                  const Request& request, const std::vector<DatasetId>& datasets,
                                                  const JobRecord& record, const std::string& user_nodes);

@@ -29,7 +29,12 @@ Staging::Staging(const Parts& parts)
       releaser_(
           slurm_, parts.catalog, parts.clock, [this](const JobKey& key) { return find(key); },
           [warn = parts.log.warn](const Error& error) { warn(error.message); }),
-      upkeep_(parts.strand, parts.agents, parts.registry, parts.datasets, warmups_, parts.clock, parts.log.info) {}
+      upkeep_(parts.strand, parts.agents, parts.registry, parts.datasets, warmups_, parts.clock, parts.log.info),
+      rates_(parts.clock) {
+  warmups_.observe([this](const std::string& node, const WarmOrder& order, const WarmProgress* progress) {
+    learn_rates(node, order, progress);
+  });
+}
 
 Status Staging::load() {
   ATLAS_TRY(leases_.load());
@@ -40,6 +45,9 @@ Status Staging::load() {
                               : static_cast<std::int64_t>(job->second->eligible().time_since_epoch().count());
   });
   io_limits_.changed();
+  ATLAS_ASSIGN(const auto rates, parts_.catalog.rates());
+  for (const auto& [source, rate] : rates) saved_rates_[source] = {rate.first, rate.second};
+  rates_.load(saved_rates_);
   ATLAS_TRY(parts_.catalog.prune_jobs(kKeptJobs));
   ATLAS_ASSIGN(auto rows, parts_.catalog.open_jobs());
   for (auto& row : rows) {
@@ -60,6 +68,7 @@ Status Staging::load() {
     if (job->released) job->pin = row.wrote_req_nodes;
     if (row.phase != JobPhase::ready && row.phase != JobPhase::running) row.phase = JobPhase::queued;
     job->row = std::move(row);
+    ATLAS_ASSIGN(job->plan, parts_.catalog.plan_of(job->row.key));
     jobs_[job->row.key.job_id] = std::move(job);
   }
   return {};
@@ -78,14 +87,13 @@ void Staging::start() {
   });
 }
 
+/// After a start agents come one by one: what is decided before all are here sees nodes without a cache.
 bool Staging::agents_settled() const {
   if (parts_.clock.now() - started_ >= kAgentsComeBack) return true;
-  bool any = false;
-  for (const auto& [name, agent] : parts_.registry.agents()) {
-    if (!agent.connected) return false;
-    any = true;
-  }
-  return any;
+  return cluster_ && std::all_of(cluster_->nodes.begin(), cluster_->nodes.end(), [&](const auto& node) {
+           const auto* agent = parts_.registry.find(node.first);
+           return !node.second->usable || node.second->asleep || (agent != nullptr && agent->connected);
+         });
 }
 
 bool Staging::anything_staged() const {
@@ -138,6 +146,7 @@ void Staging::loaded(const Result<SlurmCalls::Queue>& queue) {
     seen.insert(record.id);
     see(record, taken);
   }
+  outlook_.look(*cluster_, jobs_, parts_.registry, warmups_, parts_.clock.wall());
   std::vector<std::uint32_t> ids;
   for (const auto& [id, job] : jobs_) ids.push_back(id);
   for (const auto id : ids) {

@@ -14,6 +14,8 @@
 #include "controller/staging/io_limits.h"
 #include "controller/staging/job.h"
 #include "controller/staging/leases.h"
+#include "controller/staging/outlook.h"
+#include "controller/staging/rates.h"
 #include "controller/staging/registry.h"
 #include "controller/staging/releaser.h"
 #include "controller/staging/slurm_calls.h"
@@ -75,6 +77,7 @@ class Staging {
     Request request;
     std::uint32_t nodes = 1;
     std::string partition, node_list, exclude;
+    Payer payer{};  ///< who asks
   };
   /// What would be done with such a job now.
   [[nodiscard]] Result<Decision> explain(const Question& question) const;
@@ -134,7 +137,6 @@ class Staging {
 
   // decide.cc
   void advance(StagedJob& job);
-  [[nodiscard]] Decision decide(const StagedJob& job) const;
   void act_on(StagedJob& job, const Decision& decision);
   void begin_warm(StagedJob& job, const std::vector<std::string>& nodes, const std::string& reason);
   void part_progress(const JobKey& key, const WarmProgress& progress);
@@ -149,6 +151,12 @@ class Staging {
   void recheck_pin(StagedJob& job);
   void prefetch(StagedJob& job, const std::vector<std::string>& nodes);
   [[nodiscard]] bool free_now(const StagedJob& job, const std::vector<std::string>& nodes) const;
+
+  // plan.cc
+  [[nodiscard]] Decision decide(const StagedJob& job) const;
+  [[nodiscard]] CostModel cost_for(const Payer& payer, const Request& request) const;
+  void note_plan(StagedJob& job, const Decision& decision);
+  void learn_rates(const std::string& node, const WarmOrder& order, const WarmProgress* progress);
 
   // fresh.cc
   [[nodiscard]] PlanOrder plan_order(const StagedJob& job) const;
@@ -180,6 +188,9 @@ class Staging {
   IoLimits io_limits_;
   Releaser releaser_;
   Upkeep upkeep_;
+  TransferRates rates_;
+  std::map<std::string, TransferRates::Known> saved_rates_;
+  Outlook outlook_;
   Watchers watchers_;
   Jobs jobs_;
   std::optional<Cluster> cluster_;

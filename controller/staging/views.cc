@@ -40,6 +40,7 @@ JobView Staging::view_of(const StagedJob& job) const {
     if (const auto* progress = warmups_.progress(part.node, job.datasets[part.dataset]))
       view.warming.push_back(*progress);
   if (job.row.phase == JobPhase::ended) view.receipt = job.receipt;
+  view.plan = job.plan;
   return view;
 }
 
@@ -64,6 +65,7 @@ void Staging::find_job(std::uint32_t job_id, std::function<void(Result<JobView>)
     if (job != nullptr) return done(view_of(*job));
     if (stored && *stored) {
       JobView view{(*stored)->job, {}, {}, (*stored)->receipt, ""};
+      if (auto plan = parts_.catalog.plan_of(view.row.key)) view.plan = std::move(*plan);
       if (record && record->submitted == view.row.key.submitted) view.slurm_state = record->outcome;
       if (const auto request = decode_request(view.row.request))
         for (const auto& name : request->datasets)
@@ -124,8 +126,12 @@ Result<Decision> Staging::explain(const Question& question) const {
   record.exc_nodes = question.exclude;
   auto request = placement_request(*cluster_, parts_.registry, question.request, datasets, record, question.node_list);
   request.divide = parts_.config.warm.peers;
-  request.may_wait = wait_of(question.request, 0, parts_.config.warm.max_wait).count() > 0;
-  return place(cluster_view(*cluster_, parts_.registry, warmups_, datasets, promised_cpus(jobs_, nullptr)), request);
+  const auto patience = wait_of(question.request, 0, parts_.config.warm.max_wait);
+  request.may_wait = patience.count() > 0;
+  request.patience = patience;
+  auto view = outlook_.view(*cluster_, parts_.registry, warmups_, datasets, jobs_, nullptr, parts_.clock.wall());
+  view.cost = cost_for(question.payer, question.request);
+  return place(view, request);
 }
 
 }  // namespace atlas

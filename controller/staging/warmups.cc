@@ -42,6 +42,7 @@ void WarmUps::drop(Ticket ticket, bool cancel) {
   if (!cancel || !at->second.waiters.empty()) return;
   if (const auto* agent = registry_.find(std::get<0>(key)); agent != nullptr && agent->connected)
     agents_.cancel_warm(agent->address, at->second.order.dataset, at->second.order.as);
+  observer_(std::get<0>(key), at->second.order, nullptr);
   running_.erase(at);
 }
 
@@ -75,6 +76,7 @@ void WarmUps::on_progress(const Key& key, std::uint64_t call, const WarmProgress
     at->second.bytes_most = progress.bytes_done;
     at->second.retries = 0;
   }
+  observer_(std::get<0>(key), at->second.order, &at->second.last);
   registry_.note_generation(std::get<1>(key), progress.generation);
   const auto waiters = at->second.waiters;  // a waiter may come or go while it is told
   const auto last = at->second.last;
@@ -107,6 +109,7 @@ void WarmUps::on_done(const Key& key, std::uint64_t call, const Status& status) 
 void WarmUps::finish(const Key& key, const Result<Generation>& result) {
   auto node = running_.extract(key);
   const auto served = node.mapped().order;
+  observer_(std::get<0>(key), served, nullptr);
   for (auto& [ticket, waiting] : node.mapped().waiters) {
     if (!tickets_.contains(ticket)) continue;
     const auto& order = waiting.order;

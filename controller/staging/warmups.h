@@ -29,6 +29,10 @@ class WarmUps {
   /// Stops waiting; with `cancel`, ends the warm-up on the node too if nobody else waits for it.
   void drop(Ticket ticket, bool cancel);
 
+  /// Told of each progress, and (null) of the end, of all warm-ups. Once, before use.
+  using Observer = std::function<void(const std::string& node, const WarmOrder& order, const WarmProgress* progress)>;
+  void observe(Observer observer) { observer_ = std::move(observer); }
+
   [[nodiscard]] bool warming(const std::string& node, const DatasetId& dataset) const;
   [[nodiscard]] const WarmProgress* progress(const std::string& node, const DatasetId& dataset) const;
   struct View {
@@ -72,6 +76,7 @@ class WarmUps {
   AgentPort& agents_;
   Registry& registry_;
   const Clock& clock_;
+  Observer observer_ = [](const auto&, const auto&, const auto*) {};
   std::map<Key, Running> running_;
   std::map<Ticket, Key> tickets_;
   Ticket next_ticket_ = 1;

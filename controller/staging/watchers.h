@@ -16,6 +16,7 @@ struct JobView {
   std::vector<WarmProgress> warming;
   std::optional<Receipt> receipt;
   std::string slurm_state;
+  PlanRows plan{};  ///< what was weighed when its nodes were chosen
 };
 
 /// Who follows which job. Lives on the strand.

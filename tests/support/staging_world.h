@@ -79,6 +79,7 @@ class FakeSlurm final : public SlurmPort {
     for (const auto& [id, job] : jobs) queue.jobs.push_back(job);
     for (const auto& [name, node] : nodes) queue.nodes.push_back(node);
     queue.partitions = partitions;
+    queue.boot = boot;
     queue.taken = clock_.wall();
     return queue;
   }
@@ -115,6 +116,7 @@ class FakeSlurm final : public SlurmPort {
   std::map<std::string, NodeRecord> nodes;
   std::vector<PartitionRecord> partitions;
   std::vector<JobPatch> patches;
+  std::chrono::milliseconds boot{0};
   bool down = false, refuse_nodes = false;
 
  private:

@@ -1,0 +1,82 @@
+// What is expected of nodes and storage, and what was weighed for a job because of it.
+#include <algorithm>
+
+#include "common/hostlist.h"
+#include "controller/staging/staging.h"
+
+namespace atlas {
+
+Decision Staging::decide(const StagedJob& job) const {
+  const auto now = parts_.clock.wall();
+  auto request = placement_request(*cluster_, parts_.registry, job.request, job.datasets, job.record,
+                                   job.user_nodes ? job.record.req_nodes : "");
+  request.may_wait = job.may_wait(now);
+  request.patience = std::chrono::ceil<std::chrono::milliseconds>(job.deadline() - now);
+  request.duration = outlook_.expected_run(job.record);
+  request.explain = false;
+  request.divide = parts_.config.warm.peers;
+  request.failed = job.failed;
+  if (job.row.array) request.tasks = job.record.array_tasks;
+  auto view = outlook_.view(*cluster_, parts_.registry, warmups_, job.datasets, jobs_, &job, now);
+  view.cost = cost_for(job.payer(), job.request);
+  return place(view, request);
+}
+
+/// What the next transfer may expect that is made for the job: as measured, within the limits that apply to it.
+CostModel Staging::cost_for(const Payer& payer, const Request& request) const {
+  CostModel model;
+  model.peer_rate = parts_.config.warm.peers ? rates_.from_nodes() : Bytes{};
+  model.node_rate = rates_.into_node();
+  std::map<std::string, Bytes> most;
+  for (const auto& origin : parts_.config.origins) most[origin.name] = rates_.from_origin(origin.name);
+  const auto lower = [&](const std::string& origin, std::optional<Bytes> limit) {
+    for (auto& [name, rate] : most)
+      if (limit && rate.count > 0 && (origin.empty() || origin == name)) rate = std::min(rate, *limit);
+  };
+  if (request.io_limit) lower("", request.io_limit->read);
+  for (const auto& limit : cache_space_.limits()) {
+    if (limit.kind == LimitKind::origin) lower(limit.name, limit.read);
+    if (CacheSpace::covers(limit, payer)) lower("", limit.read);
+  }
+  model.origin_rate = std::move(most);
+  return model;
+}
+
+/// What was weighed, and for when: for the user, and for those who plan after him.
+void Staging::note_plan(StagedJob& job, const Decision& decision) {
+  const auto now = parts_.clock.wall();
+  job.planned_start = now;
+  PlanRows plan;
+  plan.made = std::chrono::floor<std::chrono::seconds>(now);
+  for (const auto& what : decision.alternatives)
+    plan.rows.push_back({std::string(name_of(what.action)), compress_hostlist(what.nodes), what.resident, what.total,
+                         what.start, what.stall});
+  if (!decision.alternatives.empty()) job.planned_start = now + decision.alternatives.front().start;
+  if (plan.rows == job.plan.rows) return;
+  job.plan = std::move(plan);
+  if (auto ok = parts_.catalog.put_plan(job.row.key, job.plan); !ok) parts_.log.warn(ok.error().message);
+}
+
+/// A transfer that a limit slows down says nothing of the storage.
+void Staging::learn_rates(const std::string& node, const WarmOrder& order, const WarmProgress* progress) {
+  if (progress != nullptr) {
+    const Payer payer{order.as.uid, order.as.gid, order.account};
+    const auto limits = cache_space_.limits();
+    const bool limited =
+        !is_unlimited(order.io_limit.bytes) || std::any_of(limits.begin(), limits.end(), [&](const LimitRow& limit) {
+          return (limit.read || limit.operations) &&
+                 (CacheSpace::covers(limit, payer) || limit.kind == LimitKind::node);
+        });
+    return rates_.note(node, order.dataset, order.as.uid, *progress, limited);
+  }
+  rates_.ended(node, order.dataset, order.as.uid);
+  const auto known = rates_.known();
+  for (const auto& [source, rate] : known) {
+    const auto saved = saved_rates_.find(source);
+    if (saved != saved_rates_.end() && saved->second == rate) continue;
+    if (auto ok = parts_.catalog.put_rate(source, rate.one, rate.all); !ok) parts_.log.warn(ok.error().message);
+  }
+  saved_rates_ = known;
+}
+
+}  // namespace atlas

@@ -1,0 +1,212 @@
+// What staging expects of nodes and storage, and what it weighs for a job because of it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/staging_world.h"
+
+namespace atlas::test {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+constexpr const char* kAlone = "v1,d=/lustre/speech";
+constexpr const char* kWarm = "v1,w=wait,d=/lustre/speech";
+constexpr const char* kOverlap = "v1,w=overlap,d=/lustre/speech";
+
+class PlanTest : public ::testing::Test {
+ protected:
+  /// A job of nobody's concern that keeps all of a node for so long at most.
+  void occupy(const std::string& node, std::chrono::minutes limit, std::uint32_t uid = 2000) {
+    JobRecord job;
+    job.id = next_++;
+    job.uid = job.gid = uid;
+    job.state = JobState::running;
+    job.submitted = job.start = std::chrono::floor<std::chrono::seconds>(world.clock.wall());
+    job.time_limit = limit;
+    job.cpus_wanted = 4;
+    job.nodes = node;
+    world.slurm.jobs[job.id] = job;
+    world.slurm.nodes.at(node).cpus_busy = 4;
+    look();
+  }
+  /// What staging knows of the queue is too old to be trusted: the next hook has it read again.
+  void look() { world.pass(1100ms); }
+  /// A warm-up of another dataset shows that the origin gives a transfer 100 MiB/s: speech takes 102.4 s.
+  void measure(std::uint64_t mib_per_second = 100) {
+    world.submit(5, "v1,w=wait,d=/lustre/noise");
+    world.data_in(5);
+    ASSERT_THAT(world.agents.open(), SizeIs(1));
+    auto& warm = *world.agents.open()[0];
+    for (std::uint64_t second = 0; second <= 4; ++second) {
+      WarmProgress progress;
+      progress.phase = WarmPhase::fetching;
+      progress.origin_bytes = progress.bytes_done = Bytes{second * mib_per_second * kMiB.count};
+      warm.progress(progress);
+      world.pass(1s);
+    }
+    world.cancel(5);
+    world.pass(1s);
+    for (auto* open : world.agents.open()) open->over = true;  // the fake agent does not end what is cancelled
+  }
+  [[nodiscard]] std::vector<std::string> planned(std::uint32_t id) { return world.job(id).row.nodes; }
+
+  StagingWorld world;
+  std::uint32_t next_ = 900;
+};
+
+TEST_F(PlanTest, AHolderThatIsFreeSoonIsWaitedFor) {
+  measure();
+  world.holds("n1", world.speech);
+  occupy("n1", 1min);
+  world.submit(10, kWarm);
+  world.data_in(10);
+  EXPECT_THAT(planned(10), ElementsAre("n1"));
+  EXPECT_THAT(world.agents.open(), IsEmpty()) << "the data is there";
+  const auto plan = world.job(10).plan;
+  ASSERT_GE(plan.rows.size(), 2U);
+  EXPECT_EQ(plan.rows[0].what, "wait");
+  EXPECT_EQ(plan.rows[0].nodes, "n1");
+  EXPECT_NEAR(static_cast<double>(plan.rows[0].start.count()), 60000, 3000);
+  EXPECT_EQ(plan.rows[0].stall, 0ms);
+  EXPECT_EQ(plan.rows[0].resident, world.generation.bytes);
+  EXPECT_EQ(plan.rows[1].start, 0ms) << "what it would have been elsewhere";
+  EXPECT_EQ(plan.rows[1].stall, 102400ms);
+}
+
+TEST_F(PlanTest, AHolderThatIsBusyForHoursIsNot) {
+  measure();
+  world.holds("n1", world.speech);
+  occupy("n1", 600min);
+  world.submit(10, kWarm);
+  world.data_in(10);
+  EXPECT_THAT(planned(10), ElementsAre(::testing::AnyOf("n2", "n3")));
+  EXPECT_EQ(world.job(10).plan.rows.at(0).what, "warm");
+  EXPECT_EQ(world.job(10).row.phase, JobPhase::warming);
+}
+
+TEST_F(PlanTest, WhatUsersJobsUseOfTheirLimitsIsLearned) {
+  measure();
+  world.holds("n1", world.speech);
+  // Each of these jobs may run for ten hours and ends after a minute.
+  for (int i = 0; i < 20; ++i) {
+    occupy("n3", 600min);
+    world.pass(60s);
+    world.slurm.jobs.erase(next_ - 1);
+    world.slurm.nodes.at("n3").cpus_busy = 0;
+    world.pass(15s);
+  }
+  occupy("n1", 600min);
+  world.submit(10, kWarm);
+  world.data_in(10);
+  EXPECT_THAT(planned(10), ElementsAre("n1")) << "it will be free in a minute, going by the user's other jobs";
+}
+
+TEST_F(PlanTest, APlaceInTheQueueOnAHolderIsTakenIntoAccount) {
+  measure();
+  world.holds("n1", world.speech);
+  occupy("n1", 1min);
+  for (std::uint32_t id = 10; id < 12; ++id) {
+    auto& job = world.submit(id, kWarm);
+    job.cpus_wanted = 4;
+    job.time_limit = 60min;
+    world.data_in(id);
+  }
+  EXPECT_THAT(planned(10), ElementsAre("n1"));
+  EXPECT_THAT(planned(11), ElementsAre(::testing::AnyOf("n2", "n3"))) << "the first one will have n1 for an hour";
+}
+
+TEST_F(PlanTest, WhatSlurmPredictsForOthersIsTakenIntoAccount) {
+  measure();
+  world.holds("n1", world.speech);
+  occupy("n1", 1min);
+  JobRecord other;
+  other.id = 800;
+  other.uid = 2001;
+  other.cpus_wanted = 4;
+  other.start = std::chrono::floor<std::chrono::seconds>(world.clock.wall()) + 60s;
+  other.predicted_nodes = "n1";
+  other.time_limit = 60min;
+  world.slurm.jobs[800] = other;
+  look();
+  world.submit(10, kWarm);
+  world.data_in(10);
+  EXPECT_THAT(planned(10), ElementsAre(::testing::AnyOf("n2", "n3")));
+}
+
+TEST_F(PlanTest, ALimitOfTheUserMakesReadingDearer) {
+  measure();
+  world.holds("n1", world.speech);
+  occupy("n1", 10min);
+  world.submit(10, kWarm);
+  world.data_in(10);
+  EXPECT_THAT(planned(10), ElementsAre(::testing::AnyOf("n2", "n3"))) << "102 s of reading are less than ten minutes";
+  LimitRow limit;
+  limit.name = "u1002";
+  limit.id = 1002;
+  limit.read = Bytes{1 * kMiB.count};
+  ASSERT_TRUE(world.staging->cache_space().set(limit));
+  world.submit(11, kWarm, 1002);
+  world.data_in(11);
+  EXPECT_THAT(planned(11), ElementsAre("n1")) << "three hours of reading are more";
+}
+
+TEST_F(PlanTest, WhatALimitSlowsDownSaysNothingOfTheOrigin) {
+  LimitRow limit;
+  limit.name = "u1001";
+  limit.id = 1001;
+  limit.read = Bytes{1 * kMiB.count};
+  ASSERT_TRUE(world.staging->cache_space().set(limit));
+  measure(1);
+  world.submit(10, kWarm, 1002);
+  world.holds("n1", world.speech);
+  world.data_in(10);
+  EXPECT_THAT(world.job(10).plan.rows, IsEmpty()) << "nothing is known of the origin's rate yet";
+}
+
+TEST_F(PlanTest, RatesAndPlansAreKnownAfterARestart) {
+  measure();
+  world.holds("n1", world.speech);
+  occupy("n1", 10min);
+  world.submit(10, kWarm);
+  world.data_in(10);
+  const auto before = world.job(10).plan;
+  ASSERT_THAT(before.rows, Not(IsEmpty()));
+  world.restart();
+  world.pass(2s);
+  EXPECT_EQ(world.job(10).plan.rows.at(0).what, "warm");
+  world.submit(11, kWarm);
+  world.data_in(11);
+  EXPECT_THAT(world.job(11).plan.rows, Not(IsEmpty()));
+}
+
+TEST_F(PlanTest, AJobThatDoesNotWaitIsNotPinnedToNodesThatAreBusy) {
+  measure();
+  for (const auto* node : {"n1", "n2", "n3"}) occupy(node, 5min);
+  world.holds("n1", world.speech);
+  for (const auto* request : {kOverlap, kAlone}) {
+    const auto id = next_++;
+    world.submit(id, request);
+    const auto answer = world.data_in(id);
+    ASSERT_TRUE(answer);
+    EXPECT_TRUE(answer->ready) << request;
+    EXPECT_EQ(world.slurm.jobs[id].req_nodes, "") << request;
+  }
+}
+
+TEST_F(PlanTest, ASleepingNodeIsChosenWhenItsBootIsWorthIt) {
+  measure(10);  // 17 minutes of reading
+  world.slurm.nodes.at("n2").asleep = true;
+  world.slurm.boot = 5min;
+  world.holds("n1", world.speech);
+  for (const auto* node : {"n1", "n3"}) occupy(node, 600min);
+  world.submit(10, kWarm);
+  world.data_in(10);
+  EXPECT_EQ(world.job(10).plan.rows.at(0).nodes, "n2");
+  EXPECT_EQ(world.job(10).plan.rows.at(0).start, 5min);
+}
+
+}  // namespace
+}  // namespace atlas::test
