@@ -15,7 +15,7 @@ constexpr std::size_t kMostKept = 64 * 1024 * 1024;
 
 std::shared_ptr<Buffers::Buffer> Buffers::take(std::size_t size) {
   const std::size_t capacity = std::bit_ceil(std::max(size, kLeast));
-  std::unique_ptr<std::byte[]> memory;
+  Memory memory;
   {
     std::unique_lock lock(mutex_);
     freed_.wait(lock, [&] { return taken_ == 0 || taken_ + capacity <= limit_; });
@@ -27,11 +27,11 @@ std::shared_ptr<Buffers::Buffer> Buffers::take(std::size_t size) {
       kept_ -= capacity;
     }
   }
-  if (!memory) memory = std::make_unique_for_overwrite<std::byte[]>(capacity);
+  if (!memory) memory = Memory(new (kPage) std::byte[capacity]);
   return std::make_shared<Buffer>(*this, std::move(memory), capacity, size);
 }
 
-void Buffers::give(std::unique_ptr<std::byte[]> memory, std::size_t capacity) {
+void Buffers::give(Memory memory, std::size_t capacity) {
   decltype(free_) idle;  // goes outside the lock
   {
     const std::lock_guard lock(mutex_);

@@ -305,6 +305,7 @@ std::optional<Status> Fetcher::read(const std::shared_ptr<Flight>& flight) {
     auto file = flight->origin->open(path_of(*flight), entry.attributes);
     if (!file) return Status(fail(std::move(file).error()));
     flight->open = std::move(*file);
+    flight->open->expect_no_second_read();
     if (flight->claim && flight->end - flight->begin < entry.attributes.size) flight->open->expect_pieces();
     flight->meta.reset();
     if (flight->begin == 0) {

@@ -41,6 +41,9 @@ class OriginFile {
   [[nodiscard]] virtual Result<Piece> read(Bytes offset, std::span<std::byte> into) = 0;
   /// Only pieces of it will be read: the storage need not read ahead of what is asked for.
   virtual void expect_pieces() {}
+  /// Each byte of it will be read once, in large pieces and into memory that begins on a page: this node's own memory
+  /// need not keep it.
+  virtual void expect_no_second_read() {}
   /// user.* xattrs and POSIX ACLs. unimplemented when it has an ACL of another kind, which no local file can carry.
   [[nodiscard]] virtual Result<FileMeta> meta() = 0;
 };

@@ -23,7 +23,7 @@ namespace {
 constexpr std::uint64_t kHoleUnit = 1024 * 1024;
 /// Larger files are read in pieces by several threads and nodes: what the kernel reads ahead of one's end is another's,
 /// and comes twice. The pieces are large, and many are under way.
-constexpr off_t kReadInPieces = 8L * 1024 * 1024;
+constexpr std::uint64_t kReadInPieces = 8UL * 1024 * 1024;
 
 using ListXattr = std::function<ssize_t(char*, std::size_t)>;
 using GetXattr = std::function<ssize_t(const char*, void*, std::size_t)>;
@@ -112,6 +112,10 @@ class PosixFile final : public OriginFile {
     std::uint64_t done = 0;
     while (done < length) {
       const ssize_t got = pread(fd_.get(), into.data() + done, length - done, static_cast<off_t>(offset.count + done));
+      if (got < 0 && direct_ && (errno == EINVAL || errno == EOPNOTSUPP)) {  // the file's end, or its storage cannot
+        ATLAS_TRY(read_directly(false));
+        continue;
+      }
       counters_->operations.fetch_add(1, std::memory_order_relaxed);
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) return fail_errno(errno, "cannot read " + printable(path_));
@@ -125,6 +129,12 @@ class PosixFile final : public OriginFile {
 
   void expect_pieces() override { posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_RANDOM); }
 
+  /// Past the node's page cache it takes a third less of the CPU, all of a piece is asked for at once, and what jobs
+  /// have in memory stays there.
+  void expect_no_second_read() override {
+    if (expected_.size > kReadInPieces) (void)read_directly(true);  // refused: then by way of the page cache
+  }
+
   Result<FileMeta> meta() override {
     return read_meta(
         *counters_, [&](char* into, std::size_t size) { return flistxattr(fd_.get(), into, size); },
@@ -132,6 +142,13 @@ class PosixFile final : public OriginFile {
   }
 
  private:
+  [[nodiscard]] Status read_directly(bool direct) {
+    const int flags = fcntl(fd_.get(), F_GETFL);
+    if (flags < 0 || fcntl(fd_.get(), F_SETFL, direct ? flags | O_DIRECT : flags & ~O_DIRECT) != 0)
+      return fail_errno(errno, printable(path_));
+    direct_ = direct;
+    return {};
+  }
   [[nodiscard]] off_t seek(std::uint64_t from, int whence) const {
     counters_->operations.fetch_add(1, std::memory_order_relaxed);
     return lseek(fd_.get(), static_cast<off_t>(from), whence);
@@ -147,7 +164,7 @@ class PosixFile final : public OriginFile {
   UniqueFd fd_;
   std::string path_;
   EntryAttributes expected_;
-  bool sparse_;
+  bool sparse_, direct_ = false;
   std::shared_ptr<PosixOrigin::Counters> counters_;
 };
 
@@ -202,7 +219,7 @@ Result<std::unique_ptr<OriginFile>> PosixOrigin::open(const std::string& path, c
   if (fstat(fd->get(), &st) != 0) return fail_errno(errno, printable(path));
   if (!same_file(attributes_of(st), expected))
     return fail(Code::aborted, printable(root_ + "/" + path) + " changed after it was listed");
-  if (st.st_size > kReadInPieces) posix_fadvise(fd->get(), 0, 0, POSIX_FADV_RANDOM);  // refused: it is only advice
+  if (expected.size > kReadInPieces) posix_fadvise(fd->get(), 0, 0, POSIX_FADV_RANDOM);  // refused: it is only advice
   const bool sparse = static_cast<std::uint64_t>(st.st_blocks) * 512 < static_cast<std::uint64_t>(st.st_size);
   return std::make_unique<PosixFile>(std::move(*fd), root_ + "/" + path, expected, sparse, counters_);
 }

@@ -2,9 +2,11 @@
 // origins (another file system, an object store) is added to the list at the end and has to pass.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <future>
 #include <optional>
@@ -64,11 +66,14 @@ class OriginContract : public OriginTree, public ::testing::WithParamInterface<S
   }
   /// A whole file as the origin gives it, holes as zeros, in reads of this size.
   Result<std::string> read(const Principal& who, const std::string& path, const EntryAttributes& expected,
-                           std::size_t step = 300'000) {
+                           std::size_t step = 300'000, bool once = false) {
     return as(who, [&]() -> Result<std::string> {
       ATLAS_ASSIGN(const auto file, origin_->open(path, expected));
       std::string out;
-      std::vector<std::byte> buffer(step);
+      if (once) file->expect_no_second_read();
+      const std::unique_ptr<void, decltype(&std::free)> memory(std::aligned_alloc(4096, (step + 4095) / 4096 * 4096),
+                                                               &std::free);
+      const std::span buffer(static_cast<std::byte*>(memory.get()), step);
       while (out.size() < expected.size) {
         ATLAS_ASSIGN(const auto piece, file->read(Bytes{out.size()}, buffer));
         if (piece.length.count == 0) return fail(Code::internal, "an empty piece before the end");
@@ -174,6 +179,46 @@ TEST_P(OriginContract, ReadsGiveEveryByteWhateverTheirSize) {
   ASSERT_TRUE(read(user(kAlice), "ds/file", expected));
   EXPECT_EQ(origin_->counters().bytes - before.bytes, bytes.size());
   EXPECT_GT(origin_->counters().operations, before.operations);
+}
+
+/// Of a file, how many pages this node has in memory.
+std::size_t pages_in_memory(const std::string& path, std::size_t size) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  void* at = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
+  if (at == MAP_FAILED) return ~std::size_t{0};
+  std::vector<unsigned char> pages((size + 4095) / 4096);
+  EXPECT_EQ(mincore(at, size, pages.data()), 0);
+  munmap(at, size);
+  return static_cast<std::size_t>(std::count_if(pages.begin(), pages.end(), [](auto page) { return (page & 1) != 0; }));
+}
+
+TEST_P(OriginContract, WhatIsReadOnceGivesEveryByteAndIsNotKeptInMemory) {
+  directory("ds", kAlice, 0755);
+  const std::string bytes = random_bytes((10 << 20) + 4321, 1), holes = bytes + std::string(5 << 20, '\0') + bytes;
+  file("ds/file", bytes);
+  file("ds/holes", holes);
+  {
+    const UniqueFd sparse(::open(origin("ds/holes").c_str(), O_RDWR | O_CLOEXEC));
+    ASSERT_EQ(fallocate(sparse.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 11 << 20, 4 << 20), 0);
+    const UniqueFd whole(::open(origin("ds/file").c_str(), O_RDONLY | O_CLOEXEC));
+    ASSERT_EQ(fsync(whole.get()), 0);
+    ASSERT_EQ(posix_fadvise(whole.get(), 0, 0, POSIX_FADV_DONTNEED), 0);
+  }
+  const auto seen = walk(user(kAlice));
+  ASSERT_TRUE(seen);
+  const auto before = origin_->counters();
+  const auto got = read(user(kAlice), "ds/file", attributes(*seen, "file"), 4 << 20, true);
+  ASSERT_TRUE(got) << got.error().message;
+  EXPECT_TRUE(*got == bytes);
+  EXPECT_EQ(origin_->counters().bytes - before.bytes, bytes.size());
+  if (GetParam().name == "Directory") {
+    EXPECT_LE(pages_in_memory(origin("ds/file"), bytes.size()), (4 << 20) / 4096U) << "but the last piece";
+  }
+  for (const std::size_t step : {4UL << 20, (1UL << 20) + 512, 100'001UL}) {  // also what must be read another way
+    const auto sparse = read(user(kAlice), "ds/holes", attributes(*seen, "holes"), step, true);
+    ASSERT_TRUE(sparse) << sparse.error().message;
+    EXPECT_TRUE(*sparse == holes) << "in steps of " << step;
+  }
 }
 
 TEST_P(OriginContract, AFileThatIsNoLongerTheOneTheWalkSawIsNotRead) {
