@@ -19,19 +19,40 @@ constexpr unsigned kMostRounds = 24;
 
 enum class Order { fair, first_come };
 
+/// Sums that do not wait for each other: one sum alone takes as long as all its additions in turn.
+constexpr std::size_t kSums = 4;
+using Sums = std::array<double, kSums>;
+double total(const Sums& sums) {
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
+double sum_of(const double* amounts, std::size_t count) {
+  Sums sums{};
+  std::size_t i = 0;
+  for (; i + kSums <= count; i += kSums)
+    for (std::size_t k = 0; k < kSums; ++k) sums[k] += amounts[i + k];
+  for (; i < count; ++i) sums[0] += amounts[i];
+  return total(sums);
+}
+
 /// fill() for equals: the most that each of them gets.
 double level_of(const double* want, std::size_t count, double amount) {
   if (amount <= 0) return 0;
   double level = amount / static_cast<double>(count);
   for (unsigned round = 0; round < kMostRounds; ++round) {
-    double content = 0, open = 0;
-    for (std::size_t i = 0; i < count; ++i) {
+    Sums contents{}, opens{};
+    const auto look = [&](std::size_t i, std::size_t k) {
       const bool all = want[i] <= level;
-      content += all ? want[i] : 0;
-      open += all ? 0 : 1;
-    }
+      contents[k] += all ? want[i] : 0;
+      opens[k] += all ? 0 : 1;
+    };
+    std::size_t i = 0;
+    for (; i + kSums <= count; i += kSums)
+      for (std::size_t k = 0; k < kSums; ++k) look(i + k, k);
+    for (; i < count; ++i) look(i, 0);
+    const double open = total(opens);
     if (open == 0) break;
-    const double next = (amount - content) / open;
+    const double next = (amount - total(contents)) / open;
     if (next <= level * (1 + 1e-12)) break;
     level = next;
   }
@@ -118,7 +139,11 @@ class Division {
   struct Flow {
     IoRate foreground, warm;
     std::uint32_t from = 0;  ///< place in the problem
-    std::uint32_t node = 0;
+  };
+  /// A flow on a node that has a limit.
+  struct OnNode {
+    std::uint32_t flow = 0;
+    double weight = 0;
   };
   using LaneList = std::vector<std::uint32_t>;  ///< where lanes: those of one user are neighbours
 
@@ -136,18 +161,17 @@ class Division {
       count[at + 1] += count[at];
     }
     flows_.resize(problem_.flows.size());
+    const bool nodes = bytes_.limited(Resource::node) || operations_.limited(Resource::node);
+    on_node_.resize(nodes ? problem_.nodes.size() : 0);
     for (std::uint32_t i = 0; i < flows_.size(); ++i) {
       const auto& flow = problem_.flows[i];
-      flows_[count[place(flow)]++] = {flow.foreground, flow.warm, i, flow.node};
+      const std::uint32_t at = count[place(flow)]++;
+      flows_[at] = {flow.foreground, flow.warm, i};
+      if (!nodes) continue;
+      const auto& rate = problem_.nodes[flow.node].rate;
+      if (!is_unlimited(rate.bytes) || !is_unlimited(rate.operations))
+        on_node_[flow.node].push_back({at, weight_of_user(problem_.payers[flow.payer].user)});
     }
-    on_node_.resize(problem_.nodes.size());
-    for (std::uint32_t i = 0; i < flows_.size(); ++i) {
-      const auto& rate = problem_.nodes[flows_[i].node].rate;
-      if (!is_unlimited(rate.bytes) || !is_unlimited(rate.operations)) on_node_[flows_[i].node].push_back(i);
-    }
-    user_of_.resize(flows_.size());
-    for (const auto& lane : lanes_)
-      std::fill(user_of_.begin() + lane.begin, user_of_.begin() + lane.end, payer(lane).user);
   }
 
   void group_lanes() {
@@ -178,32 +202,61 @@ class Division {
     return weight > 0 ? weight : 1;
   }
 
+  // Flows are gone through lane by lane, with all that is to be done for a lane in turn: what there is of one fits the
+  // processor's nearest cache, what there is of all does not fit any.
+
   /// Gives what is left to what is wanted, first operations, then the bytes that so many operations bring.
   void give(IoRate Flow::*wanted, Order order, double part) {
     if (bytes_.spent()) return;
-    const auto& flows = flows_;
     const bool operations = operations_.limited();
     const bool rest = wanted == &Flow::warm && part == 1;  // of what a warm-up has got a part of
-    for (std::size_t i = 0; i < flows.size(); ++i) {
-      want_[i] = std::max(0.0, (flows[i].*wanted).bytes - (rest ? floor_[i].bytes : 0));
-      want_operations_[i] = std::max(0.0, (flows[i].*wanted).operations - (rest ? floor_[i].operations : 0));
-    }
+    for (const auto& lane : lanes_) find_wants(lane, wanted, rest);
     if (operations) {
-      pour(operations_, want_operations_, got_operations_, order, part);
-      for (std::size_t i = 0; i < flows.size(); ++i)
-        if (got_operations_[i] < want_operations_[i]) want_[i] *= got_operations_[i] / want_operations_[i];
+      pour(operations_, want_operations_, order, part);
+      for (const auto& lane : lanes_) {
+        spread(lane, want_operations_, got_operations_);
+        scale(lane, want_, got_operations_, want_operations_);
+      }
     }
-    pour(bytes_, want_, got_, order, part);
-    take(bytes_, got_);
-    if (operations) {
-      for (std::size_t i = 0; i < flows.size(); ++i)  // those for which there are no bytes are another's
-        if (got_[i] < want_[i]) got_operations_[i] *= got_[i] / want_[i];
-      take(operations_, got_operations_);
+    pour(bytes_, want_, order, part);
+    for (const auto& lane : lanes_) {
+      spread(lane, want_, got_);
+      take(bytes_, lane, got_);
+      add(lane, &IoRate::bytes, got_);
+      if (!operations) continue;
+      scale(lane, got_operations_, got_, want_);  // those for which there are no bytes are another's
+      take(operations_, lane, got_operations_);
+      add(lane, &IoRate::operations, got_operations_);
     }
-    for (std::size_t i = 0; i < flows.size(); ++i) {
-      shares_[i].bytes += got_[i];
-      if (operations) shares_[i].operations += got_operations_[i];
+    take_on_nodes(bytes_, got_);
+    if (operations) take_on_nodes(operations_, got_operations_);
+  }
+
+  void find_wants(const Lane& lane, IoRate Flow::*wanted, bool rest) {
+    double* const want = want_.data();
+    double* const want_operations = want_operations_.data();
+    for (auto at = lane.begin; at < lane.end; ++at) {
+      const IoRate& rate = flows_[at].*wanted;
+      want[at] = std::max(0.0, rate.bytes - (rest ? floor_[at].bytes : 0));
+      want_operations[at] = std::max(0.0, rate.operations - (rest ? floor_[at].operations : 0));
     }
+  }
+
+  /// Makes an amount as much less as another got less than it wanted.
+  static void scale(const Lane& lane, std::vector<double>& amount, const std::vector<double>& got,
+                    const std::vector<double>& want) {
+    double* const amounts = amount.data();
+    const double* const gots = got.data();
+    const double* const wants = want.data();
+    // Without a branch, which would go either way for each.
+    for (auto at = lane.begin; at < lane.end; ++at) {
+      const double ratio = gots[at] / wants[at];
+      amounts[at] *= gots[at] < wants[at] ? ratio : 1;
+    }
+  }
+
+  void add(const Lane& lane, double IoRate::*which, const std::vector<double>& got) {
+    for (auto at = lane.begin; at < lane.end; ++at) shares_[at].*which += got[at];
   }
 
   /// What nobody wants goes to all that want anything, so that nobody who wants more a moment later has to ask first.
@@ -213,22 +266,21 @@ class Division {
       if (resource->limited()) {
         if (resource->spent()) continue;
         std::fill(want_.begin(), want_.end(), kNoRate);
-        pour(*resource, want_, got_, Order::fair, 1);
-        for (std::size_t i = 0; i < want_.size(); ++i) shares_[i].*which += got_[i];
+        pour(*resource, want_, Order::fair, 1);
+        for (const auto& lane : lanes_) {
+          spread(lane, want_, got_);
+          add(lane, which, got_);
+        }
       } else {
         for (auto& share : shares_) share.*which = kNoRate;
       }
     }
   }
 
-  /// Wants into gots, within what is left of every budget.
-  void pour(Resource& resource, std::vector<double>& want, std::vector<double>& got, Order order, double part) {
+  /// What each lane gets of what its flows want, within what is left of every budget.
+  void pour(Resource& resource, std::vector<double>& want, Order order, double part) {
     if (resource.limited(Resource::node)) bound_nodes(resource, want);
-    for (auto& lane : lanes_) {
-      lane.all = 0;
-      for (auto at = lane.begin; at < lane.end; ++at) lane.all += want[at];
-      lane.want = lane.all;
-    }
+    for (auto& lane : lanes_) lane.want = lane.all = sum_of(&want[lane.begin], lane.end - lane.begin);
     for (const auto kind : {Resource::job, Resource::user, Resource::group, Resource::account}) {
       if (!resource.limited(kind)) continue;
       for (std::size_t i = 0; i < of_[kind].size(); ++i)
@@ -237,7 +289,6 @@ class Division {
     }
     for (std::size_t i = 0; i < of_[Resource::origin].size(); ++i)
       share_lanes(of_[Resource::origin][i], resource.left_[Resource::origin][i] * part, order, &Lane::got, true);
-    for (const auto& lane : lanes_) spread(lane, want, got);
   }
 
   void bound_nodes(const Resource& resource, std::vector<double>& want) {
@@ -245,9 +296,9 @@ class Division {
       const double left = resource.left_[Resource::node][node];
       if (on_node_[node].empty() || is_unlimited(left)) continue;
       parts_.clear();
-      for (const auto at : on_node_[node]) parts_.push_back({want[at], weight_of_user(user_of_[at]), 0});
+      for (const auto& [flow, weight] : on_node_[node]) parts_.push_back({want[flow], weight, 0});
       fill(parts_.data(), parts_.size(), left);
-      for (std::size_t k = 0; k < parts_.size(); ++k) want[on_node_[node][k]] = parts_[k].got;
+      for (std::size_t k = 0; k < parts_.size(); ++k) want[on_node_[node][k].flow] = parts_[k].got;
     }
   }
 
@@ -317,29 +368,29 @@ class Division {
     for (auto at = lane.begin; at < lane.end; ++at) got[at] = std::min(want[at], level);
   }
 
-  void take(Resource& resource, const std::vector<double>& got) {
-    const auto less = [](double& left, double by) { left = std::max(0.0, left - by); };
-    for (const auto& lane : lanes_) {
-      double sum = 0;
-      for (auto at = lane.begin; at < lane.end; ++at) sum += got[at];
-      const auto& who = payer(lane);
-      less(resource.left_[Resource::origin][lane.origin], sum);
-      if (who.account != kNone) less(resource.left_[Resource::account][who.account], sum);
-      if (who.group != kNone) less(resource.left_[Resource::group][who.group], sum);
-      less(resource.left_[Resource::user][who.user], sum);
-      if (who.job != kNone) less(resource.left_[Resource::job][who.job], sum);
-    }
+  static void lessen(double& left, double by) { left = std::max(0.0, left - by); }
+
+  void take(Resource& resource, const Lane& lane, const std::vector<double>& got) const {
+    const double sum = sum_of(&got[lane.begin], lane.end - lane.begin);
+    const auto& who = payer(lane);
+    lessen(resource.left_[Resource::origin][lane.origin], sum);
+    if (who.account != kNone) lessen(resource.left_[Resource::account][who.account], sum);
+    if (who.group != kNone) lessen(resource.left_[Resource::group][who.group], sum);
+    lessen(resource.left_[Resource::user][who.user], sum);
+    if (who.job != kNone) lessen(resource.left_[Resource::job][who.job], sum);
+  }
+
+  void take_on_nodes(Resource& resource, const std::vector<double>& got) const {
     if (!resource.limited(Resource::node)) return;
     for (std::size_t node = 0; node < on_node_.size(); ++node)
-      for (const auto at : on_node_[node]) less(resource.left_[Resource::node][node], got[at]);
+      for (const auto& [flow, weight] : on_node_[node]) lessen(resource.left_[Resource::node][node], got[flow]);
   }
 
   const Problem& problem_;
   Resource bytes_, operations_;
   std::vector<Lane> lanes_;
-  std::vector<Flow> flows_;             ///< by lane
-  std::vector<std::uint32_t> user_of_;  ///< by flow
-  std::vector<LaneList> on_node_;       ///< flows of the nodes that have a limit
+  std::vector<Flow> flows_;                   ///< by lane
+  std::vector<std::vector<OnNode>> on_node_;  ///< by node
   std::array<std::vector<LaneList>, Resource::kKinds> of_;
   std::vector<double> want_, want_operations_, got_, got_operations_;
   std::vector<IoRate> shares_, floor_;
@@ -375,59 +426,6 @@ void fill(SharePart* parts, std::size_t count, double amount) {
     level = next;
   }
   for (auto* part = parts; part != end; ++part) part->got = std::min(part->want, level * part->weight);
-}
-
-namespace {
-
-/// One resource of within_what_is_back().
-void step(const Problem& problem, double IoRate::*which, const std::vector<IoRate>& in_force,
-          std::vector<IoRate>& target) {
-  constexpr double kFirst = 0.05;
-  struct Scope {
-    double room = kNoRate, more = 0;
-    [[nodiscard]] double part() const {
-      if (room >= more || more <= 0) return 1;
-      return std::max(0.0, room / more);
-    }
-  };
-  std::array<std::vector<Scope>, 6> scopes;
-  const std::array lists{&problem.origins, &problem.nodes, &problem.accounts,
-                         &problem.groups,  &problem.users, &problem.jobs};
-  for (std::size_t kind = 0; kind < lists.size(); ++kind)
-    for (const auto& budget : *lists[kind]) scopes[kind].push_back({budget.rate.*which, 0});
-  const auto places = [&](const Problem::Flow& flow) {
-    const auto& who = problem.payers[flow.payer];
-    return std::array{flow.origin, flow.node, who.account, who.group, who.user, who.job};
-  };
-  const auto more = [&](std::size_t i) { return std::max(0.0, target[i].*which - in_force[i].*which); };
-  for (std::size_t i = 0; i < target.size(); ++i) {
-    const auto at = places(problem.flows[i]);
-    for (std::size_t kind = 0; kind < at.size(); ++kind) {
-      if (at[kind] == kNone) continue;
-      auto& scope = scopes[kind][at[kind]];
-      scope.room -= in_force[i].*which;
-      scope.more += more(i);
-    }
-  }
-  for (std::size_t i = 0; i < target.size(); ++i) {
-    const double rise = more(i);
-    if (rise <= 0) continue;
-    const auto at = places(problem.flows[i]);
-    double part = 1;
-    for (std::size_t kind = 0; kind < at.size(); ++kind)
-      if (at[kind] != kNone) part = std::min(part, scopes[kind][at[kind]].part());
-    target[i].*which = std::max(in_force[i].*which + rise * part, target[i].*which * kFirst);
-  }
-}
-
-}  // namespace
-
-std::vector<IoRate> within_what_is_back(const ShareProblem& problem, const std::vector<IoRate>& in_force,
-                                        const std::vector<IoRate>& target) {
-  auto out = target;
-  step(problem, &IoRate::bytes, in_force, out);
-  step(problem, &IoRate::operations, in_force, out);
-  return out;
 }
 
 std::vector<IoRate> divide(const ShareProblem& problem) {
