@@ -79,16 +79,21 @@ std::string job_line(const v1::JobStatus& job) {
   return out;
 }
 
+/// What the kernel reads by itself, of complete replicas and of large files, nobody counts: that is not 0.
+std::string hits_text(const v1::Receipt& receipt) {
+  if (receipt.has_hit_bytes()) return ", " + format_size(Bytes{receipt.hit_bytes()}) + " of reads found on the nodes";
+  return receipt.outcome().empty() || receipt.outcome() == "cold" ? "" : ", reads found on the nodes not counted";
+}
+
 std::string receipt_text(const v1::JobStatus& job) {
   if (!job.has_receipt()) return "";
   const auto& r = job.receipt();
   std::string out = "receipt of job " + std::to_string(job.job().job_id()) + "\n";
   out += row("nodes", r.nodes().empty() ? "-" : printable(r.nodes()));
-  out += row("data",
-             printable(r.outcome()) + ": " + format_size(Bytes{r.resident_bytes()}) + " on the nodes, " +
-                 format_size(Bytes{r.origin_bytes()}) + " read from the origin by Atlas" +
-                 (r.peer_bytes() == 0 ? "" : ", " + format_size(Bytes{r.peer_bytes()}) + " from other nodes") +
-                 (r.has_hit_bytes() ? ", " + format_size(Bytes{r.hit_bytes()}) + " of reads found on the nodes" : ""));
+  out += row("data", printable(r.outcome()) + ": " + format_size(Bytes{r.resident_bytes()}) + " on the nodes, " +
+                         format_size(Bytes{r.origin_bytes()}) + " read from the origin by Atlas" +
+                         (r.peer_bytes() == 0 ? "" : ", " + format_size(Bytes{r.peer_bytes()}) + " from other nodes") +
+                         hits_text(r));
   out += row("waited", format_duration(milliseconds(r.waited())) + " for the cache");
   if (r.throttled() > 0)
     out += row("throttled", format_duration(milliseconds(r.throttled())) + ", " +

@@ -59,6 +59,7 @@ struct StagedJob {
   std::set<std::string> releasing;  ///< nodes whose answer the receipt waits for
   Receipt receipt;
   std::uint32_t attached = 0, read_through = 0, not_attached = 0;  ///< datasets by node, as the nodes' agents say
+  bool hits_counted = true;     ///< of all that it read on its nodes: the kernel counts none of what it reads by itself
   std::uint32_t untouched = 0;  ///< of which no agent knows: no task ran there, or it was down
 
   [[nodiscard]] bool pending() const {

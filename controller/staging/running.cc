@@ -110,6 +110,7 @@ void Staging::released_on(const JobKey& key, const std::string& node, const Rele
        : dataset.reason.empty()                    ? job->untouched
                                                    : job->not_attached);
     if (dataset.attached != ReplicaState::absent) job->receipt.resident += dataset.resident;
+    if (dataset.attached != ReplicaState::absent && !dataset.hit) job->hits_counted = false;
     if (dataset.hit) job->receipt.hit = job->receipt.hit.value_or(Bytes{}) + *dataset.hit;
     job->receipt.origin += dataset.origin;
     job->receipt.peers += dataset.peers;
@@ -154,6 +155,7 @@ void Staging::finish(StagedJob& job) {
     receipt.outcome = job.row.cold ? "cold" : "warm";
   }
   if (receipt.outcome == "warm" || receipt.reason.empty()) receipt.reason = job.row.reason;
+  if (!job.hits_counted) receipt.hit.reset();  // a part of them would pass for all
   if (!ran) receipt.reason = "it never started" + (receipt.reason.empty() ? "" : "; " + receipt.reason);
   job.row.phase = JobPhase::ended;
   save(job);

@@ -317,6 +317,28 @@ TEST_F(StagingTest, TheReceiptSaysWhatTheJobGot) {
   EXPECT_TRUE(world.staging->leases().idle());
 }
 
+TEST_F(StagingTest, HitsThatAreCountedInPartAreNotGivenForAll) {
+  const auto hits_of = [](std::uint32_t job, std::optional<Bytes> one, std::optional<Bytes> other) {
+    StagingWorld own;
+    for (const auto* node : {"n1", "n2"}) own.holds(node, own.speech);
+    own.submit(job, kWarm).nodes_wanted = 2;
+    own.start(job, "n[1-2]");
+    for (const auto& [node, hit] : {std::pair{"n1", one}, {"n2", other}}) {
+      ReleasedDataset outcome{own.speech, ReplicaState::partial, Bytes{100}, Bytes{}, ""};
+      outcome.hit = hit;
+      own.agents.outcomes_on[node] = {outcome};
+    }
+    own.pass(5s);
+    own.end(job);
+    const auto receipt = own.receipt(job);
+    EXPECT_TRUE(receipt);
+    return receipt ? receipt->hit : std::nullopt;
+  };
+  EXPECT_EQ(hits_of(10, Bytes{5}, Bytes{7}), Bytes{12});
+  EXPECT_EQ(hits_of(11, Bytes{5}, std::nullopt), std::nullopt);
+  EXPECT_EQ(hits_of(12, std::nullopt, Bytes{7}), std::nullopt);
+}
+
 TEST_F(StagingTest, NodesWhereNoTaskRanSayNothingAboutWhatAJobGot) {
   world.holds("n1", world.speech);
   world.holds("n2", world.speech);

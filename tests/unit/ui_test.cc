@@ -160,7 +160,14 @@ TEST_F(View, AJobIsToldFromPhaseToPhaseAndEndsWithItsReceipt) {
   view.show(job);
   EXPECT_TRUE(view.ended());
   EXPECT_THAT(out_, HasSubstr("job 17: ended on n001 (COMPLETED)\n"));
-  EXPECT_THAT(out_, HasSubstr("warm: 183M on the nodes, 0 read from the origin by Atlas, 91M from other nodes\n"));
+  EXPECT_THAT(out_, HasSubstr("warm: 183M on the nodes, 0 read from the origin by Atlas, 91M from other nodes, "
+                              "reads found on the nodes not counted\n"));
+  job.mutable_receipt()->set_outcome("partial");
+  job.mutable_receipt()->set_hit_bytes(0);
+  EXPECT_THAT(receipt_text(job), HasSubstr("91M from other nodes, 0 of reads found on the nodes\n"));
+  job.mutable_receipt()->clear_hit_bytes();
+  job.mutable_receipt()->set_outcome("cold");
+  EXPECT_THAT(receipt_text(job), HasSubstr("91M from other nodes\n"));
   EXPECT_THAT(out_, HasSubstr("12s for the cache\n"));
 }
 
