@@ -39,8 +39,9 @@ class Outbox {
   void send(v1::ControllerNote note) {
     const std::lock_guard lock(mutex_);
     if (stream_ == nullptr) return;
-    // A node that reads slowly needs only the last of its shares.
-    if (note.has_shares()) std::erase_if(queue_, [](const v1::ControllerNote& queued) { return queued.has_shares(); });
+    // A node that reads slowly needs only the last of its shares, and of the limits.
+    if (note.has_shares() || note.has_budgets())
+      std::erase_if(queue_, [&](const v1::ControllerNote& queued) { return queued.body_case() == note.body_case(); });
     queue_.push_back(std::move(note));
     pump();
   }

@@ -1,8 +1,15 @@
 #include "controller/staging/io_limits.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace atlas {
+namespace {
+
+/// A thousand limits set by a script, or a thousand nodes that come back, are told of once, not a million times.
+constexpr std::chrono::milliseconds kTogether{200};
+
+}  // namespace
 
 IoBudget IoLimits::budget_of(const LimitRow& limit) {
   IoBudget out{limit.kind,
@@ -22,7 +29,7 @@ void IoLimits::changed() {
     if (limit.read || limit.operations || limit.weight) budgets.push_back(budget_of(limit));
   const bool loaded = nodes_.empty() && sharing_.budgets().empty() && !budgets.empty();
   sharing_.set_budgets(std::move(budgets));
-  tell_all();
+  tell_all_soon();
   if (!loaded) return schedule();
   // What an earlier controller gave to nodes that have not come back yet is still theirs.
   due_ = SteadyTime::min();
@@ -32,15 +39,23 @@ void IoLimits::changed() {
   });
 }
 
-void IoLimits::tell_all() {
-  for (const auto& [name, node] : nodes_)
-    node.outlet.budgets(sharing_.budgets(), static_cast<std::uint32_t>(nodes_.size()));
+void IoLimits::tell(const Node& node) const {
+  node.outlet.budgets(sharing_.budgets(), static_cast<std::uint32_t>(nodes_.size()));
+}
+
+void IoLimits::tell_all_soon() {
+  if (std::exchange(telling_, true)) return;
+  strand_.post_after(kTogether, [this] {
+    telling_ = false;
+    for (const auto& [name, node] : nodes_) tell(node);
+  });
 }
 
 void IoLimits::came(const std::string& node, std::uint64_t stream, Outlet outlet) {
   sharing_.lost(node, clock_.now());
-  nodes_[node] = {stream, std::move(outlet)};
-  tell_all();  // an equal part is another one now
+  auto& here = nodes_[node] = {stream, std::move(outlet)};
+  tell(here);
+  tell_all_soon();  // an equal part is another one now
 }
 
 void IoLimits::lost(const std::string& node, std::uint64_t stream) {
@@ -48,7 +63,7 @@ void IoLimits::lost(const std::string& node, std::uint64_t stream) {
   if (it == nodes_.end() || it->second.stream != stream) return;
   nodes_.erase(it);
   sharing_.lost(node, clock_.now());
-  tell_all();
+  tell_all_soon();
 }
 
 void IoLimits::report(const std::string& node, std::uint64_t stream, std::uint64_t seen,

@@ -11,8 +11,8 @@
 
 namespace atlas {
 
-/// The limits of reading, and what is done about them: nodes are told of the limits when they come and when one is set,
-/// and of their shares whenever these are divided anew. Lives on the strand.
+/// The limits of reading, and what is done about them: nodes are told of the limits when they come, soon after one is
+/// set, and of their shares whenever these are divided anew. Lives on the strand.
 class IoLimits {
  public:
   IoLimits(Executor& strand, const CacheSpace& limits, const Clock& clock)
@@ -43,7 +43,8 @@ class IoLimits {
     Outlet outlet;
   };
   [[nodiscard]] static IoBudget budget_of(const LimitRow& limit);
-  void tell_all();
+  void tell(const Node& node) const;
+  void tell_all_soon();
   void schedule();
   void divide(std::uint64_t timer);
 
@@ -54,6 +55,7 @@ class IoLimits {
   std::map<std::string, Node> nodes_;
   SteadyTime due_ = SteadyTime::max();  ///< of the timer that counts
   std::uint64_t timer_ = 0;
+  bool telling_ = false;  ///< nodes will be told of the limits in a moment
 };
 
 }  // namespace atlas

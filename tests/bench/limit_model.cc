@@ -93,12 +93,15 @@ class NoTimers final : public agent::Executor {
   agent::TimerHandle post_at(SteadyTime, agent::Task) override { return {}; }
 };
 
-double admit_and_settle() {
+double admit_and_settle(std::uint32_t limits) {
   SystemClock clock;
   NoTimers timers;
   agent::LimitGovernor governor("n1", clock, timers);
-  governor.set_budgets({{LimitKind::user, "alice", 1, {1e11, 1e9}, kDefaultBurst, 0}}, 1);
-  for (std::uint32_t uid = 2; uid < 100; ++uid)
+  std::vector<IoBudget> budgets;
+  for (std::uint32_t uid = 1; uid <= limits; ++uid)
+    budgets.push_back({LimitKind::user, "user" + std::to_string(uid), uid, {1e11, 1e9}, kDefaultBurst, 0});
+  governor.set_budgets(std::move(budgets), 1);
+  for (std::uint32_t uid = 2; uid < std::max(100U, limits); ++uid)
     if (const auto grant = governor.try_admit({"lustre", uid, uid, uid, agent::Urgency::fault, kMiB, 3}))
       governor.settle(*grant, kMiB, 3);
   constexpr int kTimes = 200'000;
@@ -178,9 +181,10 @@ void bursty_owners() {
 
 int main() {
   const auto problem = everybody();
-  std::printf("{\n  \"divide_ms\": %.3f, \"sharing_ms\": %.3f, \"admit_settle_ns\": %.1f,\n",
-              milliseconds_of([&] { static_cast<void>(divide(problem)); }), division_of_a_controller(),
-              admit_and_settle());
+  std::printf(
+      "{\n  \"divide_ms\": %.3f, \"sharing_ms\": %.3f, \"admit_settle_ns\": %.1f, \"admit_settle_1000_ns\": %.1f,\n",
+      milliseconds_of([&] { static_cast<void>(divide(problem)); }), division_of_a_controller(), admit_and_settle(1),
+      admit_and_settle(1000));
   step_response();
   bursty_owners();
   std::printf("}\n");

@@ -1,9 +1,11 @@
 """atlasctl, and the parts of atlas-submit that ask the controller, on a real cluster."""
 
+import contextlib
 import json
 import os
 import pwd
 import re
+import sqlite3
 import time
 from pathlib import Path
 
@@ -279,6 +281,48 @@ def test_top_shows_who_reads_where_and_of_what(cluster: Cluster, speech: Path) -
         cluster.run("scancel", *map(str, jobs))
         cluster.origin_ctl("bandwidth", "0")
     wait_for(lambda: top("root") == (True, {}, {}, {}), 30, "nothing is read any more")
+
+
+def test_a_thousand_limits_and_a_user_with_a_byte_a_second_on_all_nodes(cluster: Cluster, speech: Path) -> None:
+    root = cluster.origin / "byte"
+    datasets.big_file(root / "file", 400_000_000, seed=3)
+    cluster.stop("controller")
+    catalogue = sqlite3.connect(cluster.state / "controller" / "catalog.db")
+    with catalogue:
+        catalogue.executemany("INSERT INTO limits (kind, subject, set_by, since, bytes_per_second) VALUES ('account', ?, 'root', 0, 1000000000)",
+                              [(f"team{number}",) for number in range(999)])
+    catalogue.close()
+    cluster.start("controller")
+    cluster.wait_agents()
+    cluster.origin_ctl("bandwidth", "30M")
+    job = cluster.submit(f"srun -N3 -n3 sha256sum {root}/file", f"--atlas-dataset={root}", "-N3")
+
+    def waiting() -> set[str]:
+        return {part["node"] for part in cluster.atlasctl("limit", "show", "--user", USER)["parts"] if part["waiting"]}
+
+    try:
+        wait_for(lambda: cluster.origin_stats()["read_bytes"] > 20_000_000, 30, "the job reads")
+        cluster.run("atlasctl", "limit", "set", "--user", USER, "--read", "1").check()
+        time.sleep(2)
+        assert len(cluster.atlasctl("limit", "list")) == 1000
+        before, began = cluster.origin_stats()["read_bytes"], time.monotonic()
+        wait_for(lambda: waiting() == set(cluster.node_names), 20, "it waits on all nodes")
+        time.sleep(max(0.0, began + 4 - time.monotonic()))
+        # Each node may read something every ten seconds, of 4 MiB at most; without the limit it is 30 MB/s.
+        assert cluster.origin_stats()["read_bytes"] - before <= len(cluster.node_names) * (4 << 20) * 1.2
+        assert cluster.job(job)["JobState"] == "RUNNING"
+        cluster.run("scancel", str(job)).check()
+        cluster.wait_done(job, 15, expect="CANCELLED")
+        assert cluster.sinfo_R() == ""
+    finally:
+        cluster.run("scancel", str(job))
+        cluster.run("atlasctl", "limit", "delete", "--user", USER)
+        cluster.origin_ctl("bandwidth", "0")
+        cluster.stop("controller")
+        with contextlib.closing(sqlite3.connect(cluster.state / "controller" / "catalog.db")) as catalogue, catalogue:
+            catalogue.execute("DELETE FROM limits WHERE kind = 'account'")
+        cluster.start("controller")
+        cluster.wait_agents()
 
 
 def test_doctor_is_content_and_finds_what_is_broken(cluster: Cluster, speech: Path) -> None:

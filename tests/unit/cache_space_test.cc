@@ -69,6 +69,41 @@ TEST_F(CacheSpaceTest, WithoutALimitAllIsGrantedAndNothingMakesWay) {
   EXPECT_THAT(world.agents.evicted, IsEmpty());
 }
 
+TEST_F(CacheSpaceTest, AThousandLimitsOneAfterTheOtherAreToldToNodesTogether) {
+  struct Told {
+    int times = 0;
+    std::size_t budgets = 0;
+    std::uint32_t nodes = 0;
+  };
+  std::map<std::string, Told> told;
+  auto& limits = world.staging->io_limits();
+  const auto comes = [&](const std::string& node, std::uint64_t stream) {
+    limits.came(node, stream,
+                {[&told, node](const std::vector<IoBudget>& budgets, std::uint32_t nodes) {
+                   told[node] = {told[node].times + 1, budgets.size(), nodes};
+                 },
+                 [](const Sharing::Message&) {}});
+  };
+  comes("n1", 1);
+  EXPECT_EQ(told["n1"].times, 1) << "who comes does not wait";
+  for (int i = 0; i < 1000; ++i) {
+    LimitRow row{LimitKind::account, "team" + std::to_string(i), 0, {}, "root", world.clock.wall()};
+    row.read = Bytes{1'000'000};
+    ASSERT_TRUE(space().set(row));
+    limits.changed();
+  }
+  EXPECT_EQ(space().all().size(), 1000U);
+  world.executor.pass(1s);
+  EXPECT_LE(told["n1"].times, 3);
+  EXPECT_EQ(told["n1"].budgets, 1000U);
+  for (std::uint64_t node = 2; node <= 100; ++node) comes("n" + std::to_string(node), node);
+  EXPECT_EQ(told["n100"].budgets, 1000U);
+  EXPECT_EQ(told["n100"].nodes, 100U);
+  world.executor.pass(1s);
+  EXPECT_EQ(told["n1"].nodes, 100U) << "an equal part is another one now";
+  EXPECT_LE(told["n1"].times, 5);
+}
+
 TEST_F(CacheSpaceTest, AReplicaCountsForItsUserItsGroupAndItsAccount) {
   limit(LimitKind::user, "alice", kAlice.uid, 100_G);
   limit(LimitKind::group, "staff", 100, 100_G);

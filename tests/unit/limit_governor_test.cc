@@ -267,5 +267,28 @@ TEST_F(LimitGovernorTest, AFreeBudgetCostsNoAllocation) {
   EXPECT_EQ(allocations(), before);
 }
 
+TEST_F(LimitGovernorTest, AThousandLimitsHoldEachForItsOwnAndCostNoAllocation) {
+  const auto thousand = [](double rate) {
+    std::vector<IoBudget> out;
+    for (std::uint32_t uid = 1; uid <= 999; ++uid) out.push_back(user_limit(uid, uid == 500 ? rate : 1e11));
+    out.push_back(origin_limit(1e12));
+    return out;
+  };
+  governor.set_budgets(thousand(10 * kM), 1);
+  for (std::uint32_t uid = 1; uid <= 1200; ++uid) ask("each", charge(uid));
+  EXPECT_EQ(began.size(), 1200U);
+  EXPECT_NEAR(megabytes(500, 10s), 100, 2);
+  governor.set_budgets(thousand(20 * kM), 1);
+  EXPECT_NEAR(megabytes(500, 10s), 200, 2) << "what is set holds at once";
+  const auto before = allocations();
+  for (std::uint32_t uid = 1; uid <= 1200; ++uid) {
+    if (uid == 500) continue;
+    const auto grant = governor.try_admit(charge(uid, 1000));
+    ASSERT_TRUE(grant) << uid;
+    governor.settle(*grant, Bytes{1000}, 1);
+  }
+  EXPECT_EQ(allocations(), before);
+}
+
 }  // namespace
 }  // namespace atlas::agent
