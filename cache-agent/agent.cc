@@ -97,6 +97,7 @@ void Agent::make_parts(const Config& config, const Options& options) {
     PeerClientOptions ask;
     ask.node = options.node;
     ask.wait = config.warm.peer_wait;
+    ask.reader_limited = config.agent.read_deadline / 2;  // the origin needs time, too
     peers_ = std::make_unique<PeerClient>(*auth_, *peer_finder_, *writers_, std::move(ask));
     fetcher_->ask_first(*peers_);
     peer_readers_ = std::make_unique<ThreadExecutor>(kPeerReaders);
@@ -106,10 +107,12 @@ void Agent::make_parts(const Config& config, const Options& options) {
           return warm_->expects(dataset, generation);
         },
         *peer_readers_);
-    peer_service_->bring_with([this](std::uint32_t job_id, const std::shared_ptr<Replica>& replica, const Extent& want,
-                                     std::function<void()> failed) {
-      return warm_->shares().bring(job_id, replica, want, std::move(failed));
-    });
+    peer_service_->bring_with(
+        [this](std::uint32_t job_id, const std::shared_ptr<Replica>& replica, const Extent& want,
+               std::function<void()> failed) {
+          return warm_->shares().bring(job_id, replica, want, std::move(failed));
+        },
+        [this](std::uint32_t job_id, const DatasetId& dataset) { return warm_->shares().parked(job_id, dataset); });
   }
   space_ = std::make_unique<SpaceClient>(*auth_, make_channel(controller), peer, options.node);
   warm_->stay_within(*space_);

@@ -28,6 +28,8 @@ struct PeerClientOptions {
   std::chrono::milliseconds shun{10'000};    ///< how long a peer that failed is not asked again
   /// The same of a piece that a reader waits for: the origin is there, too.
   std::chrono::milliseconds reader_wait{5'000}, reader_silence{2'000};
+  /// The most that a reader waits when his piece has to wait for a limit there.
+  std::chrono::milliseconds reader_limited{15'000};
   unsigned streams = 2;     ///< to one peer, for one generation; for readers four times as many
   std::size_t batch = 128;  ///< pieces of files asked for in one stream
   unsigned attempts = 3;    ///< peers asked for one piece before the origin is

@@ -140,7 +140,13 @@ bool PeerService::Sending::look() {
 
 /// Of a piece that a reader waits for and that is not here: has it brought, once.
 bool PeerService::Sending::comes(Wanted& wanted) {
-  if (!replica_ || !manifest_ || steady_clock::now() - news_ >= wait_) return false;
+  if (!replica_ || !manifest_) return false;
+  const auto now = steady_clock::now();
+  // As long as it waits for a limit, who asked waits, too: the origin would cost him the same again.
+  if (wanted.lost && now - news_ >= std::min(owner_.options_.heartbeat, wait_ / 2) &&
+      owner_.parked_(wanted.job, dataset_))
+    news_ = now;
+  if (now - news_ >= wait_) return false;
   if (!wanted.lost) {
     wanted.lost = std::make_shared<std::atomic<bool>>(false);
     const Extent rest{wanted.file, Bytes{wanted.at}, Bytes{wanted.end - wanted.at}};

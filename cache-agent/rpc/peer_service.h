@@ -40,8 +40,14 @@ class PeerService {
               PeerServiceOptions options = {})
       : auth_(auth), store_(store), expected_(std::move(expected)), readers_(readers), options_(options) {}
 
+  /// What is brought for a job waits for a limit here, now. Must not block.
+  using Parked = std::function<bool(std::uint32_t job_id, const DatasetId&)>;
+
   /// Once, before use.
-  void bring_with(Bring bring) { bring_ = std::move(bring); }
+  void bring_with(Bring bring, Parked parked) {
+    bring_ = std::move(bring);
+    parked_ = std::move(parked);
+  }
   grpc::ServerWriteReactor<v1::FetchReply>* fetch(grpc::CallbackServerContext* ctx, const v1::FetchRequest* request);
   /// Ends what is under way; before the server is shut down.
   void stop() { stopping_ = true; }
@@ -54,6 +60,7 @@ class PeerService {
   Store& store_;
   const Expected expected_;
   Bring bring_ = [](std::uint32_t, const auto&, const Extent&, const auto&) { return false; };
+  Parked parked_ = [](std::uint32_t, const DatasetId&) { return false; };
   Executor& readers_;
   const PeerServiceOptions options_;
   std::atomic<bool> stopping_{false};

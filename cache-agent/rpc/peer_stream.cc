@@ -46,7 +46,8 @@ Status PeerClient::Stream::start(v1::Agent::Stub& stub, std::shared_ptr<Stream> 
 void PeerClient::Stream::watch() {
   const auto& options = owner_.options_;
   const auto silence = for_readers_ ? std::min(options.silence, options.reader_silence) : options.silence;
-  const auto wait = for_readers_ ? std::min(options.wait, options.reader_wait) : options.wait;
+  // For a shorter time a peer knows by itself when to give up: only it sees what a reader's piece waits for.
+  const auto wait = for_readers_ ? std::min(options.wait, options.reader_limited) : options.wait;
   const auto now = steady_clock::now();
   const std::lock_guard lock(mutex_);
   if (!self_) return;

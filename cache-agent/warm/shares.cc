@@ -47,6 +47,19 @@ bool Shares::bring(std::uint32_t job_id, const std::shared_ptr<Replica>& replica
   return true;
 }
 
+bool Shares::parked(std::uint32_t job_id, const DatasetId& dataset) {
+  Principal as;
+  JobKey job;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto at = held_.find({job_id, dataset});
+    if (at == held_.end()) return false;
+    as = at->second.as;
+    job = at->second.job;
+  }
+  return fetcher_.parks(as, job);
+}
+
 void Shares::forget_job(std::uint32_t job_id) {
   const std::lock_guard lock(mutex_);
   std::erase_if(held_, [job_id](const auto& one) { return one.first.first == job_id; });

@@ -30,6 +30,8 @@ class Shares {
   /// False when it is not this node's to bring, or cannot be kept here. Blocks only when the manifest is not in memory.
   [[nodiscard]] bool bring(std::uint32_t job_id, const std::shared_ptr<Replica>& replica, const Extent& want,
                            std::function<void()> failed);
+  /// What is read here for that job, of that dataset, waits for a limit now.
+  [[nodiscard]] bool parked(std::uint32_t job_id, const DatasetId& dataset);
   void forget_job(std::uint32_t job_id);
 
  private:

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <thread>
 
+#include "cache-agent/limit/limit_governor.h"
 #include "proto/convert.h"
 #include "tests/support/origin_tree.h"
 #include "tests/support/peer_nodes.h"
@@ -31,6 +32,7 @@ class Divided : public OriginTree {
   }
   void TearDown() override {
     jobs_.clear();  // before the nodes
+    governor_.open();
   }
   /// 200 small files and two large ones; says how much it is.
   std::uint64_t dataset() {
@@ -40,7 +42,8 @@ class Divided : public OriginTree {
     file("ds/empty", "");
     return 200 * 50'000 + 64 * kMega + 5;
   }
-  PeerNode& add(Bytes quota = kGiB, std::chrono::milliseconds silence = 20s) {
+  PeerNode& add(Bytes quota = kGiB, std::chrono::milliseconds silence = 20s, Governor* governor = nullptr,
+                std::optional<std::chrono::milliseconds> wait = {}) {
     const std::string name = "n" + std::to_string(nodes_.size() + 1);
     NodeParts::Options options;
     options.origin = origin();
@@ -48,7 +51,9 @@ class Divided : public OriginTree {
     options.node = name;
     options.chunk = Bytes{2 * kMega};
     PeerClientOptions ask;
-    ask.reader_silence = ask.reader_wait = silence;
+    options.governor = governor;
+    ask.reader_silence = silence;
+    ask.reader_wait = wait.value_or(silence);
     nodes_.push_back(std::make_unique<PeerNode>(name, auth_, finder_, options, ask));
     return *nodes_.back();
   }
@@ -103,6 +108,9 @@ class Divided : public OriginTree {
 
   test::PrivateMunged munged_;
   Authenticator auth_{Munge(munged_.socket()), {0}};
+  SystemClock clock_;
+  ThreadExecutor timers_{1};
+  LimitGovernor governor_{"n1", clock_, timers_};  ///< of a node whose limits are another's than the others'
   FixedPeers finder_;
   std::vector<std::unique_ptr<PeerNode>> nodes_;
   ViewJobs readers_{kAlice};
@@ -235,6 +243,21 @@ TEST_F(Divided, ANodeThatHangsIsGivenUp) {
   EXPECT_GT(asked, 0);
   EXPECT_EQ(read_by_all(), size);
   server->Shutdown(std::chrono::system_clock::now());
+}
+
+TEST_F(Divided, AKeeperThatWaitsForALimitIsWaitedForAndNothingIsReadTwice) {
+  file("ds/large", random_bytes(12 * kMega, 1000));
+  const Bytes limit{10 * kMega};
+  governor_.set_budgets({{LimitKind::user, "alice", kAlice, {1.5e6, kNoRate}, kDefaultBurst, 0}}, 1);
+  add(kGiB, 20s, &governor_, 700ms);
+  add(kGiB, 20s, nullptr, 700ms);
+  view(*nodes_[0], addresses(), limit);
+  const auto& job = view(*nodes_[1], addresses(), limit);
+  const Principal alice = user(kAlice);
+  EXPECT_EQ(difference(look(job.path(), &alice), look(origin("ds"), &alice)), "");
+  EXPECT_GT(nodes_[0]->parts.fetcher->counters_of_job(1).bytes, 4 * kMega) << "more than passes at once";
+  EXPECT_GT(governor_.throttled(1).time, 1s) << "longer than a node is waited for that brings nothing";
+  EXPECT_EQ(read_by_all(), 12 * kMega);
 }
 
 TEST_F(Divided, AnotherJobsNodesLeaveAShareWhereItIs) {

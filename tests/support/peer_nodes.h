@@ -64,10 +64,12 @@ struct PeerNode {
     ask.wait = std::chrono::seconds(30);
     ask.refresh = std::chrono::milliseconds(50);
     client = std::make_unique<PeerClient>(auth, finder, parts.writers, ask);
-    service.bring_with([this](std::uint32_t job, const std::shared_ptr<Replica>& replica, const Extent& want,
-                              std::function<void()> failed) {
-      return parts.engine->shares().bring(job, replica, want, std::move(failed));
-    });
+    service.bring_with(
+        [this](std::uint32_t job, const std::shared_ptr<Replica>& replica, const Extent& want,
+               std::function<void()> failed) {
+          return parts.engine->shares().bring(job, replica, want, std::move(failed));
+        },
+        [this](std::uint32_t job, const DatasetId& dataset) { return parts.engine->shares().parked(job, dataset); });
     parts.fetcher->ask_first(*client);
     server = serve_on_loopback(fetch, address);
   }
