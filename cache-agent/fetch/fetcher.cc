@@ -469,44 +469,6 @@ void Fetcher::land(const std::shared_ptr<Flight>& flight) {
   if (--active_ == 0) idle_.notify_all();
 }
 
-void Fetcher::count(Flight& flight, std::uint64_t bytes, std::uint32_t operations) {
-  {
-    const std::lock_guard lock(flight.mutex);
-    flight.bytes += bytes;
-    flight.operations += operations;
-  }
-  if (flight.moved) flight.moved->fetch_add(bytes, std::memory_order_relaxed);
-  flight.tally->bytes.fetch_add(bytes, std::memory_order_relaxed);
-  flight.tally->operations.fetch_add(operations, std::memory_order_relaxed);
-  const std::lock_guard lock(counters_mutex_);
-  for (FetchCounters* counters : {&by_job_[flight.payer.job_id], &by_user_[flight.as.uid]}) {
-    counters->bytes += bytes;
-    counters->operations += operations;
-  }
-}
-
-FetchCounters Fetcher::counters_of_job(std::uint32_t job_id) const {
-  const std::lock_guard lock(counters_mutex_);
-  const auto it = by_job_.find(job_id);
-  return it == by_job_.end() ? FetchCounters{} : it->second;
-}
-
-FetchCounters Fetcher::counters_of_user(std::uint32_t uid) const {
-  const std::lock_guard lock(counters_mutex_);
-  const auto it = by_user_.find(uid);
-  return it == by_user_.end() ? FetchCounters{} : it->second;
-}
-
-std::map<std::uint32_t, FetchCounters> Fetcher::counters_by_user() const {
-  const std::lock_guard lock(counters_mutex_);
-  return by_user_;
-}
-
-void Fetcher::forget_job(std::uint32_t job_id) {
-  const std::lock_guard lock(counters_mutex_);
-  by_job_.erase(job_id);
-}
-
 std::size_t Fetcher::in_flight() const {
   const std::lock_guard lock(mutex_);
   return active_;

@@ -116,12 +116,4 @@ Status Fetcher::keep(const std::shared_ptr<Flight>& flight, const PeerPiece& pie
   return kept;
 }
 
-void Fetcher::count_from_peer(const Flight& flight, std::uint64_t bytes) {
-  if (flight.from_peers) flight.from_peers->fetch_add(bytes, std::memory_order_relaxed);
-  flight.tally->peer_bytes.fetch_add(bytes, std::memory_order_relaxed);
-  const std::lock_guard lock(counters_mutex_);
-  by_job_[flight.payer.job_id].peer_bytes += bytes;
-  by_user_[flight.as.uid].peer_bytes += bytes;
-}
-
 }  // namespace atlas::agent
