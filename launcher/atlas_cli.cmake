@@ -9,7 +9,7 @@ atlas_library(atlas_ui_base SOURCES ui.cc ui_bounded.cc DEPS atlas_common)
 atlas_library(atlas_submit SOURCES atlas_submit_args.cc atlas_submit_options.cc atlas_submit_plan.cc atlas_submit_run.cc
   atlas_submit_script.cc DEPS atlas_ui_base)
 # What talks to the controller.
-atlas_library(atlas_ui SOURCES ui_controller.cc ui_job.cc ui_json.cc ui_progress.cc
+atlas_library(atlas_ui SOURCES ui_controller.cc ui_job.cc ui_json.cc ui_plan.cc ui_progress.cc
   DEPS atlas_ui_base atlas_rpc atlas_services nlohmann_json::nlohmann_json)
 
 atlas_executable(atlas-submit SOURCES atlas_submit_main.cc atlas_submit_explain.cc atlas_submit_names.cc DEPS atlas_submit atlas_ui)

@@ -1,6 +1,7 @@
 #include "common/percent.h"
 #include "launcher/atlasctl_verbs.h"
 #include "launcher/ui_job.h"
+#include "launcher/ui_plan.h"
 #include "proto/convert.h"
 
 namespace atlas::ctl {
@@ -39,6 +40,8 @@ void print_one(const Session& session, const v1::JobStatus& job) {
   row("waited", format_duration(milliseconds(job.waited())) + " for the cache");
   print_out(out);
   for (const auto& progress : job.warming()) print_out("  " + render_line(row_of(progress, session.config())) + "\n");
+  if (const auto weighed = plan_table(job.plan()); !weighed.empty())
+    print_out("weighed when its nodes were chosen\n" + weighed);
   print_out(receipt_text(job));
 }
 

@@ -5,6 +5,7 @@
 
 #include "common/percent.h"
 #include "launcher/ui_json.h"
+#include "launcher/ui_plan.h"
 #include "proto/convert.h"
 
 namespace atlas {
@@ -101,6 +102,7 @@ std::string receipt_text(const v1::JobStatus& job) {
   if (r.started() > 0 && r.ended() >= r.started())
     out += row("ran", r.ended() == r.started() ? "under a second"
                                                : format_duration(std::chrono::seconds(r.ended() - r.started())));
+  if (const auto plan = plan_and_outcome(job); !plan.empty()) out += row("planned", plan);
   if (!r.reason().empty()) out += row("why", printable(r.reason()));
   return out;
 }

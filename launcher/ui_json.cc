@@ -130,6 +130,15 @@ Json to_json(const v1::Progress& progress, const Config& config) {
   return out;
 }
 
+Json to_json(const v1::Alternative& row) {
+  return {{"what", printable(row.what())},
+          {"nodes", printable(row.nodes())},
+          {"resident_bytes", row.resident_bytes()},
+          {"total_bytes", row.total_bytes()},
+          {"start", row.has_start() ? Json(seconds(row.start())) : Json()},
+          {"stall", row.has_stall() ? Json(seconds(row.stall())) : Json()}};
+}
+
 Json to_json(const v1::JobStatus& job, const Config& config) {
   Json out;
   out["job_id"] = job.job().job_id();
@@ -152,6 +161,9 @@ Json to_json(const v1::JobStatus& job, const Config& config) {
   out["waited"] = seconds(job.waited());
   out["warming"] = Json::array();
   for (const auto& progress : job.warming()) out["warming"].push_back(to_json(progress, config));
+  out["plan"] = Json::array();
+  for (const auto& row : job.plan()) out["plan"].push_back(to_json(row));
+  out["planned"] = job.planned() == 0 ? Json() : Json(job.planned());
   if (job.has_receipt()) {
     const auto& r = job.receipt();
     out["receipt"] = {{"nodes", printable(r.nodes())},
@@ -170,7 +182,7 @@ Json to_json(const v1::JobStatus& job, const Config& config) {
   return out;
 }
 
-Json to_json(const v1::ExplainReply& reply) {
+Json to_json(const v1::ExplainReply& reply, const Config& config) {
   Json out;
   out["decision"] = printable(reply.decision());
   out["reason"] = printable(reply.reason());
@@ -181,7 +193,20 @@ Json to_json(const v1::ExplainReply& reply) {
                                  {"total_bytes", c.total_bytes()},
                                  {"free_now", c.free_now()},
                                  {"chosen", c.chosen()},
+                                 {"start", c.has_start() ? Json(seconds(c.start())) : Json()},
+                                 {"stall", c.has_stall() ? Json(seconds(c.stall())) : Json()},
                                  {"note", printable(c.note())}});
+  out["alternatives"] = Json::array();
+  for (const auto& row : reply.alternatives()) out["alternatives"].push_back(to_json(row));
+  out["estimates"] = Json::array();
+  for (const auto& estimate : reply.estimates()) {
+    Json item;
+    put_text(item, "path", path_of(config, from_wire(estimate.dataset())));
+    item["bytes"] = estimate.bytes();
+    item["files"] = estimate.files();
+    item["complete"] = estimate.complete();
+    out["estimates"].push_back(std::move(item));
+  }
   return out;
 }
 

@@ -23,7 +23,7 @@ void put_text(Json& object, const std::string& key, std::string_view bytes);
 [[nodiscard]] Json to_json(const Request& request);
 [[nodiscard]] Json to_json(const v1::Progress& progress, const Config& config);
 [[nodiscard]] Json to_json(const v1::JobStatus& job, const Config& config);
-[[nodiscard]] Json to_json(const v1::ExplainReply& reply);
+[[nodiscard]] Json to_json(const v1::ExplainReply& reply, const Config& config);
 [[nodiscard]] Json to_json(const v1::Dataset& dataset, const Config& config);
 [[nodiscard]] Json to_json(const v1::PlacementReply::Row& row, const Config& config);
 [[nodiscard]] Json to_json(const v1::ListNodesReply::Node& node);

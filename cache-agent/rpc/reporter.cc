@@ -258,6 +258,11 @@ void Reporter::heed(const v1::ControllerNote& note) {
     if (const auto kept = write_note(identity_.limits, note.budgets().SerializeAsString()); !kept)
       spdlog::warn("a restart will not know the limits until the controller answers: {}", kept.error().message);
   }
+  if (note.has_wanted()) {
+    std::vector<DatasetId> datasets;
+    for (const auto& dataset : note.wanted().datasets()) datasets.push_back(from_wire(dataset));
+    node_.want(datasets);
+  }
   if (note.has_shares()) {
     std::vector<IoShare> shares;
     for (const auto& share : note.shares().shares())

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <tuple>
 
 #include "cache-agent/store/equal_files.h"
 #include "cache-agent/store/store_internal.h"
@@ -16,6 +17,10 @@ namespace {
 
 /// Grown in steps, so that a dataset whose estimate was low does not ask for every block.
 constexpr std::uint64_t kGrowStep = 64ULL * 1024 * 1024;
+
+/// What a replica is worth keeping for: an older version nobody will ask for again; what a pending job reads stays
+/// longer than what none does, the sooner the longer; then what was used lately and often.
+using Worth = std::tuple<bool, std::size_t, double>;
 
 }  // namespace
 
@@ -71,7 +76,12 @@ bool Store::try_take(Tier& tier, const Space& need) {
 /// What could be evicted from a tier, and what goes first. Called with mutex_ held.
 Store::Candidates Store::candidates_in(const Tier& tier, const std::set<std::string>& mounted) const {
   Candidates out;
-  WallTime oldest{};
+  std::map<DatasetId, WallTime> newest;
+  for (const auto& [key, held] : replicas_) {
+    auto& observed = newest[key.first];
+    observed = std::max(observed, held.observed);
+  }
+  Worth least;
   for (const auto& [key, held] : replicas_) {
     const auto& state = held.replica->internals();
     if (state.tier != tier.options.name) continue;
@@ -80,14 +90,24 @@ Store::Candidates Store::candidates_in(const Tier& tier, const std::set<std::str
       continue;
     }
     out.evictable += {state.charged, state.inodes};
-    if (out.oldest && held.last_used >= oldest) continue;
-    out.oldest = key;
-    oldest = held.last_used;
+    const bool current = held.observed >= newest[key.first];
+    const auto wanted = current ? wanted_.find(key.first) : wanted_.end();
+    const Worth worth{current, wanted == wanted_.end() ? 0 : wanted->second, held.use()};
+    if (out.first && worth >= least) continue;
+    out.first = key;
+    least = worth;
   }
   return out;
 }
 
-/// Takes `most`, or what there is, evicting what nobody needs, least recently used first, until it fits. Nothing is
+void Store::want(const std::vector<DatasetId>& soonest_first) {
+  const std::lock_guard lock(mutex_);
+  wanted_.clear();
+  for (std::size_t i = 0; i < soonest_first.size(); ++i)
+    wanted_.try_emplace(soonest_first[i], soonest_first.size() - i);
+}
+
+/// Takes `most`, or what there is, evicting what nobody needs, what is worth least first, until it fits. Nothing is
 /// evicted in vain: not when not even `least` could be had so.
 Result<Space> Store::make_room(Tier& tier, const Space& least, const Space& most) {
   std::set<std::string> mounted;
@@ -106,23 +126,23 @@ Result<Space> Store::make_room(Tier& tier, const Space& least, const Space& most
       const std::lock_guard lock(mutex_);
       candidates = candidates_in(tier, mounted);
       free = free_of(tier, disk);
-      if (!candidates.oldest && free.fits(least)) {
+      if (!candidates.first && free.fits(least)) {
         const Space got = free.at_most(most);
         tier.used += got;
         tier.reserved += got;
         return got;
       }
     }
-    if (!candidates.oldest || !(free + candidates.evictable).fits(least)) {
+    if (!candidates.first || !(free + candidates.evictable).fits(least)) {
       std::string has = format_size(Bytes{free.bytes});
       if (free.inodes < Space::kPlenty / 2) has += " and " + std::to_string(free.inodes) + " inodes";
       return fail(
           Code::resource_exhausted,
           "tier " + tier.options.name + " has " + has + " free within its quota and on its disk" +
-              (candidates.oldest ? ", and " + format_size(Bytes{candidates.evictable.bytes}) + " to evict" : "") +
-              "; " + std::to_string(candidates.busy) + " replicas there are in use or pinned");
+              (candidates.first ? ", and " + format_size(Bytes{candidates.evictable.bytes}) + " to evict" : "") + "; " +
+              std::to_string(candidates.busy) + " replicas there are in use or pinned");
     }
-    if (const auto removed = remove(*candidates.oldest); !removed && removed.error().code != Code::failed_precondition)
+    if (const auto removed = remove(*candidates.first); !removed && removed.error().code != Code::failed_precondition)
       return fail(removed.error());
   }
 }
@@ -144,13 +164,13 @@ void Store::give_way(Tier& tier) {
   Space removed;
   std::uint32_t replicas = 0;
   while (disk->beyond(tier.options.low).without(removed) != Space{}) {
-    std::optional<Key> oldest;
+    std::optional<Key> first;
     {
       const std::lock_guard lock(mutex_);
-      oldest = candidates_in(tier, mounted).oldest;
+      first = candidates_in(tier, mounted).first;
     }
-    if (!oldest) break;
-    const auto gone = remove(*oldest);
+    if (!first) break;
+    const auto gone = remove(*first);
     if (gone) {
       removed += *gone;
       ++replicas;
@@ -317,7 +337,7 @@ void Store::lease(const Replica& replica, std::uint32_t job_id) {
     const std::lock_guard lock(mutex_);
     const auto it = replicas_.find({replica.dataset(), replica.generation()});
     if (it == replicas_.end() || !it->second.leases.insert(job_id).second) return;
-    it->second.last_used = clock_.wall();
+    it->second.used(clock_.wall());
   }
   announce(info(replica));
 }

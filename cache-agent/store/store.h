@@ -104,8 +104,8 @@ class Store {
   void prefer(const DatasetId& dataset, const std::string& tier);
 
   /// Room for a generation that is not here yet (or for the rest of it), in the first tier that has it free, else in
-  /// the first that has it after evicting what nobody needs, least recently used first. resource_exhausted says what is
-  /// in the way. Blocks while evicting.
+  /// the first that has it after evicting what nobody needs: older versions first, then what no pending job reads, the
+  /// least used first, then what is read last. resource_exhausted says what is in the way. Blocks while evicting.
   [[nodiscard]] Result<Reservation> reserve(const DatasetId& dataset, const ManifestSummary& summary);
   /// Same, of what there is room for: at most `most` bytes of data (0 = all), at least a twentieth of it. A replica
   /// that is opened with it keeps no more than that, until somebody reserves room for all of it.
@@ -148,9 +148,9 @@ class Store {
   [[nodiscard]] Status flush(const std::string& tier);
   /// Same for every tier of which somebody reads what is not known to be on the disk. Now and then.
   void flush_what_is_read();
-  /// Where others fill the disk beyond a tier's high mark: evicts what nobody needs, least recently used first, down to
-  /// the low mark; if that is not enough, nothing more is written there until there is room again. Now and then; blocks
-  /// while evicting.
+  /// Where others fill the disk beyond a tier's high mark: evicts what nobody needs, as reserve() does, down to the low
+  /// mark; if that is not enough, nothing more is written there until there is room again. Now and then; blocks while
+  /// evicting.
   void give_way();
   /// What give_way() did, for the log. Set once, before use.
   void on_giving_way(std::function<void(const std::string&)> tell) { gave_way_ = std::move(tell); }
@@ -167,6 +167,9 @@ class Store {
   /// Blocks (database).
   [[nodiscard]] Result<std::uint32_t> pin(const DatasetId& dataset, bool pinned);
   void touch(const Replica& replica);
+  /// What pending jobs are going to read, soonest first: only what else could go goes before it. Replaces what was said
+  /// before.
+  void want(const std::vector<DatasetId>& soonest_first);
   /// Removes replicas of a dataset (one generation, or all) that no job holds, nothing is mounted from, and no warm-up
   /// writes. Pinned ones too: who asks for this has the right to. Blocks.
   [[nodiscard]] Evicted evict(const DatasetId& dataset, const std::optional<GenerationId>& generation);
@@ -203,7 +206,7 @@ class Store {
   [[nodiscard]] bool try_take(Tier& tier, const Space& need);
   [[nodiscard]] Result<Space> make_room(Tier& tier, const Space& least, const Space& most);
   struct Candidates {
-    std::optional<Key> oldest;
+    std::optional<Key> first;  ///< to go
     Space evictable;
     std::uint32_t busy = 0;
   };
@@ -230,6 +233,7 @@ class Store {
   mutable std::mutex mutex_;  ///< guards what follows; taken before a replica's own mutex, never held over disk work
   std::map<Key, Held> replicas_;
   std::set<DatasetId> pins_;
+  std::map<DatasetId, std::size_t> wanted_;  ///< by pending jobs; the higher, the sooner
   std::map<DatasetId, std::string> preferred_;
   std::uint64_t trash_count_ = 0;
 };

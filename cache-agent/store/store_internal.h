@@ -1,5 +1,7 @@
 #pragma once
+#include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -41,6 +43,19 @@ struct Store::Held {
   WallTime last_used{}, observed{};
   std::set<std::uint32_t> leases;
   bool unverified = false;  ///< written before the machine went down: to be checked before it grows
+  double heat = 1;          ///< uses, each counting half after a day, when last_used was noted
+
+  void used(WallTime now) {
+    heat = 1 + heat * std::exp2(-std::max(0.0, days(now) - days(last_used)));
+    last_used = now;
+  }
+  /// Recency and frequency in one: the more, the later it goes. Eight uses in a row count like one three days later.
+  [[nodiscard]] double use() const { return days(last_used) + std::log2(heat); }
+
+ private:
+  [[nodiscard]] static double days(WallTime time) {
+    return std::chrono::duration<double, std::ratio<86400>>(time.time_since_epoch()).count();
+  }
 };
 
 /// What the manifest, the checksums and the inodes of a replica need besides the data.

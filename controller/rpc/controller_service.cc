@@ -3,6 +3,7 @@
 #include "common/percent.h"
 #include "controller/rpc/agent_clients.h"
 #include "controller/rpc/dataset_settings.h"
+#include "controller/rpc/explain.h"
 #include "controller/rpc/limits.h"
 #include "controller/rpc/operations.h"
 #include "controller/rpc/queries.h"
@@ -222,8 +223,7 @@ grpc::ServerUnaryReactor* ControllerService::Top(grpc::CallbackServerContext* ct
 
 grpc::ServerUnaryReactor* ControllerService::Explain(grpc::CallbackServerContext* ctx,
                                                      const v1::ExplainRequest* request, v1::ExplainReply* reply) {
-  return on_strand(ctx, "Controller.Explain", request, reply,
-                   [this](const Person& person, const v1::ExplainRequest& in) { return explain(parts_, person, in); });
+  return later(ctx, "Controller.Explain", request, reply, &explain);
 }
 
 grpc::ServerUnaryReactor* ControllerService::ListJobs(grpc::CallbackServerContext* ctx,

@@ -96,6 +96,17 @@ std::string_view state_of(const AgentInfo* agent) {
   return agent->connected ? "up" : agent->last_seen == WallTime{} ? "unknown" : "lost";
 }
 
+v1::Alternative to_wire(const PlanRow& row) {
+  v1::Alternative out;
+  out.set_what(row.what);
+  out.set_nodes(row.nodes);
+  out.set_resident_bytes(row.resident.count);
+  out.set_total_bytes(row.total.count);
+  out.set_start(row.start.count());
+  out.set_stall(row.stall.count());
+  return out;
+}
+
 v1::JobStatus job_status(const ControllerParts& parts, const JobView& view) {
   v1::JobStatus out;
   *out.mutable_job() = to_wire(view.row.key);
@@ -111,54 +122,9 @@ v1::JobStatus job_status(const ControllerParts& parts, const JobView& view) {
   if (view.receipt) *out.mutable_receipt() = to_wire(*view.receipt);
   out.set_slurm_state(view.slurm_state);
   out.set_waited(view.row.waited.count());
+  for (const auto& row : view.plan.rows) *out.add_plan() = to_wire(row);
+  if (!view.plan.rows.empty()) out.set_planned(view.plan.made.time_since_epoch().count());
   static_cast<void>(parts);
-  return out;
-}
-
-Result<v1::ExplainReply> explain(const ControllerParts& parts, const Person& person,
-                                 const v1::ExplainRequest& request) {
-  Staging::Question question;
-  ATLAS_ASSIGN(question.request, decode_request(request.request()));
-  for (const auto& name : question.request.datasets) {
-    ATLAS_ASSIGN(const auto dataset, parts.datasets.resolve(name));
-    if (parts.registry.newest(dataset) && !may_see(parts, person, dataset))
-      return fail(Code::permission_denied,
-                  "nothing is shown of " + printable(name) +
-                      " before a first job or warm-up of yours has read it (atlasctl dataset warm): others cached it, "
-                      "and whether you may know of it is the origin's to say");
-  }
-  question.nodes = std::max<std::uint32_t>(1, request.nodes());
-  question.partition = request.partition();
-  question.node_list = request.node_list();
-  question.exclude = request.exclude();
-  ATLAS_ASSIGN(const auto decision, parts.staging.explain(question));
-  v1::ExplainReply out;
-  for (const auto& candidate : decision.candidates) {
-    auto* row = out.add_candidates();
-    row->set_nodes(candidate.node);
-    row->set_resident_bytes(candidate.resident.count);
-    row->set_total_bytes(candidate.total.count);
-    row->set_free_now(candidate.free_now);
-    row->set_note(printable(candidate.note));
-    row->set_chosen(candidate.chosen);
-  }
-  const auto nodes = compress_hostlist(decision.nodes);
-  switch (decision.action) {
-    case Action::go:
-      out.set_decision("start now on " + nodes);
-      break;
-    case Action::wait:
-      out.set_decision("wait for " + nodes);
-      break;
-    case Action::warm:
-      out.set_decision(question.request.warm == WarmMode::overlap ? "start now on " + nodes + " and warm it meanwhile"
-                                                                  : "warm " + nodes + ", then start there");
-      break;
-    case Action::cold:
-      out.set_decision("start anywhere, on the origin");
-      break;
-  }
-  out.set_reason(printable(decision.reason));
   return out;
 }
 

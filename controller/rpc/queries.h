@@ -6,8 +6,7 @@
 namespace atlas {
 
 [[nodiscard]] v1::JobStatus job_status(const ControllerParts& parts, const JobView& view);
-[[nodiscard]] Result<v1::ExplainReply> explain(const ControllerParts& parts, const Person& person,
-                                               const v1::ExplainRequest& request);
+[[nodiscard]] v1::Alternative to_wire(const PlanRow& row);
 [[nodiscard]] Result<v1::ListJobsReply> list_jobs(const ControllerParts& parts, const Person& person,
                                                   const v1::ListJobsRequest& request);
 [[nodiscard]] v1::Dataset dataset_row(const ControllerParts& parts, const DatasetId& dataset);

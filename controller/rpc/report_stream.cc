@@ -99,6 +99,15 @@ IoLimits::Outlet outlet_to(const std::shared_ptr<Outbox>& outbox) {
           }};
 }
 
+WantedNotes::Outlet wanted_to(const std::shared_ptr<Outbox>& outbox) {
+  return [outbox](const std::vector<DatasetId>& datasets) {
+    v1::ControllerNote note;
+    note.mutable_wanted();
+    for (const auto& dataset : datasets) *note.mutable_wanted()->add_datasets() = to_wire(dataset);
+    outbox->send(std::move(note));
+  };
+}
+
 class ReportStream final : public grpc::ServerBidiReactor<v1::AgentReport, v1::ControllerNote> {
  public:
   ReportStream(const Authenticator& auth, const ControllerParts& parts, grpc::CallbackServerContext* ctx)
@@ -125,6 +134,7 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::AgentReport, v1::C
     if (!node_.empty())
       parts_.strand.post([parts = parts_, id = id_, node = node_] {
         parts.staging.io_limits().lost(node, id);
+        parts.staging.wanted_notes().lost(node, id);
         if (parts.registry.lost(id, node)) parts.staging.agent_lost(node);
       });
     delete this;
@@ -155,6 +165,7 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::AgentReport, v1::C
           parts.registry.hello(id, greeting);
           parts.staging.agent_came(greeting.node, jobs);
           parts.staging.io_limits().came(greeting.node, id, outlet_to(outbox));
+          parts.staging.wanted_notes().came(greeting.node, id, wanted_to(outbox));
         });
     return {};
   }

@@ -130,8 +130,8 @@ std::string CacheSpace::why(const Question& question) const {
          " of the " + format_size(question.most) + " that it needs (atlasctl limit list)";
 }
 
-/// The same user's replicas that nobody holds, least recently used first: so many as make room for all that is wanted.
-/// None when not even the least could be had so: nothing goes in vain.
+/// The same user's replicas that nobody holds, those that no pending job reads first, of these the least recently used:
+/// so many as make room for all that is wanted. None when not even the least could be had so: nothing goes in vain.
 std::vector<CacheSpace::Victim> CacheSpace::victims(const Pending& pending) const {
   const auto& q = pending.question;
   std::vector<Victim> found;
@@ -144,8 +144,13 @@ std::vector<CacheSpace::Victim> CacheSpace::victims(const Pending& pending) cons
       found.push_back({key, &replica, agent.address});
     }
   }
-  std::stable_sort(found.begin(), found.end(),
-                   [](const Victim& a, const Victim& b) { return a.replica->last_used < b.replica->last_used; });
+  std::stable_sort(found.begin(), found.end(), [this](const Victim& a, const Victim& b) {
+    const auto key = [this](const Victim& victim) {
+      const auto at = wanted_.find(victim.replica->dataset);
+      return std::pair(at == wanted_.end() ? 0 : at->second, victim.replica->last_used);
+    };
+    return key(a) < key(b);
+  });
   std::vector<Victim> chosen;
   std::map<const LimitRow*, Bytes> has;
   for (const auto* limit : limits_of(q.payer)) has[limit] = room(q, *limit);
@@ -160,6 +165,12 @@ std::vector<CacheSpace::Victim> CacheSpace::victims(const Pending& pending) cons
   for (const auto& [limit, bytes] : has)
     if (bytes < std::max(q.least, Bytes{1})) return {};
   return chosen;
+}
+
+void CacheSpace::want(const std::vector<DatasetId>& soonest_first) {
+  wanted_.clear();
+  for (std::size_t i = 0; i < soonest_first.size(); ++i)
+    wanted_.try_emplace(soonest_first[i], soonest_first.size() - i);
 }
 
 void CacheSpace::reserve(const Question& question, std::function<void(const Answer&)> done) {

@@ -31,6 +31,8 @@ class CacheSpace {
   /// not_found when there is none.
   [[nodiscard]] Status remove(LimitKind kind, const std::string& name);
   [[nodiscard]] std::vector<LimitRow> limits() const;
+  /// What pending jobs are going to read, soonest first: it makes way last.
+  void want(const std::vector<DatasetId>& soonest_first);
   /// Whether a user's, group's or account's limit is the payer's.
   [[nodiscard]] static bool covers(const LimitRow& limit, const Payer& payer);
   struct Use {
@@ -72,6 +74,7 @@ class CacheSpace {
     bool answered = false;
     std::set<Key> tried;  ///< asked to make way
   };
+  std::map<DatasetId, std::size_t> wanted_;  ///< by pending jobs; the higher, the sooner
   struct Victim {
     Key key;
     const ReplicaInfo* replica;

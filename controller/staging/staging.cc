@@ -163,6 +163,9 @@ void Staging::loaded(const Result<SlurmCalls::Queue>& queue) {
   release_leftovers();
   leases_.reconcile();
   finish_endings();
+  const auto wanted = Outlook::wanted(jobs_);
+  cache_space_.want(wanted);
+  wanted_notes_.tell(wanted, parts_.registry);
   upkeep_.look();
 }
 

@@ -22,6 +22,7 @@
 #include "controller/staging/snapshot.h"
 #include "controller/staging/upkeep.h"
 #include "controller/staging/users.h"
+#include "controller/staging/wanted.h"
 #include "controller/staging/warmups.h"
 #include "controller/staging/watchers.h"
 
@@ -77,7 +78,8 @@ class Staging {
     Request request;
     std::uint32_t nodes = 1;
     std::string partition, node_list, exclude;
-    Payer payer{};  ///< who asks
+    Payer payer{};                           ///< who asks
+    std::map<DatasetId, Bytes> estimates{};  ///< sizes of datasets that have never been seen
   };
   /// What would be done with such a job now.
   [[nodiscard]] Result<Decision> explain(const Question& question) const;
@@ -95,6 +97,7 @@ class Staging {
   [[nodiscard]] Leases& leases() { return leases_; }
   [[nodiscard]] CacheSpace& cache_space() { return cache_space_; }
   [[nodiscard]] IoLimits& io_limits() { return io_limits_; }
+  [[nodiscard]] WantedNotes& wanted_notes() { return wanted_notes_; }
   /// Of all jobs that have ended since this controller began.
   struct Totals {
     std::map<std::string, std::uint64_t> jobs;  ///< by outcome, as in Receipt; "not started"
@@ -191,6 +194,7 @@ class Staging {
   TransferRates rates_;
   std::map<std::string, TransferRates::Known> saved_rates_;
   Outlook outlook_;
+  WantedNotes wanted_notes_;
   Watchers watchers_;
   Jobs jobs_;
   std::optional<Cluster> cluster_;

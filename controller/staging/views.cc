@@ -126,6 +126,9 @@ Result<Decision> Staging::explain(const Question& question) const {
   record.exc_nodes = question.exclude;
   auto request = placement_request(*cluster_, parts_.registry, question.request, datasets, record, question.node_list);
   request.divide = parts_.config.warm.peers;
+  for (auto& wanted : request.datasets)
+    if (const auto at = question.estimates.find(wanted.id); !wanted.size && at != question.estimates.end())
+      wanted.size = at->second;
   const auto patience = wait_of(question.request, 0, parts_.config.warm.max_wait);
   request.may_wait = patience.count() > 0;
   request.patience = patience;

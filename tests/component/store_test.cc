@@ -79,6 +79,54 @@ TEST_F(StoreOnDisk, TheLeastRecentlyUsedGivesWay) {
   EXPECT_LE(node.store->tiers()[0].used.count, 8 * kMiB.count);
 }
 
+TEST_F(StoreOnDisk, WhatPendingJobsReadStaysTheSoonerTheLonger) {
+  for (const char* name : {"a", "b", "c", "d", "e"}) dataset(name, 3);
+  NodeParts node(options(Bytes{11 * kMiB.count}));
+  warm(node, "a");
+  warm(node, "b");
+  warm(node, "c");
+  node.store->want({{"o", "a"}, {"o", "b"}});
+  warm(node, "d");
+  EXPECT_TRUE(has(node, "a") && has(node, "b")) << "the least recently used, but jobs wait to read them";
+  EXPECT_FALSE(has(node, "c"));
+  node.store->want({{"o", "a"}, {"o", "d"}, {"o", "b"}});
+  warm(node, "e");
+  EXPECT_TRUE(has(node, "a") && has(node, "d"));
+  EXPECT_FALSE(has(node, "b")) << "it is read last";
+  node.store->want({{"o", "e"}});
+  warm(node, "c");
+  EXPECT_FALSE(has(node, "a")) << "nobody waits for it any more";
+}
+
+TEST_F(StoreOnDisk, WhatIsUsedOftenStaysLongerThanWhatWasUsedOnceSince) {
+  for (const char* name : {"a", "b", "c"}) dataset(name, 3);
+  NodeParts node(options(Bytes{8 * kMiB.count}));
+  warm(node, "a");
+  for (std::uint32_t job = 1; job <= 8; ++job) {
+    node.store->lease(*node.store->newest_complete({"o", "a"}), job);
+    node.store->unlease(job);
+  }
+  warm(node, "b");
+  warm(node, "c");
+  EXPECT_TRUE(has(node, "a"));
+  EXPECT_FALSE(has(node, "b"));
+}
+
+TEST_F(StoreOnDisk, AnOlderVersionGoesBeforeAnythingElse) {
+  for (const char* name : {"a", "b", "c"}) dataset(name, 3);
+  NodeParts node(options(Bytes{11 * kMiB.count}));
+  warm(node, "b");
+  const auto old = warm(node, "a");
+  for (int i = 0; i < 3; ++i)  // all of it is new: nothing is shared with the old version
+    write_file(temp_.path("origin/a/" + std::to_string(i)), random_bytes(1 << 20, ++seed_));
+  warm(node, "a");
+  ASSERT_NE(node.store->find({"o", "a"}, old), nullptr);
+  node.store->want({{"o", "a"}});
+  warm(node, "c");
+  EXPECT_EQ(node.store->find({"o", "a"}, old), nullptr);
+  EXPECT_TRUE(has(node, "a") && has(node, "b") && has(node, "c"));
+}
+
 TEST_F(StoreOnDisk, FilesAreCountedLikeBytes) {
   for (const char* name : {"a", "b", "c"}) dataset(name, 3);
   auto o = options(kGiB);

@@ -1,0 +1,153 @@
+#include "controller/rpc/explain.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <tuple>
+#include <vector>
+
+#include "common/hostlist.h"
+#include "common/percent.h"
+#include "controller/rpc/queries.h"
+#include "proto/convert.h"
+
+namespace atlas {
+namespace {
+
+constexpr std::chrono::milliseconds kWalk{10'000};
+
+/// Nodes of which the same can be said are one row; in the order in which the first of each came.
+void add_candidates(const Decision& decision, v1::ExplainReply& out) {
+  const auto said = [](const CandidateNode& c) {
+    return std::tuple(!c.chosen, c.resident, c.total, c.free_now, c.note, c.start, c.stall);
+  };
+  std::map<decltype(said(decision.candidates[0])), std::pair<std::size_t, std::vector<std::string>>> rows;
+  std::vector<const CandidateNode*> first;
+  for (const auto& candidate : decision.candidates) {
+    const auto [at, fresh] = rows.try_emplace(said(candidate), first.size(), std::vector<std::string>());
+    if (fresh) first.push_back(&candidate);
+    at->second.second.push_back(candidate.node);
+  }
+  for (const auto* candidate : first) {
+    auto names = rows.at(said(*candidate)).second;
+    sort_hosts(names);
+    auto* row = out.add_candidates();
+    row->set_nodes(compress_hostlist(names));
+    row->set_resident_bytes(candidate->resident.count);
+    row->set_total_bytes(candidate->total.count);
+    row->set_free_now(candidate->free_now);
+    row->set_note(printable(candidate->note));
+    row->set_chosen(candidate->chosen);
+    if (candidate->start) row->set_start(candidate->start->count());
+    if (candidate->stall) row->set_stall(candidate->stall->count());
+  }
+}
+
+std::string what_would_be_done(const Decision& decision, WarmMode warm) {
+  const auto nodes = compress_hostlist(decision.nodes);
+  switch (decision.action) {
+    case Action::go:
+      return "start now on " + nodes;
+    case Action::wait:
+      return "wait for " + nodes;
+    case Action::warm:
+      return warm == WarmMode::overlap ? "start now on " + nodes + " and warm it meanwhile"
+                                       : "warm " + nodes + ", then start there";
+    case Action::cold:
+      break;
+  }
+  return "start anywhere, on the origin";
+}
+
+Result<v1::ExplainReply> answer(const ControllerParts& parts, const Staging::Question& question) {
+  ATLAS_ASSIGN(const auto decision, parts.staging.explain(question));
+  v1::ExplainReply out;
+  add_candidates(decision, out);
+  for (const auto& what : decision.alternatives)
+    *out.add_alternatives() = to_wire(PlanRow{std::string(name_of(what.action)), compress_hostlist(what.nodes),
+                                              what.resident, what.total, what.start, what.stall});
+  out.set_decision(what_would_be_done(decision, question.request.warm));
+  out.set_reason(printable(decision.reason));
+  return out;
+}
+
+Result<Staging::Question> question_of(const ControllerParts& parts, const Person& person,
+                                      const v1::ExplainRequest& request) {
+  Staging::Question question;
+  ATLAS_ASSIGN(question.request, decode_request(request.request()));
+  for (const auto& name : question.request.datasets) {
+    ATLAS_ASSIGN(const auto dataset, parts.datasets.resolve(name));
+    if (parts.registry.newest(dataset) && !may_see(parts, person, dataset))
+      return fail(Code::permission_denied,
+                  "nothing is shown of " + printable(name) +
+                      " before a first job or warm-up of yours has read it (atlasctl dataset warm): others cached it, "
+                      "and whether you may know of it is the origin's to say");
+  }
+  question.nodes = std::max<std::uint32_t>(1, request.nodes());
+  question.partition = request.partition();
+  question.node_list = request.node_list();
+  question.exclude = request.exclude();
+  question.payer = {person.caller.uid, person.caller.gid, ""};
+  return question;
+}
+
+/// Datasets that are walked for one answer.
+struct Walks {
+  Staging::Question question;
+  std::size_t open = 0;
+  std::vector<v1::Estimate> seen;
+  Status failed;
+};
+
+void walked(const ControllerParts& parts, Walks& walks, const DatasetId& dataset, const Result<WarmProgress>& seen) {
+  if (!seen) {
+    // An answer without it says less; who may not read it, or has mistyped it, is to know.
+    const auto code = seen.error().code;
+    if (code == Code::permission_denied || code == Code::not_found) walks.failed = fail(seen.error());
+    return;
+  }
+  v1::Estimate estimate;
+  *estimate.mutable_dataset() = to_wire(dataset);
+  estimate.set_complete(!seen->generation.id.empty());
+  const auto bytes = estimate.complete() ? seen->generation.bytes : std::max(seen->bytes_total, seen->bytes_done);
+  estimate.set_bytes(bytes.count);
+  estimate.set_files(estimate.complete() ? seen->generation.files : std::max(seen->files_total, seen->files_done));
+  if (estimate.complete()) parts.registry.note_generation(dataset, seen->generation);
+  walks.question.estimates[dataset] = bytes;
+  walks.seen.push_back(std::move(estimate));
+}
+
+}  // namespace
+
+void explain(const ControllerParts& parts, const Person& person, const v1::ExplainRequest& request,
+             Respond<v1::ExplainReply> respond) {
+  auto question = question_of(parts, person, request);
+  if (!question) return respond(fail(question.error()));
+  const AgentInfo* agent = nullptr;
+  for (const auto& [name, info] : parts.registry.agents())
+    if (agent == nullptr && info.in_service()) agent = &info;
+  const auto walks = std::make_shared<Walks>();
+  std::vector<DatasetId> unseen;
+  for (const auto& name : question->request.datasets)
+    if (const auto dataset = parts.datasets.resolve(name); dataset && !parts.registry.newest(*dataset))
+      unseen.push_back(*dataset);
+  walks->question = std::move(*question);
+  if (agent == nullptr || unseen.empty()) return respond(answer(parts, walks->question));
+  walks->open = unseen.size();
+  for (const auto& dataset : unseen)
+    parts.agents.survey(agent->address, dataset, {person.caller.uid, person.caller.gid, {}},
+                        parts.datasets.policy_of(dataset), kWalk,
+                        [parts, walks, dataset, respond](const Result<WarmProgress>& seen) {
+                          parts.strand.post([parts, walks, dataset, respond, seen] {
+                            walked(parts, *walks, dataset, seen);
+                            if (--walks->open > 0) return;
+                            if (!walks->failed) return respond(fail(walks->failed.error()));
+                            auto reply = answer(parts, walks->question);
+                            if (reply)
+                              for (auto& estimate : walks->seen) *reply->add_estimates() = std::move(estimate);
+                            respond(std::move(reply));
+                          });
+                        });
+}
+
+}  // namespace atlas
