@@ -57,6 +57,7 @@ struct Set {
 bool better(const Scored* a, const Scored* b) {
   if (a->fixed != b->fixed) return b->fixed;
   if (a->transfer != b->transfer) return a->transfer < b->transfer;
+  if (a->warming != b->warming) return a->warming;  // one transfer does for all who wait
   if (a->view->readers != b->view->readers) return a->view->readers < b->view->readers;
   if (a->view->wanted != b->view->wanted) return a->view->wanted < b->view->wanted;
   if (a->view->room != b->view->room) return a->view->room > b->view->room;
@@ -172,6 +173,11 @@ class Chooser {
       const auto size = *request_.datasets[i].size;
       const auto holding = node.view->holdings.find(request_.datasets[i].id);
       Bytes has;
+      // What is on its way is not moved once more, nor does it share the origin with itself.
+      if (node.view->cache && holding != node.view->holdings.end() && holding->second.warming && holding->second.left) {
+        sum += seconds_of(*holding->second.left);
+        continue;
+      }
       if (node.view->cache && holding != node.view->holdings.end())
         has = holding->second.complete ? size : std::min(holding->second.resident, size);
       if (has < size) sum += static_cast<double>((size - has).count) / std::min(rates_[i], limit);

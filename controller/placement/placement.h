@@ -19,7 +19,8 @@ namespace atlas {
 struct Holding {
   Bytes resident;
   bool complete = false;
-  bool warming = false;  ///< a warm-up is under way there
+  bool warming = false;                             ///< a warm-up is under way there
+  std::optional<std::chrono::milliseconds> left{};  ///< and will be for so long; nullopt = not known yet
 };
 
 /// From `in` on, until the next such entry, so many CPUs of a node are free.

@@ -142,6 +142,9 @@ ClusterSnapshot Outlook::view(const Cluster& cluster, const Registry& registry, 
       for (const auto& dataset : datasets) {
         auto holding = registry.holding(*agent, dataset);
         holding.warming = warmups.warming(record.name, dataset);
+        if (const auto* progress = warmups.progress(record.name, dataset);
+            progress != nullptr && progress->phase == WarmPhase::fetching && progress->eta.count() >= 0)
+          holding.left = progress->eta;
         if (holding.resident.count > 0 || holding.complete || holding.warming) node.holdings[dataset] = holding;
       }
     }

@@ -69,6 +69,18 @@ milliseconds total(const Alternative& a) {
   return a.start + a.stall;
 }
 
+TEST(Cost, AWarmUpThatIsUnderWayIsJoined) {
+  auto cluster = cluster_of({Node("n1"), Node("n2").reads(1), Node("n3")});
+  cluster.nodes[1].holdings[kSpeech] = {Bytes{}, false, true, {}};
+  EXPECT_THAT(place(cluster, asks()).nodes, ElementsAre("n2")) << "its transfer does for both";
+  cluster.nodes[1].holdings[kSpeech].left = 200s;
+  EXPECT_THAT(place(cluster, asks()).nodes, ElementsAre("n1")) << "a new one would be through sooner: 102 s";
+  cluster.nodes[1].holdings[kSpeech].left = 30s;
+  const auto joined = place(cluster, asks());
+  EXPECT_THAT(joined.nodes, ElementsAre("n2"));
+  EXPECT_EQ(joined.alternatives[0].stall, 30s);
+}
+
 TEST(Cost, AHolderIsWaitedForIfThatTakesLessThanReading) {
   const auto soon = place(cluster_of({Node("n1"), Node("n2").holds().free_in(100s)}), asks());
   EXPECT_EQ(soon.action, Action::wait);
