@@ -281,7 +281,8 @@ class Chooser {
     }
     std::string reason = (joins ? "joins the warm-up on " : "warming ") + list_of(nodes);
     if (resident.count > 0) reason += ", where " + format_size(resident) + " is already";
-    reason += ": free in " + span_of(best.start) + ", then " + span_of(best.stall) + " until the data is there";
+    reason += (best.start == 0 ? ": free now" : ": free in " + span_of(best.start)) + ", then " + span_of(best.stall) +
+              " until the data is there";
     const auto holders = soonest_holders();
     if (holders.nodes.empty()) return reason + "; no free set of nodes holds it";
     return reason + "; " + list_of(holders.names()) + (wanted_ == 1 ? ", which holds it, is" : ", which hold it, are") +

@@ -123,6 +123,44 @@ def test_explain_names_the_holder_and_submits_nothing(cluster: Cluster, speech: 
     assert cluster.run("squeue", "-h").check().out == ""
 
 
+def test_explain_walks_what_was_never_seen(cluster: Cluster) -> None:
+    root = cluster.origin / "unseen"
+    size = datasets.small_files(root, 30, 1000)
+    done = cluster.run("atlas-submit", "--dataset", root, "--warm", "--explain", "--json", "--wrap", "true", user=USER).check()
+    assert json.loads(done.out)["estimates"] == [{"path": str(root), "bytes": size, "files": 30, "complete": True}]
+    nowhere = cluster.run("atlas-submit", "--dataset", root / "not", "--warm", "--explain", "--wrap", "true", user=USER)
+    assert nowhere.code != 0 and "not" in nowhere.err
+
+
+def test_what_waiting_and_reading_cost_is_weighed(cluster: Cluster) -> None:
+    """The origin gives 4M/s: a holder that is busy for an hour is not waited for."""
+    small, measured = cluster.origin / "small", cluster.origin / "measured"
+    datasets.big_file(small / "data", 8 << 20)
+    holder = cluster.wait_done(cluster.submit("true", *datasets.warm(small)))["NodeList"]
+    datasets.big_file(measured / "data", 16 << 20)
+    cluster.origin_ctl("bandwidth", "4M")
+    try:
+        cluster.wait_done(cluster.submit("true", *datasets.warm(measured)), 60)
+        wait_for(lambda: plan_of(cluster, small), 60, "the origin's rate is known")
+        busy = cluster.submit("sleep 600", "--exclusive", "--time=60", f"--nodelist={holder}")
+        wait_for(lambda: cluster.job(busy).get("JobState") == "RUNNING", 30, "the holder is busy")
+        away = cluster.submit("true", *datasets.warm(small))
+        fields = cluster.wait_done(away, 60)
+        assert fields["NodeList"] != holder, "two seconds of reading are less than an hour"
+        rows = ask(cluster, "job", "show", str(away))["plan"]
+        assert rows[0]["what"] in ("warm", "go") and rows[0]["start"] == 0, rows
+        assert any(row["what"] == "wait" and row["start"] > 1800 for row in rows[1:]), rows
+        cluster.run("scancel", str(busy), user="root").check()
+        cluster.wait_done(busy, 60, expect="CANCELLED")
+    finally:
+        cluster.origin_ctl("bandwidth", "0")
+
+
+def plan_of(cluster: Cluster, root: Path) -> list[dict]:
+    done = cluster.run("atlas-submit", "--dataset", root, "--warm", "--explain", "--json", "--wrap", "true", user=USER).check()
+    return json.loads(done.out)["alternatives"]
+
+
 def test_follow_tells_the_whole_story(cluster: Cluster, speech: Path) -> None:
     fresh = cluster.origin / "fresh"
     fresh.mkdir()
