@@ -1,7 +1,8 @@
 """./dev bench [SECTION...] [--quick] [--json FILE]: what Atlas costs and what it gives, on this machine.
 
 start  how long a trivial job takes to start, with and without Atlas options, its data being there already
-warm   how fast a cache is warmed, from a local disk and from the slow origin, against reading alone, writing alone, cp, rsync, fpsync, rclone
+warm   how fast a cache is warmed, from a local disk, against reading alone, writing alone, cp, rsync, fpsync, rclone
+warm-slow  the same from the slow origin, with fewer files: about five minutes
 read   how fast a job reads a complete replica through its mount, against a plain copy on the same file system
 view   a partial replica: the first epoch through it against reading the slow origin directly; later ones, and what is in memory, beside
        rclone mount and libfuse's own passthrough example
@@ -35,11 +36,11 @@ from sim import bench_place, bench_sim  # noqa: E402
 from start import bench_start  # noqa: E402
 from takeover import bench_takeover  # noqa: E402
 from view import bench_view  # noqa: E402
-from warm import bench_warm  # noqa: E402
+from warm import bench_warm, bench_warm_slow  # noqa: E402
 from world_client import WorldError  # noqa: E402
 
 RESULTS = ROOT / "build" / "bench"
-SECTIONS = {"start": bench_start, "warm": bench_warm, "read": bench_read, "view": bench_view, "keep": bench_keep,
+SECTIONS = {"start": bench_start, "warm": bench_warm, "warm-slow": bench_warm_slow, "read": bench_read, "view": bench_view, "keep": bench_keep,
             "sim": bench_sim, "place": bench_place, "many": bench_many, "takeover": bench_takeover, "limits": bench_limits}
 
 
