@@ -129,7 +129,7 @@ class PosixFile final : public OriginFile {
 
   void expect_pieces() override { posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_RANDOM); }
 
-  /// Past the node's page cache it takes a third less of the CPU, all of a piece is asked for at once, and what jobs
+  /// Past the node's page cache it takes a sixth less of the CPU, all of a piece is asked for at once, and what jobs
   /// have in memory stays there.
   void expect_no_second_read() override {
     if (expected_.size > kReadInPieces) (void)read_directly(true);  // refused: then by way of the page cache
