@@ -27,6 +27,22 @@ std::vector<Origin*> pointers(const std::vector<std::unique_ptr<PosixOrigin>>& o
   return out;
 }
 
+JobIo::Options job_io_options(const Config& config, const Agent::Options& options, const Fetcher& fetcher) {
+  JobIo::Options out;
+  out.run_dir = expand_node(config.agent.run_dir, options.node);
+  out.disks.node = options.node;
+  out.disks.rates = {config.disk.read, config.disk.write, config.disk.operations};
+  for (const auto& tier : config.tiers) out.disks.directories.push_back(expand_node(tier.path, options.node));
+  for (const auto& directory : config.disk.scratch)
+    out.disks.directories.push_back(expand_node(directory, options.node));
+  if (!config.agent.count_bypass) return out;
+  auto& bypass = out.bypass.emplace();
+  for (const auto& origin : config.origins) bypass.origins.push_back({origin.name, origin.root});
+  bypass.caches = out.disks.directories;
+  bypass.through = [&fetcher](const std::string& origin) { return fetcher.counters_of_origin(origin).bytes; };
+  return out;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Agent>> Agent::start(const Config& config, Options options) {
@@ -160,9 +176,18 @@ Status Agent::serve(const Config& config, const Options& options) {
     if (error) return fail_errno(error.value(), "cannot make " + directory.string());
     if (made) std::filesystem::permissions(directory, std::filesystem::perms(0755), error);  // jobs pass to $ATLAS_ROOT
   }
+  job_io_ = std::make_unique<JobIo>(clock_, *governor_, job_io_options(config, options, *fetcher_));
+  job_io_->only(jobs_->jobs());
+  local.attached = [this](std::uint32_t job_id, const Principal& as, pid_t process) {
+    job_io_->attached(job_id, as, process);
+  };
+  node_->tell_of(*job_io_);
   node_->on_change([this](const ReplicaInfo& replica) { reporter_->replica_changed(replica); });  // jobs attach at once
   ATLAS_ASSIGN(views_, view::ViewServer::start(*jobs_, clock_, local));
-  node_->on_release([this](std::uint32_t job_id) { views_->release(job_id); });  // called by the RPCs below
+  node_->on_release([this](std::uint32_t job_id) {  // called by the RPCs below
+    views_->release(job_id);
+    job_io_->released(job_id);
+  });
   for (const auto& attempt : views_->held())
     if (!jobs_->knows(attempt.job_id)) views_->release(attempt.job_id);
 
@@ -236,6 +261,7 @@ Agent::~Agent() {
   surveyors_.reset();
   peer_readers_.reset();
   views_.reset();
+  if (job_io_) job_io_->stop();
   // Without a holder their jobs get errors now, and do not wait for a process that is gone.
   if (partial_views_) partial_views_->close();
   if (peers_) peers_->stop();

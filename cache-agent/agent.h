@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cache-agent/fetch/fetcher.h"
+#include "cache-agent/job_io/job_io.h"
 #include "cache-agent/jobs/job_table.h"
 #include "cache-agent/jobs/local_node.h"
 #include "cache-agent/limit/limit_governor.h"
@@ -69,6 +70,7 @@ class Agent {
   std::unique_ptr<LimitGovernor> governor_;
   std::unique_ptr<ThreadExecutor> writers_;
   std::unique_ptr<Fetcher> fetcher_;
+  std::unique_ptr<JobIo> job_io_;
   std::unique_ptr<SpaceClient> space_;
   std::unique_ptr<WarmEngine> warm_;
   std::unique_ptr<Authenticator> auth_;

@@ -110,6 +110,7 @@ class Fetcher {
 
   [[nodiscard]] FetchCounters counters_of_job(std::uint32_t job_id) const;
   [[nodiscard]] FetchCounters counters_of_user(std::uint32_t uid) const;
+  [[nodiscard]] FetchCounters counters_of_origin(const std::string& origin) const;
   [[nodiscard]] std::map<std::uint32_t, FetchCounters> counters_by_user() const;
   /// The job is over: its counters are forgotten.
   void forget_job(std::uint32_t job_id);
@@ -213,6 +214,7 @@ class Fetcher {
   mutable std::mutex counters_mutex_;  ///< guards the counters
   std::map<std::uint32_t, FetchCounters> by_job_;
   std::map<std::uint32_t, FetchCounters> by_user_;
+  std::map<std::string, FetchCounters> by_origin_;
 };
 
 }  // namespace atlas::agent

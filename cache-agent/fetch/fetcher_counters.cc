@@ -14,7 +14,8 @@ void Fetcher::count(Flight& flight, std::uint64_t bytes, std::uint32_t operation
   flight.tally->bytes.fetch_add(bytes, std::memory_order_relaxed);
   flight.tally->operations.fetch_add(operations, std::memory_order_relaxed);
   const std::lock_guard lock(counters_mutex_);
-  for (FetchCounters* counters : {&by_job_[flight.payer.job_id], &by_user_[flight.as.uid]}) {
+  for (FetchCounters* counters :
+       {&by_job_[flight.payer.job_id], &by_user_[flight.as.uid], &by_origin_[flight.origin->name()]}) {
     counters->bytes += bytes;
     counters->operations += operations;
   }
@@ -43,6 +44,12 @@ FetchCounters Fetcher::counters_of_user(std::uint32_t uid) const {
 std::map<std::uint32_t, FetchCounters> Fetcher::counters_by_user() const {
   const std::lock_guard lock(counters_mutex_);
   return by_user_;
+}
+
+FetchCounters Fetcher::counters_of_origin(const std::string& origin) const {
+  const std::lock_guard lock(counters_mutex_);
+  const auto it = by_origin_.find(origin);
+  return it == by_origin_.end() ? FetchCounters{} : it->second;
 }
 
 void Fetcher::forget_job(std::uint32_t job_id) {

@@ -1,12 +1,11 @@
 #include "cache-agent/jobs/job_table.h"
 
 #include <algorithm>
-#include <fstream>
-#include <sstream>
 
 #include "cache-agent/limit/limit_governor.h"
 #include "cache-agent/manifest/lock_files.h"
 #include "cache-agent/origin/reader_pool.h"
+#include "common/mounts.h"
 #include "common/units.h"
 
 namespace atlas::agent {
@@ -476,21 +475,9 @@ bool JobTable::knows(std::uint32_t job_id) const {
 }
 
 bool mounted_noexec(const std::string& path) {
-  std::ifstream mounts("/proc/self/mountinfo");
-  std::string line;
-  std::size_t best = 0;
-  bool noexec = false;
-  while (std::getline(mounts, line)) {
-    std::istringstream fields(line);
-    std::string skip, point, options;
-    fields >> skip >> skip >> skip >> skip >> point >> options;
-    const bool holds =
-        point == "/" || (path.starts_with(point) && (path.size() == point.size() || path[point.size()] == '/'));
-    if (!holds || point.size() < best) continue;  // of equal ones the last is on top
-    best = point.size();
-    noexec = ("," + options + ",").find(",noexec,") != std::string::npos;
-  }
-  return noexec;
+  const auto mounts = mounts_now();
+  const auto* mount = mount_of(mounts, path);
+  return mount != nullptr && has_option(mount->options, "noexec");
 }
 
 }  // namespace atlas::agent

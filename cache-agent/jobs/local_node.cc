@@ -33,7 +33,9 @@ void LocalNode::warm(const WarmOrder& order, OnProgress progress, OnWarmed done)
 
 Result<JobOutcome> LocalNode::release(const JobKey& job) {
   view::PartialViews::Counters read;
+  Bytes bypassed;
   const auto row = jobs_.release(job, [&] {
+    if (io_ != nullptr) bypassed = io_->bypassed(job.job_id);
     released_(job.job_id);
     read = views_.release(job.job_id);
   });
@@ -41,7 +43,7 @@ Result<JobOutcome> LocalNode::release(const JobKey& job) {
     forget(job.job_id);
     return JobOutcome{};
   }
-  JobOutcome outcome{true, {}, {}, {}};
+  JobOutcome outcome{true, {}, {}, {}, bypassed};
   // What warm-ups fetched for the job is not known by dataset: the first one carries it, the receipt adds them up.
   const auto moved = fetcher_.counters_of_job(job.job_id);
   Bytes fetched{moved.bytes}, from_peers{moved.peer_bytes};
@@ -95,9 +97,16 @@ std::vector<TierUse> LocalNode::tiers() const {
 }
 
 std::vector<Node::Reads> LocalNode::reads() const {
-  std::vector<Reads> out;
+  std::map<std::uint32_t, Reads> users;
   for (const auto& [uid, counters] : fetcher_.counters_by_user())
-    out.push_back({uid, Bytes{counters.bytes}, counters.operations, Bytes{counters.peer_bytes}});
+    users[uid] = {uid, Bytes{counters.bytes}, counters.operations, Bytes{counters.peer_bytes}};
+  if (io_ != nullptr)
+    for (const auto& [uid, bytes] : io_->bypassed_by_user()) {
+      users[uid].uid = uid;
+      users[uid].bypass_bytes = bytes;
+    }
+  std::vector<Reads> out;
+  for (const auto& [uid, reads] : users) out.push_back(reads);
   return out;
 }
 

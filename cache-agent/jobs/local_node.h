@@ -2,6 +2,7 @@
 #include <functional>
 
 #include "cache-agent/fetch/fetcher.h"
+#include "cache-agent/job_io/job_io.h"
 #include "cache-agent/jobs/job_table.h"
 #include "cache-agent/limit/limit_governor.h"
 #include "cache-agent/rpc/node.h"
@@ -19,6 +20,9 @@ class LocalNode final : public Node {
       : store_(store), warm_(warm), fetcher_(fetcher), jobs_(jobs), views_(views), limits_(limits) {}
   /// Lets view/ go of what it holds for a job; called before the job's leases are dropped. Set once, before use.
   void on_release(std::function<void(std::uint32_t job_id)> callback) { released_ = std::move(callback); }
+
+  /// What jobs do by themselves; it outlives the node. Set once, before use.
+  void tell_of(const JobIo& io) { io_ = &io; }
 
   void warm(const WarmOrder& order, OnProgress progress, OnWarmed done) override;
   bool cancel_warm(const DatasetId& dataset, const Principal& as) override { return warm_.cancel(dataset, as); }
@@ -41,6 +45,9 @@ class LocalNode final : public Node {
   [[nodiscard]] Activity activity() const override {
     return {warm_.warming(), static_cast<std::uint32_t>(fetcher_.in_flight())};
   }
+  [[nodiscard]] std::vector<std::string> warnings() const override {
+    return io_ == nullptr ? std::vector<std::string>() : io_->warnings();
+  }
   [[nodiscard]] std::vector<Reads> reads() const override;
   [[nodiscard]] std::vector<DatasetReads> take_reads() override;
   void on_change(std::function<void(const ReplicaInfo&)> callback) override { store_.on_change(std::move(callback)); }
@@ -53,6 +60,7 @@ class LocalNode final : public Node {
   JobTable& jobs_;
   view::PartialViews& views_;
   LimitGovernor& limits_;
+  const JobIo* io_ = nullptr;
   struct Payer {
     unsigned warming = 0;  ///< warm-ups for it that are under way
     bool over = false;     ///< the job itself is

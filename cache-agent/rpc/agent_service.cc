@@ -66,6 +66,7 @@ v1::ReleaseReply to_wire(const JobOutcome& outcome) {
   }
   reply.set_throttled(outcome.throttled.count());
   reply.set_throttled_bytes(outcome.throttled_bytes.count);
+  reply.set_bypass_bytes(outcome.bypass_bytes.count);
   return reply;
 }
 

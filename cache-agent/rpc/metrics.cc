@@ -30,6 +30,10 @@ std::string metrics_of(const Node& node) {
   out.counter("atlas_peer_read_bytes", "Data read from other nodes' caches, by the user it was read for.");
   for (const auto& user : reads)
     out.add({{"uid", std::to_string(user.uid)}}, static_cast<double>(user.peer_bytes.count));
+  out.counter("atlas_bypass_read_bytes",
+              "Data that jobs read from origins past Atlas, where that is measured, by user.");
+  for (const auto& user : reads)
+    out.add({{"uid", std::to_string(user.uid)}}, static_cast<double>(user.bypass_bytes.count));
   return out.end();
 }
 

@@ -83,6 +83,7 @@ struct JobOutcome {
   std::vector<DatasetOutcome> datasets;
   std::chrono::milliseconds throttled{0};  ///< for which its reads waited for limits
   Bytes throttled_bytes{};                 ///< of these reads
+  Bytes bypass_bytes{};                    ///< read from origins past Atlas, where that can be measured
 };
 
 struct EvictOutcome {
@@ -128,12 +129,15 @@ class Node {
     std::uint32_t warming = 0, in_flight = 0;
   };
   [[nodiscard]] virtual Activity activity() const = 0;
+  /// What is configured and cannot be done on this node, a sentence each.
+  [[nodiscard]] virtual std::vector<std::string> warnings() const = 0;
   /// What was read for a user since the agent began.
   struct Reads {
     std::uint32_t uid = 0;
     Bytes origin_bytes;
     std::uint64_t operations = 0;  ///< at origins
     Bytes peer_bytes;
+    Bytes bypass_bytes{};  ///< read from origins past Atlas, where that can be measured
   };
   [[nodiscard]] virtual std::vector<Reads> reads() const = 0;
   /// What was read since the last call, by dataset and user, where anything was: amounts, not rates. For one caller.

@@ -186,6 +186,7 @@ v1::AgentReport Reporter::hello() {
   hello->set_version(ATLAS_VERSION);
   add_tiers(node_, hello->mutable_tiers());
   for (const auto& job : node_.jobs()) *hello->add_jobs() = to_wire(job);
+  for (const auto& warning : node_.warnings()) hello->add_warnings(warning);
   return report;
 }
 
@@ -203,6 +204,7 @@ v1::AgentReport Reporter::heartbeat() {
   const auto activity = node_.activity();
   beat->set_warming(activity.warming);
   beat->set_in_flight(activity.in_flight);
+  for (const auto& warning : node_.warnings()) beat->add_warnings(warning);
   return report;
 }
 

@@ -124,9 +124,14 @@ void ViewServer::on_packet(LocalServer::Connection connection, Packet packet) {
   switch (request.body_case()) {
     case v1::LocalRequest::kPrepare:
       return reply(service_->prepare(request.prepare().job_id(), principal_of(request.prepare().as()), deadline));
-    case v1::LocalRequest::kAttach:
-      return service_->attach(connection, request.attach().job_id(), principal_of(request.attach().as()), deadline,
-                              reply);
+    case v1::LocalRequest::kAttach: {
+      const auto job_id = request.attach().job_id();
+      const auto as = principal_of(request.attach().as());
+      return service_->attach(connection, job_id, as, deadline, [this, connection, job_id, as](auto result) {
+        if (result && result->known) options_.attached(job_id, as, server_->process_of(connection));
+        answer(connection, std::move(result));
+      });
+    }
     case v1::LocalRequest::kHold:
       return reply(service_->hold(connection, request.hold().job_id(), results_of(request.hold()),
                                   packet.fds.empty() ? UniqueFd() : std::move(packet.fds.front())));

@@ -22,6 +22,9 @@ class ViewServer {
     std::chrono::milliseconds limit{4000};  ///< the most a request waits for the controller; below agent.attach_timeout
     std::chrono::milliseconds patience{3000};
     std::function<void(const std::string&)> warn = [](const std::string&) {};
+    /// A process of a job that is known is about to go on with what it was attached to.
+    std::function<void(std::uint32_t job_id, const Principal& as, pid_t process)> attached =
+        [](std::uint32_t, const Principal&, pid_t) {};
     bool any_user = false;  ///< for tests
   };
   /// `source` and `clock` outlive the server.

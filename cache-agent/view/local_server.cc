@@ -14,10 +14,12 @@
 namespace atlas::view {
 namespace {
 
-bool is_root(int socket) {
-  ucred peer{};
+/// Who has connected; nobody's numbers if the kernel does not say.
+ucred peer_of(int socket) {
+  ucred peer{0, static_cast<uid_t>(-1), static_cast<gid_t>(-1)};
   socklen_t size = sizeof peer;
-  return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == 0;
+  static_cast<void>(::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size));
+  return peer;
 }
 
 Result<UniqueFd> listen_on(const std::string& path) {
@@ -79,6 +81,12 @@ void LocalServer::wake() const {
 std::size_t LocalServer::connections() const {
   const std::lock_guard lock(mutex_);
   return peers_.size();
+}
+
+pid_t LocalServer::process_of(Connection connection) const {
+  const std::lock_guard lock(mutex_);
+  const auto peer = peers_.find(connection);
+  return peer == peers_.end() ? 0 : peer->second.process;
 }
 
 void LocalServer::post(std::function<void()> task) {
@@ -152,10 +160,11 @@ bool LocalServer::accept_all() {
   while (true) {
     UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket) return errno == EAGAIN || errno == ECONNABORTED || errno == EINTR;
-    if (!options_.any_user && !is_root(socket.get())) continue;
+    const auto who = peer_of(socket.get());
+    if (!options_.any_user && who.uid != 0) continue;
     const std::lock_guard lock(mutex_);
     if (peers_.size() >= options_.most_connections) continue;
-    peers_[next_++] = Peer{std::move(socket), false, false, std::chrono::steady_clock::now()};
+    peers_[next_++] = Peer{std::move(socket), who.pid, false, false, std::chrono::steady_clock::now()};
   }
 }
 

@@ -1,4 +1,6 @@
 #pragma once
+#include <sys/types.h>
+
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -52,10 +54,13 @@ class LocalServer {
   /// Sends the reply; any thread. A connection that is gone, or full, is dropped.
   void reply(Connection connection, const std::string& bytes, const std::vector<UniqueFd>& fds);
   [[nodiscard]] std::size_t connections() const;
+  /// The process that has connected; 0 if it is gone, or not to be seen from here.
+  [[nodiscard]] pid_t process_of(Connection connection) const;
 
  private:
   struct Peer {
-    UniqueFd socket;    ///< empty when the peer has left while its request was with a handler
+    UniqueFd socket;  ///< empty when the peer has left while its request was with a handler
+    pid_t process = 0;
     bool busy = false;  ///< a request is with a handler
     bool heard = false;
     SteadyTime last;

@@ -349,6 +349,13 @@ TEST_F(AgentProcess, ItsLimitsHoldBeforeTheControllerNamesThem) {
   EXPECT_EQ(stop(SIGTERM), 0) << log();
 }
 
+TEST_F(AgentProcess, WhatItCannotDoOfItsConfigurationIsReported) {
+  std::ofstream(temp_.path("atlas.toml"), std::ios::app) << "[disk]\nread = \"1G\"\nscratch = [\"/proc\"]\n";
+  start();
+  const auto beat = listener_->wait_for([](const auto& r) { return r.heartbeat().warnings_size() != 0; });
+  EXPECT_THAT(beat.heartbeat().warnings(), ElementsAre("[disk] cannot be kept: /proc is on no disk of the node"));
+}
+
 TEST_F(AgentProcess, ASecondAgentOnTheNodeIsRefused) {
   start();
   const pid_t second = fork();

@@ -27,6 +27,7 @@ TEST(LeaveJob, OnlyHierarchiesInWhichTheProcessIsInAJobAreLeft) {
               ElementsAre("/sys/fs/cgroup/unified/cgroup.procs"));
   EXPECT_THAT(ways_out_of_job("6:freezer:/\n0::/user.slice\n", kMounts), IsEmpty());
   EXPECT_THAT(ways_out_of_job("garbage", "garbage"), IsEmpty());
+  EXPECT_THAT(ways_out_of_job("garbage:", std::string(kMounts) + "1 2 3 - cgroup\n - \n"), IsEmpty());
 }
 
 }  // namespace

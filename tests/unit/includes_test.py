@@ -21,6 +21,7 @@ MAY = {
     "cache-agent/store/": ("common/", "db/", "cache-agent/origin/", "cache-agent/manifest/"),
     "cache-agent/fetch/": ("common/", "cache-agent/origin/", "cache-agent/store/", "cache-agent/manifest/"),
     "cache-agent/limit/": ("common/", "cache-agent/fetch/"),
+    "cache-agent/job_io/": ("common/", "cache-agent/fetch/"),
     "cache-agent/warm/": ("common/", "db/", "cache-agent/origin/", "cache-agent/store/", "cache-agent/fetch/", "cache-agent/manifest/"),
     "cache-agent/": ("common/", "db/", "proto/", "atlas/v1/"),
     "launcher/atlas_stage": ("common/", "proto/", "atlas/v1/", "launcher/", "controller/slurm/"),
