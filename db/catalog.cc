@@ -64,7 +64,8 @@ constexpr std::string_view kPutJob =
   "SELECT j.job_id, j.restarts, j.submitted_s, j.cluster, j.uid, j.gid, j.user, j.name, j.request, j.phase, "    \
   "j.reason, j.nodes, j.wrote_req_nodes, j.wrote_begin_s, j.deadline_s, j.first_seen, j.waited_ms, j.is_array, " \
   "j.cold, j.generations, r.nodes, r.resident, r.origin, r.waited_ms, r.outcome, r.reason, r.started_s, "        \
-  "r.ended_s, r.hit, r.peers, r.throttled_ms, r.throttled_bytes FROM jobs j LEFT JOIN receipts r ON r.job_id = " \
+  "r.ended_s, r.hit, r.peers, r.throttled_ms, r.throttled_bytes, r.bypass FROM jobs j LEFT JOIN receipts r ON "  \
+  "r.job_id = "                                                                                                  \
   "j.job_id AND r.restarts = j.restarts AND "                                                                    \
   "r.submitted_s = j.submitted_s "
 constexpr std::string_view kOpenJobs = ATLAS_JOB_COLUMNS "WHERE j.phase <> 'ended' ORDER BY j.job_id";
@@ -78,8 +79,8 @@ constexpr std::string_view kPruneJobs =
     "submitted_s FROM jobs WHERE phase = 'ended' ORDER BY submitted_s DESC, job_id DESC LIMIT ?1)";
 constexpr std::string_view kPutReceipt =
     "INSERT OR REPLACE INTO receipts (job_id, restarts, submitted_s, nodes, resident, origin, waited_ms, outcome, "
-    "reason, started_s, ended_s, hit, peers, throttled_ms, throttled_bytes) "
-    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+    "reason, started_s, ended_s, hit, peers, throttled_ms, throttled_bytes, bypass) "
+    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
 constexpr std::string_view kPutLease =
     "INSERT OR REPLACE INTO leases (job_id, node, hard, acked, releasing) VALUES (?1, ?2, ?3, ?4, ?5)";
 constexpr std::string_view kDropLease = "DELETE FROM leases WHERE job_id = ?1 AND node = ?2";
@@ -195,7 +196,8 @@ std::optional<Receipt> receipt_at(const Statement& row) {
                  .hit = row.is_null(28) ? std::nullopt : std::optional(Bytes{row.uint64(28)}),
                  .peers = Bytes{row.uint64(29)},
                  .throttled = std::chrono::milliseconds(row.int64(30)),
-                 .throttled_bytes = Bytes{row.uint64(31)}};
+                 .throttled_bytes = Bytes{row.uint64(31)},
+                 .bypass = Bytes{row.uint64(32)}};
 }
 
 }  // namespace
@@ -445,7 +447,7 @@ Status Catalog::put_receipt(const JobKey& key, const Receipt& r) {
       .bind_all(key.job_id, key.restarts, count(key.submitted), join(r.nodes), r.resident.count, r.origin.count,
                 r.waited.count(), r.outcome, r.reason, count(r.started), count(r.ended),
                 r.hit ? std::optional(r.hit->count) : std::nullopt, r.peers.count, r.throttled.count(),
-                r.throttled_bytes.count)
+                r.throttled_bytes.count, r.bypass.count)
       .run();
 }
 

@@ -68,6 +68,7 @@ struct Receipt {
   Bytes peers{};                           ///< read by Atlas from other nodes' caches for this job
   std::chrono::milliseconds throttled{0};  ///< for which reads waited for limits, on all nodes together
   Bytes throttled_bytes{};                 ///< of these reads
+  Bytes bypass{};                          ///< read from origins past Atlas, where that can be measured
   bool operator==(const Receipt&) const = default;
 };
 

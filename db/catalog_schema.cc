@@ -211,8 +211,13 @@ CREATE TABLE rates (
 ) STRICT, WITHOUT ROWID;
 )sql";
 
+/// What jobs read past Atlas.
+constexpr std::string_view kVersion8 = R"sql(
+ALTER TABLE receipts ADD COLUMN bypass INTEGER NOT NULL DEFAULT 0;
+)sql";
+
 constexpr Migration kMigrations[] = {{1, kVersion1}, {2, kVersion2}, {3, kVersion3}, {4, kVersion4},
-                                     {5, kVersion5}, {6, kVersion6}, {7, kVersion7}};
+                                     {5, kVersion5}, {6, kVersion6}, {7, kVersion7}, {8, kVersion8}};
 
 }  // namespace
 

@@ -99,6 +99,7 @@ std::string receipt_text(const v1::JobStatus& job) {
   if (r.throttled() > 0)
     out += row("throttled", format_duration(milliseconds(r.throttled())) + ", " +
                                 format_size(Bytes{r.throttled_bytes()}) + " of its reads had to wait for limits");
+  if (r.bypass_bytes() > 0) out += row("past Atlas", format_size(Bytes{r.bypass_bytes()}) + " read from origins");
   if (r.started() > 0 && r.ended() >= r.started())
     out += row("ran", r.ended() == r.started() ? "under a second"
                                                : format_duration(std::chrono::seconds(r.ended() - r.started())));

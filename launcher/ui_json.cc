@@ -174,6 +174,7 @@ Json to_json(const v1::JobStatus& job, const Config& config) {
                       {"peer_bytes", r.peer_bytes()},
                       {"throttled", seconds(r.throttled())},
                       {"throttled_bytes", r.throttled_bytes()},
+                      {"bypass_bytes", r.bypass_bytes()},
                       {"waited", seconds(r.waited())},
                       {"reason", printable(r.reason())},
                       {"started", r.started()},

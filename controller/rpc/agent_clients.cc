@@ -135,7 +135,11 @@ void AgentClients::release(const std::string& address, const JobKey& job,
       auth_, to->stub->async(), &Async::Release, "Agent.Release", std::move(request), kQuick, to->name,
       [to, done = std::move(done)](const Result<v1::ReleaseReply>& reply) {
         if (!reply) return done(fail(reply.error()));
-        ReleaseOutcome outcome{reply->known(), {}, milliseconds(reply->throttled()), Bytes{reply->throttled_bytes()}};
+        ReleaseOutcome outcome{reply->known(),
+                               {},
+                               milliseconds(reply->throttled()),
+                               Bytes{reply->throttled_bytes()},
+                               Bytes{reply->bypass_bytes()}};
         for (const auto& dataset : reply->datasets())
           outcome.datasets.push_back(
               {from_wire(dataset.dataset()), from_wire(dataset.attached()), Bytes{dataset.resident_bytes()},

@@ -66,6 +66,8 @@ void add_jobs(OpenMetrics& out, const ControllerParts& parts) {
   out.counter("atlas_job_throttled_seconds", "Time for which reads of ended jobs waited for limits.",
               seconds_of(totals.throttled));
   out.counter("atlas_job_throttled_bytes", "Data of these reads.", number(totals.throttled_bytes));
+  out.counter("atlas_job_bypass_bytes", "Data that ended jobs read from origins past Atlas, where that is measured.",
+              number(totals.bypass));
 }
 
 void add_limits(OpenMetrics& out, const ControllerParts& parts) {

@@ -45,6 +45,7 @@ v1::Receipt to_wire(const Receipt& receipt) {
   out.set_peer_bytes(receipt.peers.count);
   out.set_throttled(receipt.throttled.count());
   out.set_throttled_bytes(receipt.throttled_bytes.count);
+  out.set_bypass_bytes(receipt.bypass.count);
   out.set_waited(receipt.waited.count());
   out.set_outcome(receipt.outcome);
   out.set_reason(printable(receipt.reason));
@@ -339,6 +340,12 @@ void check_agents(const ControllerParts& parts, v1::DoctorReply& out) {
   if (!full.empty())
     add_check(out, "tiers", "warning", "a tier is not in order on " + compress_hostlist(full),
               "atlasctl node show " + compress_hostlist(full));
+  std::map<std::string, std::vector<std::string>> warnings;
+  for (const auto& [node, agent] : parts.registry.agents())
+    for (const auto& warning : agent.connected ? agent.warnings : std::vector<std::string>())
+      warnings[warning].push_back(node);
+  for (const auto& [warning, nodes] : warnings)
+    add_check(out, "nodes", "warning", compress_hostlist(nodes) + ": " + warning, "see atlas.toml(5)");
 }
 
 }  // namespace

@@ -23,6 +23,14 @@ std::vector<TierInfo> tiers_of(const google::protobuf::RepeatedPtrField<v1::Tier
   return out;
 }
 
+std::vector<std::string> warnings_of(const google::protobuf::RepeatedPtrField<std::string>& in) {
+  return {in.begin(), in.end()};
+}
+
+Registry::Heartbeat beat_of(const v1::Heartbeat& in) {
+  return {tiers_of(in.tiers()), in.warming(), in.in_flight(), warnings_of(in.warnings())};
+}
+
 std::vector<IoDemand> demands_of(const v1::Usage& usage) {
   std::vector<IoDemand> out;
   for (const auto& flow : usage.flows())
@@ -153,7 +161,8 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::AgentReport, v1::C
     ATLAS_TRY(auth_.sign_stream(*ctx_, kMethod, report_));
     const auto& hello = report_.hello();
     node_ = hello.node();
-    Registry::Greeting greeting{hello.node(), hello.address(), hello.version(), tiers_of(hello.tiers())};
+    Registry::Greeting greeting{hello.node(), hello.address(), hello.version(), tiers_of(hello.tiers()),
+                                warnings_of(hello.warnings())};
     std::vector<JobKey> jobs;
     for (const auto& job : hello.jobs()) jobs.push_back(from_wire(job));
     v1::ControllerNote welcome;
@@ -189,9 +198,8 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::AgentReport, v1::C
         });
         return;
       case v1::AgentReport::kHeartbeat:
-        parts_.strand.post([parts = parts_, id = id_, node = node_, tiers = tiers_of(report_.heartbeat().tiers()),
-                            warming = report_.heartbeat().warming(), in_flight = report_.heartbeat().in_flight()] {
-          parts.registry.heartbeat(id, node, tiers, warming, in_flight);
+        parts_.strand.post([parts = parts_, id = id_, node = node_, beat = beat_of(report_.heartbeat())] {
+          parts.registry.heartbeat(id, node, beat);
         });
         return;
       case v1::AgentReport::kUsage:

@@ -67,6 +67,7 @@ struct ReleaseOutcome {
   std::vector<ReleasedDataset> datasets;
   std::chrono::milliseconds throttled{0};  ///< for which its reads waited for limits
   Bytes throttled_bytes{};                 ///< of these reads
+  Bytes bypass{};                          ///< read from origins past Atlas, where that can be measured
 };
 struct EvictOutcome {
   Bytes bytes;

@@ -46,6 +46,7 @@ void Registry::hello(std::uint64_t stream, const Greeting& greeting) {
   agent.address = greeting.address;
   agent.version = greeting.version;
   agent.tiers = greeting.tiers;
+  agent.warnings = greeting.warnings;
   agent.connected = true;
   agent.stream = stream;
   agent.last_seen = clock_.wall();
@@ -77,14 +78,14 @@ void Registry::change(std::uint64_t stream, const std::string& node, const Repli
   check(catalog_.put_replica(node, replica));
 }
 
-void Registry::heartbeat(std::uint64_t stream, const std::string& node, std::vector<TierInfo> tiers,
-                         std::uint32_t warming, std::uint32_t in_flight) {
+void Registry::heartbeat(std::uint64_t stream, const std::string& node, Heartbeat beat) {
   auto* agent = current(stream, node);
   if (agent == nullptr) return;
   agent->last_seen = clock_.wall();
-  if (!tiers.empty()) agent->tiers = std::move(tiers);
-  agent->warming = warming;
-  agent->in_flight = in_flight;
+  if (!beat.tiers.empty()) agent->tiers = std::move(beat.tiers);
+  agent->warming = beat.warming;
+  agent->in_flight = beat.in_flight;
+  agent->warnings = std::move(beat.warnings);
 }
 
 void Registry::note_reads(std::uint64_t stream, const std::string& node, std::vector<DatasetReads> reads) {

@@ -31,6 +31,7 @@ struct AgentInfo {
   std::uint64_t stream = 0;
   std::vector<TierInfo> tiers;
   std::uint32_t warming = 0, in_flight = 0;
+  std::vector<std::string> warnings;  ///< what is configured and cannot be done there
   WallTime last_seen{};
   std::vector<DatasetReads> reads;  ///< as last reported, at `reads_at`
   SteadyTime reads_at{};
@@ -50,13 +51,18 @@ class Registry {
   struct Greeting {
     std::string node, address, version;
     std::vector<TierInfo> tiers;
+    std::vector<std::string> warnings{};
   };
   /// A later stream of the same node replaces an earlier one; what the earlier one still says is ignored.
   void hello(std::uint64_t stream, const Greeting& greeting);
   void inventory(std::uint64_t stream, const std::string& node, const std::vector<ReplicaInfo>& replicas);
   void change(std::uint64_t stream, const std::string& node, const ReplicaInfo& replica);
-  void heartbeat(std::uint64_t stream, const std::string& node, std::vector<TierInfo> tiers, std::uint32_t warming,
-                 std::uint32_t in_flight);
+  struct Heartbeat {
+    std::vector<TierInfo> tiers;
+    std::uint32_t warming = 0, in_flight = 0;
+    std::vector<std::string> warnings{};
+  };
+  void heartbeat(std::uint64_t stream, const std::string& node, Heartbeat beat);
   void note_reads(std::uint64_t stream, const std::string& node, std::vector<DatasetReads> reads);
   /// What is read on a node now, as far as it has said so in the last seconds.
   [[nodiscard]] std::vector<DatasetReads> reads_on(const AgentInfo& agent) const;

@@ -118,6 +118,7 @@ void Staging::released_on(const JobKey& key, const std::string& node, const Rele
   }
   job->receipt.throttled += outcome.throttled;
   job->receipt.throttled_bytes += outcome.throttled_bytes;
+  job->receipt.bypass += outcome.bypass;
   if (job->releasing.empty()) finish(*job);
 }
 
@@ -137,6 +138,7 @@ void Staging::count(const Receipt& receipt) {
   totals_.waited += receipt.waited;
   totals_.throttled += receipt.throttled;
   totals_.throttled_bytes += receipt.throttled_bytes;
+  totals_.bypass += receipt.bypass;
 }
 
 void Staging::finish(StagedJob& job) {

@@ -101,7 +101,7 @@ class Staging {
   /// Of all jobs that have ended since this controller began.
   struct Totals {
     std::map<std::string, std::uint64_t> jobs;  ///< by outcome, as in Receipt; "not started"
-    Bytes hit, origin, peers, throttled_bytes;
+    Bytes hit, origin, peers, throttled_bytes, bypass;
     std::chrono::milliseconds waited{0}, throttled{0};
   };
   [[nodiscard]] const Totals& totals() const { return totals_; }

@@ -9,7 +9,9 @@ import pytest
 
 from cluster import USERS, Cluster, Settings, wait_for
 
-SETTINGS = Settings(nodes=2, slurm_extra="ProctrackType=proctrack/cgroup\nUnkillableStepTimeout=15")
+SETTINGS = Settings(nodes=2, slurm_extra="ProctrackType=proctrack/cgroup\nUnkillableStepTimeout=15",
+                    atlas_extra='[disk]\nread = "8G"\nscratch = ["/proc"]')
+BLKIO = Path("/sys/fs/cgroup/blkio")
 # Whether the dataset's path is a mount point of its own here, and which namespace this is.
 LOOK_SCRIPT = """#!/bin/sh
 echo "$(hostname) mounts=$(awk -v p="$DATA" '$5 == p' /proc/self/mountinfo | wc -l) ns=$(readlink /proc/self/ns/mnt)"
@@ -90,6 +92,18 @@ def test_steps_of_srun_and_salloc_see_it_too(cluster: Cluster, data: Path) -> No
                            cwd=str(data), env={"DATA": str(data)}).check()
         assert "mounts=1" in done.out
         assert f"atlas: {data} from this node" in done.err
+
+
+@pytest.mark.skipif(not (BLKIO / "blkio.throttle.read_bps_device").exists(), reason="no blkio of cgroup v1 here")
+def test_all_of_a_job_is_within_its_limit_on_the_nodes_disks(cluster: Cluster, data: Path) -> None:
+    node = cluster.node_names[0]
+    job = run(cluster, data, "-w", node, script="grep blkio: /proc/self/cgroup; srun grep blkio: /proc/self/cgroup; "
+              f"cat {BLKIO}/atlas/{node}/job_$SLURM_JOB_ID/blkio.throttle.read_bps_device")
+    batch, step, limit = cluster.job_output(job).splitlines()[-3:]
+    assert batch.endswith(f"/atlas/{node}/job_{job}") and step == batch
+    assert limit.split()[1] == str(8 << 30)
+    wait_for(lambda: not (BLKIO / f"atlas/{node}/job_{job}").exists(), 30, "its cgroup goes")
+    wait_for(lambda: "/proc is on no disk" in cluster.run("atlasctl", "doctor").out, 30, "doctor says what cannot be done")
 
 
 def test_the_working_directory_may_lie_in_the_dataset(cluster: Cluster, data: Path) -> None:
