@@ -28,6 +28,7 @@ struct Commands {
   Nodes nodes;
   LimitSet limit_set;
   LimitFor limit;
+  LimitBypass limit_bypass;
   LimitExport limit_export;
   TopArgs top;
   JobList jobs;
@@ -180,6 +181,12 @@ void add_limit_verbs(Commands& c) {
   verb = group->add_subcommand("delete", "take a limit back (operators)");
   add_subject(verb, c.limit);
   c.run(verb, limit_delete, c.limit);
+  verb = group->add_subcommand("bypass", "what jobs have read past Atlas, as a Lustre's servers count it");
+  verb->add_option("files", c.limit_bypass.files,
+                   "what 'lctl get_param obdfilter.*.job_stats' prints on them; - = stdin")
+      ->type_name("FILE")
+      ->required();
+  c.run(verb, limit_bypass, c.limit_bypass);
   verb = group->add_subcommand("export", "limits for what reads past Atlas (operators: all)");
   verb->add_flag("--lustre-tbf", c.limit_export.lustre, "as rules of Lustre's token bucket filter, a shell script");
   verb->add_option("--rpc-size", c.limit_export.request, "bytes that one of its requests moves")

@@ -110,6 +110,9 @@ struct TopArgs {
 struct LimitFor {
   std::string user, group, account, node, origin;
 };
+struct LimitBypass {
+  std::vector<std::string> files;  ///< of job_stats; "-" = standard input
+};
 struct LimitExport {
   bool lustre = false;
   std::string request = "4M";  ///< what one request of Lustre's clients moves
@@ -141,6 +144,7 @@ Outcome limit_set(Session& session, const LimitSet& args);
 Outcome limit_show(Session& session, const LimitFor& args);
 Outcome limit_list(Session& session, const LimitFor& args);
 Outcome limit_delete(Session& session, const LimitFor& args);
+Outcome limit_bypass(Session& session, const LimitBypass& args);
 Outcome limit_export(Session& session, const LimitExport& args);
 Outcome top(Session& session, const TopArgs& args);
 Outcome job_list(Session& session, const JobList& args);

@@ -20,7 +20,7 @@ JobIo::JobIo(const Clock& clock, Governor& governor, Options options)
 }
 
 void JobIo::only(const std::vector<JobKey>& jobs) {
-  thread_->post([this, jobs] {
+  worker_->post([this, jobs] {
     auto over = cgroups_.jobs();
     for (const auto& job : jobs) over.erase(job.job_id);
     for (const auto& [job_id, cgroup] : over) {
@@ -34,7 +34,7 @@ void JobIo::only(const std::vector<JobKey>& jobs) {
 void JobIo::attached(std::uint32_t job_id, const Principal& as, pid_t process) {
   const auto done = std::make_shared<std::promise<void>>();
   auto waits = done->get_future();
-  thread_->post([this, job_id, uid = as.uid, gid = as.gid, process, done] {
+  worker_->post([this, job_id, uid = as.uid, gid = as.gid, process, done] {
     const bool known = cgroups_.jobs().contains(job_id);
     if (cgroups_.learn(job_id, uid, gid, process)) {
       if (bypass_ && !known) bypass_->begin(job_id);
@@ -50,7 +50,7 @@ void JobIo::attached(std::uint32_t job_id, const Principal& as, pid_t process) {
 }
 
 void JobIo::released(std::uint32_t job_id) {
-  thread_->post([this, job_id] {
+  worker_->post([this, job_id] {
     const auto job = cgroups_.jobs().find(job_id);
     if (job == cgroups_.jobs().end()) return;
     disks_.release(job_id, job->second);
@@ -93,6 +93,7 @@ void JobIo::count_bypass() {
 }
 
 void JobIo::look() {
+  next_ = worker_->post_at(clock_.now() + kPeriod, [this] { look(); });  // first: whatever becomes of this time
   for (const auto& [job_id, cgroup] : cgroups_.jobs()) disks_.keep(job_id, cgroup);
   disks_.tidy(cgroups_.jobs());
   if (bypass_) count_bypass();
@@ -101,7 +102,6 @@ void JobIo::look() {
     const std::lock_guard lock(mutex_);
     warnings_ = std::move(warnings);
   }
-  next_ = thread_->post_at(clock_.now() + kPeriod, [this] { look(); });
 }
 
 }  // namespace atlas::agent

@@ -34,7 +34,8 @@ class JobIo {
   void released(std::uint32_t job_id);
   /// Jobs that ended while no agent was there: `jobs` are all that there are. Once, before use.
   void only(const std::vector<JobKey>& jobs);
-  /// Measures and limits nothing any more: what it was given may go. Only what has been counted may be asked for then.
+  /// Measures and limits nothing any more: what it was given may go. Jobs must not come or go then, only what has been
+  /// counted may be asked for.
   void stop() { thread_.reset(); }
 
   [[nodiscard]] std::vector<std::string> warnings() const;
@@ -61,6 +62,7 @@ class JobIo {
   std::map<std::uint32_t, Bytes> by_job_, by_user_;
 
   std::unique_ptr<ThreadExecutor> thread_ = std::make_unique<ThreadExecutor>(1);  ///< last: it uses the others
+  ThreadExecutor* const worker_ = thread_.get();  ///< the same, also while it is being stopped
 };
 
 }  // namespace atlas::agent

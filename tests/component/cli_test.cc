@@ -342,6 +342,27 @@ TEST_F(Cli, LimitsAreExportedForWhatReadsPastAtlas) {
   EXPECT_EQ(ctl({"limit", "export", "--lustre-tbf", "--rpc-size", "0"}).status, 2);
 }
 
+TEST_F(Cli, WhatALustresServersHaveReadForJobsIsShown) {
+  const auto file = (std::filesystem::temp_directory_path() / ("job_stats." + std::to_string(getpid()))).string();
+  const auto entry = [](const std::string& id, int megabytes) {
+    return "- job_id: " + id + "\n  snapshot_time: 1\n  read_bytes: { samples: 2, unit: bytes, min: 1, max: 1, sum: " +
+           std::to_string(megabytes << 20) + " }\n";
+  };
+  std::ofstream(file) << "job_stats:\n"
+                      << entry("7", 1) << entry("42:1000:n1", 3) << entry("atlas-cache-age.1000", 9) << "job_stats:\n"
+                      << entry("42:1000:n2", 2) << entry("cp.0", 4);
+  const auto json = Json::parse(ctl({"limit", "bypass", file, "--json"}).out);
+  ASSERT_EQ(json.size(), 4U);
+  EXPECT_EQ(json[0], Json({{"who", "42"}, {"bytes", 5 << 20}, {"requests", 4}}));
+  EXPECT_EQ(json[1]["who"], "7");
+  EXPECT_EQ(json[2], Json({{"who", "through Atlas"}, {"bytes", 9 << 20}, {"requests", 2}}));
+  EXPECT_EQ(json[3], Json({{"who", "in no job"}, {"bytes", 4 << 20}, {"requests", 2}}));
+  std::ofstream(file) << "rubbish\n";
+  EXPECT_THAT(ctl({"limit", "bypass", file}).err, HasSubstr(file + ": there is no job_stats in it"));
+  std::filesystem::remove(file);
+  EXPECT_THAT(ctl({"limit", "bypass", file}).err, HasSubstr("No such file"));
+}
+
 TEST_F(Cli, ErrorsOfTheControllerReachTheUserWithItsWords) {
   controller_.drain_node = [](const v1::DrainNodeRequest&) -> Result<v1::DrainNodeReply> {
     return fail(Code::permission_denied, "draining a node is for operators");
