@@ -151,11 +151,13 @@ void DiskLimits::keep(std::uint32_t job_id, const JobCgroup& job) {
     kept_[job_id];
     return;
   }
+  if (!fs::exists(job.processes)) return;  // it has ended, and is about to be released
   // A requeued job has another cgroup of the same name.
   const bool holds = kept != kept_.end() &&
                      (kept->second.empty() ? !disks_in(job.unified + "/io.max").empty() : fs::exists(kept->second));
   if (!holds) {
     find_disks();
+    if (disks_.empty()) return;
     Status set;
     std::string group;
     if (!job.unified.empty() && has_io(job.unified)) {
