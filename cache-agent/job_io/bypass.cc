@@ -60,7 +60,8 @@ std::optional<Bypass::Place> Bypass::look(const Origin& origin, const std::vecto
 
 /// What its processes have had fetched since the last time. Of a job that was there before, and is seen for the first
 /// time, nothing is new.
-void Bypass::look(Job& job, const JobCgroup& cgroup, const std::string& counted_in, bool known) {
+void Bypass::look(Job& job, const JobCgroup& cgroup, const std::string& counted_in, const std::set<std::string>& disks,
+                  bool known) {
   std::map<pid_t, std::uint64_t> processes;
   job.fresh = job.charged = 0;
   for (const auto pid : cgroup.pids()) {
@@ -73,12 +74,13 @@ void Bypass::look(Job& job, const JobCgroup& cgroup, const std::string& counted_
   job.processes = std::move(processes);
   job.fresh_by_disk.clear();
   if (counted_in.empty()) return;
-  auto disks = reads_by_disk(read_note(counted_in));  // of the same second or a little later: in doubt it is theirs
-  for (const auto& [disk, bytes] : disks) {
+  auto read = reads_by_disk(read_note(counted_in));  // of the same second or a little later: in doubt it is theirs
+  for (const auto& [disk, bytes] : read) {
     const auto before = job.disks.find(disk);
-    if (known) job.fresh_by_disk[disk] = growth(bytes, before == job.disks.end() ? 0 : before->second);
+    if (known && disks.contains(disk))
+      job.fresh_by_disk[disk] = growth(bytes, before == job.disks.end() ? 0 : before->second);
   }
-  job.disks = std::move(disks);
+  job.disks = std::move(read);
 }
 
 /// The most that a job can have read of an origin on that disk ("" = of one that is on none of this node's).
@@ -116,10 +118,13 @@ std::vector<Bypass::Charged> Bypass::sample(const std::map<std::uint32_t, JobCgr
   const auto mounts = mounts_now();
   const bool nfs = std::any_of(mounts.begin(), mounts.end(), [](const auto& m) { return m.type.starts_with("nfs"); });
   const std::string mountstats = nfs ? read_note("/proc/self/mountstats") : "";
+  std::set<std::string> disks;  // no others: what lies below one of them is counted for both
+  for (const auto& cache : options_.caches)
+    if (auto disk = disk_of(mounts, cache); !disk.empty()) disks.insert(std::move(disk));
   std::erase_if(read_, [&](const auto& job) { return !jobs.contains(job.first); });
   for (const auto& [job_id, cgroup] : jobs) {
     const auto [job, fresh] = read_.try_emplace(job_id);
-    look(job->second, cgroup, counted_in(job_id), !fresh);
+    look(job->second, cgroup, counted_in(job_id), disks, !fresh);
   }
   unmeasured_.clear();
   for (const auto& origin : options_.origins) {

@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -63,7 +64,7 @@ class Bypass {
     std::map<pid_t, std::uint64_t> processes;
     std::map<std::string, std::uint64_t> disks;
     std::uint64_t fresh = 0;
-    std::map<std::string, std::uint64_t> fresh_by_disk;  ///< of what the kernel counts; none if it does not
+    std::map<std::string, std::uint64_t> fresh_by_disk;  ///< of tiers and scratch, if the kernel counts them
     std::uint64_t charged = 0;                           ///< of fresh, for origins before this one
   };
   /// An origin's place in this second's mounts.
@@ -74,7 +75,8 @@ class Bypass {
 
   [[nodiscard]] std::optional<Place> look(const Origin& origin, const std::vector<Mount>& mounts,
                                           const std::string& mountstats) const;
-  static void look(Job& job, const JobCgroup& cgroup, const std::string& counted_in, bool known);
+  static void look(Job& job, const JobCgroup& cgroup, const std::string& counted_in, const std::set<std::string>& disks,
+                   bool known);
   [[nodiscard]] static std::uint64_t could_be(const Job& job, const std::string& disk);
   void divide(const Origin& origin, const std::string& disk, const std::map<std::uint32_t, JobCgroup>& jobs,
               std::vector<Charged>& out);
