@@ -25,6 +25,7 @@ struct Commands {
   DatasetWarm warm;
   DatasetOne dataset;
   DatasetOnNodes on_nodes;
+  Placement placement;
   Nodes nodes;
   LimitSet limit_set;
   LimitFor limit;
@@ -122,9 +123,10 @@ void add_dataset_verbs(Commands& c) {
 
 void add_placement_verbs(Commands& c) {
   auto* verb = c.app.add_subcommand("placement", "which node holds how much of what");
-  add_dataset(verb, c.on_nodes.dataset, false);
-  add_node(verb, c.on_nodes.nodes, "only these nodes");
-  c.run(verb, placement, c.on_nodes);
+  add_dataset(verb, c.placement.dataset, false);
+  add_node(verb, c.placement.nodes, "only these nodes");
+  verb->add_option("--job", c.placement.job_id, "only what this job holds")->type_name("JOBID");
+  c.run(verb, placement, c.placement);
   verb = c.app.add_subcommand("pin", "never evict a dataset's replicas (operators)");
   add_dataset(verb, c.dataset.dataset, true);
   c.run(verb, pin, c.dataset);

@@ -87,6 +87,10 @@ struct DatasetWarm {
 struct DatasetOne {
   std::string dataset;
 };
+struct Placement {
+  std::string dataset, nodes;
+  std::uint32_t job_id = 0;  ///< 0 = whoever holds it
+};
 struct DatasetOnNodes {
   std::string dataset, nodes;
 };
@@ -132,7 +136,7 @@ Outcome dataset_share(Session& session, const DatasetShareWith& args);
 Outcome dataset_warm(Session& session, const DatasetWarm& args);
 Outcome dataset_verify(Session& session, const DatasetOnNodes& args);
 Outcome dataset_delete(Session& session, const DatasetOne& args);
-Outcome placement(Session& session, const DatasetOnNodes& args);
+Outcome placement(Session& session, const Placement& args);
 Outcome pin(Session& session, const DatasetOne& args);
 Outcome unpin(Session& session, const DatasetOne& args);
 Outcome evict(Session& session, const DatasetOnNodes& args);

@@ -34,6 +34,7 @@ struct StagedJob {
   bool user_begin = false;         ///< the start time is the user's
   bool was_eligible = false;       ///< released, and seen with a start time that has passed
   bool patching = false;
+  SteadyTime commented{};    ///< when a line for people was written into its comment, or could have been
   WallTime patched{};        ///< when Slurm confirmed the last update
   std::string nodes_before;  ///< req_nodes before Atlas wrote there
 

@@ -166,6 +166,7 @@ void Staging::loaded(const Result<SlurmCalls::Queue>& queue) {
   const auto wanted = Outlook::wanted(jobs_);
   cache_space_.want(wanted);
   wanted_notes_.tell(wanted, parts_.registry);
+  write_comments();
   upkeep_.look();
 }
 

@@ -161,6 +161,10 @@ class Staging {
   void note_plan(StagedJob& job, const Decision& decision);
   void learn_rates(const std::string& node, const WarmOrder& order, const WarmProgress* progress);
 
+  // comments.cc
+  [[nodiscard]] std::string comment_of(const StagedJob& job) const;
+  void write_comments();
+
   // fresh.cc
   [[nodiscard]] PlanOrder plan_order(const StagedJob& job) const;
   [[nodiscard]] WarmOrder warm_order(const StagedJob& job, std::size_t dataset,

@@ -96,6 +96,8 @@ class FakeSlurm final : public SlurmPort {
     if (at->second.state != JobState::pending) return fail(Code::failed_precondition, "no longer pending");
     if (refuse_nodes && patch.req_nodes && !patch.req_nodes->empty())
       return fail(Code::invalid_argument, "Requested node configuration is not available");
+    if (patch.comment) at->second.comment = *patch.comment;
+    if (!patch.req_nodes && !patch.begin) return {};  // nothing that staging depends on
     patches.push_back(patch);
     if (patch.req_nodes) at->second.req_nodes = *patch.req_nodes;
     if (patch.begin) at->second.begin = *patch.begin;

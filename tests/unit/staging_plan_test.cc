@@ -208,5 +208,33 @@ TEST_F(PlanTest, ASleepingNodeIsChosenWhenItsBootIsWorthIt) {
   EXPECT_EQ(world.job(10).plan.rows.at(0).start, 5min);
 }
 
+TEST_F(PlanTest, AJobThatWaitsSaysSoInItsComment) {
+  auto& record = world.submit(10, kWarm);
+  world.data_in(10);
+  ASSERT_THAT(world.agents.open(), SizeIs(1));
+  WarmProgress progress;
+  progress.phase = WarmPhase::fetching;
+  progress.bytes_done = Bytes{43};
+  progress.bytes_total = Bytes{100};
+  progress.eta = 59500ms;
+  world.agents.open()[0]->progress(progress);
+  world.pass(5s);
+  EXPECT_EQ(record.comment, "") << "most jobs need none";
+  world.pass(10s);
+  const auto node = world.agents.open()[0]->node;
+  EXPECT_EQ(record.comment, "atlas: /lustre/speech 43% warm on " + node + ", ready in 1m00s");
+  FakeAgents::finish(*world.agents.open()[0], world.generation);
+  world.pass(12s);
+  EXPECT_EQ(record.comment, "atlas: /lustre/speech is on " + node);
+}
+
+TEST_F(PlanTest, AUsersOwnCommentIsLeftAlone) {
+  auto& record = world.submit(10, kWarm);
+  record.comment = "sweep 7";
+  world.data_in(10);
+  world.pass(30s);
+  EXPECT_EQ(record.comment, "sweep 7");
+}
+
 }  // namespace
 }  // namespace atlas::test
