@@ -67,7 +67,7 @@ struct Config {
     milliseconds scrub_period{7LL * 24 * 3600 *
                               1000};     ///< each replica is compared with its checksums so often; 0 = never
     Bytes scrub_rate{32 * 1024 * 1024};  ///< per second, at most; 0 = no limit
-    bool count_bypass = true;            ///< what jobs read past Atlas counts against their limits
+    bool count_bypass = false;           ///< what jobs read past Atlas counts against their limits
     std::string metrics;                 ///< HOST:PORT of its OpenMetrics endpoint; empty = none
     std::string log_level = "info";
   } agent;

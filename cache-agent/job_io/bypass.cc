@@ -45,6 +45,13 @@ std::optional<Bypass::Place> Bypass::look(const Origin& origin, const std::vecto
                                           const std::string& mountstats) const {
   const auto* mount = mount_of(mounts, origin.root);
   if (mount == nullptr) return std::nullopt;
+  for (const auto& other : options_.origins) {  // what is read of one would be taken for the other's
+    const auto* its = other.name == origin.name ? nullptr : mount_of(mounts, other.root);
+    if (its == nullptr) continue;
+    const bool lustre = mount->type == "lustre" && its->type == "lustre";
+    if (its->device == mount->device || (lustre && lustre_name(its->source) == lustre_name(mount->source)))
+      return std::nullopt;
+  }
   const auto found = [](std::optional<StorageReads> all, std::string disk) {
     return all ? std::optional(Place{*all, std::move(disk)}) : std::nullopt;
   };
@@ -71,6 +78,9 @@ void Bypass::look(Job& job, const JobCgroup& cgroup, const std::string& counted_
     if (known) job.fresh += growth(*read, before == job.processes.end() ? 0 : before->second);
     processes[pid] = *read;
   }
+  // What a process has read becomes its parent's when it has ended.
+  for (const auto& [pid, before] : job.processes)
+    if (!processes.contains(pid)) job.fresh -= std::min(job.fresh, before);
   job.processes = std::move(processes);
   job.fresh_by_disk.clear();
   if (counted_in.empty()) return;

@@ -49,7 +49,7 @@ class Bypass {
   /// job's reads by disk; "" if there is none.
   [[nodiscard]] std::vector<Charged> sample(const std::map<std::uint32_t, JobCgroup>& jobs,
                                             const std::function<std::string(std::uint32_t)>& counted_in);
-  /// Origins whose reads the kernel does not count, as of the last sample.
+  /// Origins whose reads the kernel does not count, or not apart from another origin's, as of the last sample.
   [[nodiscard]] const std::vector<std::string>& unmeasured() const { return unmeasured_; }
 
  private:

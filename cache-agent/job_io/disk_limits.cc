@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <sstream>
 
@@ -69,6 +71,22 @@ bool has_io(const fs::path& cgroup) {
   return false;
 }
 
+/// A job where limits could not be set is tried again after so many looks.
+constexpr int kLooksBetween = 60;
+
+/// SIGKILL is on its way to one of its processes, which has not ended.
+bool being_killed(const JobCgroup& job) {
+  constexpr std::uint64_t kKill = 1ULL << (SIGKILL - 1);
+  for (const auto pid : job.pids()) {
+    std::istringstream lines(read_note("/proc/" + std::to_string(pid) + "/status"));
+    for (std::string line; std::getline(lines, line);)
+      if ((line.starts_with("SigPnd:") || line.starts_with("ShdPnd:")) &&
+          (std::strtoull(line.c_str() + 7, nullptr, 16) & kKill) != 0)
+        return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 std::string disk_of(const std::vector<Mount>& mounts, std::string_view path) {
@@ -88,8 +106,8 @@ std::string disk_of(const std::vector<Mount>& mounts, std::string_view path) {
   return device;
 }
 
-DiskLimits::DiskLimits(Options options) : options_(std::move(options)) {
-  find_disks();
+DiskLimits::DiskLimits(Options options) : options_(std::move(options)), mounts_(mounts_now()) {
+  if (options_.rates.any()) find_disks();  // whoever sets none has nobody wait for a disk that hangs
 }
 
 /// Scratch may be mounted, or a disk changed, between two jobs.
@@ -122,8 +140,8 @@ std::string DiskLimits::own_group(std::uint32_t job_id) const {
 
 Status DiskLimits::set_v2(const JobCgroup& job) const {
   const auto& rates = options_.rates;
-  const auto part = [](const char* key, std::uint64_t rate) {
-    return std::string(" ") + key + "=" + (rate == 0 ? "max" : std::to_string(rate));
+  const auto part = [](const char* key, std::uint64_t rate) {  // what is not configured may be the site's own
+    return rate == 0 ? "" : std::string(" ") + key + "=" + std::to_string(rate);
   };
   const std::string limits = part("rbps", rates.read.count) + part("wbps", rates.write.count) +
                              part("riops", rates.operations) + part("wiops", rates.operations);
@@ -147,16 +165,27 @@ Status DiskLimits::set_v1(const std::string& group) const {
 void DiskLimits::keep(std::uint32_t job_id, const JobCgroup& job) {
   auto kept = kept_.find(job_id);
   if (!options_.rates.any()) {  // an earlier agent may have been told of some
-    if (kept == kept_.end()) lift(job_id, job);
-    kept_[job_id];
+    if (const auto group = own_group(job_id); kept == kept_.end() && !group.empty()) remove_v1(group);
+    kept_.try_emplace(job_id, "none");
     return;
   }
   if (!fs::exists(job.processes)) return;  // it has ended, and is about to be released
+  // What is being killed must be able to end what it has under way: Slurm drains a node whose jobs do not end.
+  if (being_killed(job)) {
+    lift(job_id, job);
+    kept_.erase(job_id);
+    return;
+  }
+  if (const auto later = later_.find(job_id); later != later_.end()) {
+    if (--later->second > 0) return;
+    later_.erase(later);
+  }
   // A requeued job has another cgroup of the same name.
   const bool holds = kept != kept_.end() &&
                      (kept->second.empty() ? !disks_in(job.unified + "/io.max").empty() : fs::exists(kept->second));
   if (!holds) {
     find_disks();
+    later_[job_id] = kLooksBetween;  // unless it goes well
     if (disks_.empty()) return;
     Status set;
     std::string group;
@@ -175,30 +204,42 @@ void DiskLimits::keep(std::uint32_t job_id, const JobCgroup& job) {
       return;
     }
     trouble_.clear();
+    later_.erase(job_id);
     kept = kept_.insert_or_assign(job_id, group).first;
   }
   if (kept->second.empty()) return;
   auto inside = processes_below(kept->second);
   std::sort(inside.begin(), inside.end());
   for (const auto pid : job.pids())
-    if (!std::binary_search(inside.begin(), inside.end(), pid))  // it may be gone by now
-      static_cast<void>(put(kept->second + "/cgroup.procs", std::to_string(pid)));
+    if (!std::binary_search(inside.begin(), inside.end(), pid)) move(pid, job_id, kept->second);
+}
+
+/// It may be gone by now, and its number somebody else's: who is not the job's goes back to where nobody is held.
+void DiskLimits::move(pid_t pid, std::uint32_t job_id, const std::string& group) const {
+  if (!put(group + "/cgroup.procs", std::to_string(pid))) return;
+  std::istringstream now(read_note("/proc/" + std::to_string(pid) + "/cgroup"));
+  const std::string job = "/job_" + std::to_string(job_id) + "/";
+  for (std::string line; std::getline(now, line);)
+    if (line.find("blkio") == std::string::npos && (line + "/").find(job) != std::string::npos) return;
+  static_cast<void>(put(v1_hierarchy(mounts_, "blkio") + "/cgroup.procs", std::to_string(pid)));
 }
 
 void DiskLimits::lift(std::uint32_t job_id, const JobCgroup& job) const {
-  if (!job.unified.empty()) lift_v2(job.unified);
+  const auto kept = kept_.find(job_id);  // only what is ours: a site may have limits of its own there
+  if (!job.unified.empty() && kept != kept_.end() && kept->second.empty()) lift_v2(job.unified);
   if (const auto group = own_group(job_id); !group.empty()) remove_v1(group);
 }
 
 void DiskLimits::release(std::uint32_t job_id, const JobCgroup& job) {
   lift(job_id, job);
   kept_.erase(job_id);
+  later_.erase(job_id);
 }
 
 std::string DiskLimits::counted_in(std::uint32_t job_id, const JobCgroup& job) const {
   if (const auto stat = job.unified + "/io.stat"; !job.unified.empty() && fs::exists(stat)) return stat;
   const auto kept = kept_.find(job_id);
-  return kept == kept_.end() || kept->second.empty() ? "" : kept->second + "/blkio.throttle.io_service_bytes";
+  return kept == kept_.end() || !kept->second.starts_with("/") ? "" : kept->second + "/blkio.throttle.io_service_bytes";
 }
 
 void DiskLimits::tidy(const std::map<std::uint32_t, JobCgroup>& jobs) {

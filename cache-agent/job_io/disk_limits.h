@@ -30,7 +30,6 @@ class DiskLimits {
     DiskRates rates;
     std::vector<std::string> directories;  ///< whose disks count
   };
-  /// Looks which disks there are.
   explicit DiskLimits(Options options);
 
   /// Keeps a job within the limits; to be called again for processes that are new.
@@ -49,6 +48,7 @@ class DiskLimits {
 
  private:
   void find_disks();
+  void move(pid_t pid, std::uint32_t job_id, const std::string& group) const;
   [[nodiscard]] std::string own_groups() const;
   [[nodiscard]] std::string own_group(std::uint32_t job_id) const;
   void lift(std::uint32_t job_id, const JobCgroup& job) const;
@@ -59,8 +59,10 @@ class DiskLimits {
   std::vector<Mount> mounts_;       ///< when disks were looked for last
   std::vector<std::string> disks_;  ///< "MAJOR:MINOR"
   std::vector<std::string> no_disk_;
-  std::map<std::uint32_t, std::string> kept_;  ///< jobs within limits; by v1: Atlas's own cgroup
-  std::string trouble_;                        ///< of the last job
+  /// Jobs within limits: "" by v2, else Atlas's own cgroup of v1; "none": there are no limits.
+  std::map<std::uint32_t, std::string> kept_;
+  std::map<std::uint32_t, int> later_;  ///< looks until a job is tried again where it could not be set
+  std::string trouble_;                 ///< of the last job
 };
 
 /// "MAJOR:MINOR" of the disk that a path lies on: of the whole disk, as limits are not for partitions. "" if its file

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <future>
 
 namespace atlas::agent {
@@ -39,7 +40,7 @@ void JobIo::attached(std::uint32_t job_id, const Principal& as, pid_t process) {
     if (cgroups_.learn(job_id, uid, gid, process)) {
       if (bypass_ && !known) bypass_->begin(job_id);
       disks_.keep(job_id, cgroups_.jobs().at(job_id));
-    } else {
+    } else if (process != 0 && std::filesystem::exists("/proc/" + std::to_string(process))) {
       disks_.no_cgroup(job_id);
     }
     hangs_ = false;
@@ -51,14 +52,18 @@ void JobIo::attached(std::uint32_t job_id, const Principal& as, pid_t process) {
 
 void JobIo::released(std::uint32_t job_id) {
   worker_->post([this, job_id] {
-    const auto job = cgroups_.jobs().find(job_id);
-    if (job == cgroups_.jobs().end()) return;
-    disks_.release(job_id, job->second);
-    cgroups_.forget(job_id);
-    if (bypass_) bypass_->forget(job_id);
+    forget(job_id);
     const std::lock_guard lock(mutex_);
     by_job_.erase(job_id);
   });
+}
+
+void JobIo::forget(std::uint32_t job_id) {
+  const auto job = cgroups_.jobs().find(job_id);
+  if (job == cgroups_.jobs().end()) return;
+  disks_.release(job_id, job->second);
+  if (bypass_) bypass_->forget(job_id);
+  cgroups_.forget(job_id);
 }
 
 std::vector<std::string> JobIo::warnings() const {
@@ -94,6 +99,10 @@ void JobIo::count_bypass() {
 
 void JobIo::look() {
   next_ = worker_->post_at(clock_.now() + kPeriod, [this] { look(); });  // first: whatever becomes of this time
+  std::vector<std::uint32_t> gone;                                       // an attach may have crossed its job's release
+  for (const auto& [job_id, cgroup] : cgroups_.jobs())
+    if (!std::filesystem::exists(cgroup.processes)) gone.push_back(job_id);
+  for (const auto job_id : gone) forget(job_id);
   for (const auto& [job_id, cgroup] : cgroups_.jobs()) disks_.keep(job_id, cgroup);
   disks_.tidy(cgroups_.jobs());
   if (bypass_) count_bypass();

@@ -46,6 +46,7 @@ class JobIo {
 
  private:
   void look();
+  void forget(std::uint32_t job_id);
   void count_bypass();
 
   const Clock& clock_;

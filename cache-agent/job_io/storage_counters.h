@@ -24,7 +24,8 @@ struct StorageReads {
 [[nodiscard]] std::string lustre_name(std::string_view source);
 /// /sys/dev/block/MAJOR:MINOR/stat.
 [[nodiscard]] std::optional<StorageReads> block_reads(std::string_view stat);
-/// /proc/PID/io: what the process had fetched from storage: disks, NFS, but not FUSE. Not of its children.
+/// /proc/PID/io: what the process had fetched from storage: disks, NFS, but not FUSE. With what its children had that
+/// have ended and been waited for.
 [[nodiscard]] std::optional<std::uint64_t> process_reads(std::string_view io);
 /// io.stat of cgroup v2, or blkio.throttle.io_service_bytes of v1: bytes read, by disk ("MAJOR:MINOR").
 [[nodiscard]] std::map<std::string, std::uint64_t> reads_by_disk(std::string_view text);

@@ -14,27 +14,29 @@ void WarmEngine::verify(WarmRequest request, OnProgress progress, OnDone done) {
     if (stopping_) return done(fail(Code::unavailable, "the agent of node " + options_.node + " is stopping"));
     ++active_;
   }
-  runners_.post([this, request = std::move(request), progress = std::move(progress), done = std::move(done)]() mutable {
-    request.as = with_groups(request.as);
-    request.revalidate = true;
-    const auto bad = compare(request, progress);
-    if (bad) {
-      warm(
-          std::move(request),
-          [progress, bad = *bad](WarmProgress now) {
-            now.bad_blocks = bad;
-            progress(now);
-          },
-          [done, bad = *bad](Result<WarmProgress> last) {
-            if (last) last->bad_blocks = bad;
-            done(std::move(last));
-          });
-    } else {
-      done(fail(bad.error()));
-    }
-    const std::lock_guard lock(mutex_);
-    if (--active_ == 0) idle_.notify_all();
-  });
+  const auto uid = request.as.uid;
+  turns_.post(uid,
+              [this, request = std::move(request), progress = std::move(progress), done = std::move(done)]() mutable {
+                request.as = with_groups(request.as);
+                request.revalidate = true;
+                const auto bad = compare(request, progress);
+                if (bad) {
+                  warm(
+                      std::move(request),
+                      [progress, bad = *bad](WarmProgress now) {
+                        now.bad_blocks = bad;
+                        progress(now);
+                      },
+                      [done, bad = *bad](Result<WarmProgress> last) {
+                        if (last) last->bad_blocks = bad;
+                        done(std::move(last));
+                      });
+                } else {
+                  done(fail(bad.error()));
+                }
+                const std::lock_guard lock(mutex_);
+                if (--active_ == 0) idle_.notify_all();
+              });
 }
 
 /// The number of bad blocks in all generations of the dataset. Only for who may read it: it costs the disk a lot.

@@ -32,6 +32,7 @@ WarmEngine::WarmEngine(const std::vector<Origin*>& origins, Store& store, Fetche
       options_(std::move(options)),
       shares_(fetcher, options_.node),
       walkers_(options_.runners),
+      turns_(runners_, options_.runners_each),
       runners_(options_.runners),
       front_(kFrontThreads) {
   for (Origin* origin : origins) origins_[origin->name()] = origin;
@@ -85,7 +86,7 @@ void WarmEngine::admit(const WarmRequest& request, const OnProgress& progress, c
     if (!complete || *complete) return finish(up, complete ? Status{} : Status(fail(complete.error())));
   }
   tick(up);
-  runners_.post([this, up] { run(up); });
+  turns_.post(up->request.as.uid, [this, up] { run(up); });
 }
 
 WarmEngine::Running WarmEngine::key_of_request(const WarmRequest& request) {
@@ -174,7 +175,7 @@ Result<bool> WarmEngine::attempt(const std::shared_ptr<WarmUp>& up, bool fresh_w
   }
   for (const auto& follower : followers) {
     follower->follow(nullptr);
-    runners_.post([this, follower] { run(follower); });
+    turns_.post(follower->request.as.uid, [this, follower] { run(follower); });
   }
   if (!filled) return fail(filled.error());
   return true;

@@ -19,6 +19,7 @@
 #include "cache-agent/store/store.h"
 #include "cache-agent/warm/cache_space.h"
 #include "cache-agent/warm/shares.h"
+#include "cache-agent/warm/user_turns.h"
 #include "common/dataset_policy.h"
 #include "common/identity.h"
 #include "common/patterns.h"
@@ -74,7 +75,8 @@ struct WarmOptions {
   std::chrono::milliseconds tick{400};                        ///< between progress messages
   std::chrono::milliseconds access_limit{2'000};              ///< the most a check of the root may take
   bool divide = true;                                         ///< what does not fit, with the job's other nodes
-  unsigned runners = 32;                                      ///< warm-ups under way; further ones wait their turn
+  unsigned runners = 64;                                      ///< warm-ups under way; further ones wait their turn
+  unsigned runners_each = 8;                                  ///< of one user
   unsigned window = 96;  ///< fetches asked for ahead, so that the origin's pool never runs dry
 };
 
@@ -251,7 +253,8 @@ class WarmEngine {
   std::map<std::pair<DatasetId, std::uint32_t>, std::string> refused_;  ///< by their quotas, last: to whom, why
 
   ThreadExecutor walkers_;  ///< each holds a thread while it walks, and longer when the origin hangs
-  ThreadExecutor runners_;  ///< each warm-up holds a thread while it waits for a walk, fetches or seals
+  UserTurns turns_;         ///< on runners_; outlives them
+  ThreadExecutor runners_;  ///< each warm-up holds a thread while it waits for a walk, a limit, fetches or seals
   ThreadExecutor front_;    ///< what must not wait behind them: joining, quick answers, ticks
 };
 

@@ -173,14 +173,14 @@ class Chooser {
       const auto size = *request_.datasets[i].size;
       const auto holding = node.view->holdings.find(request_.datasets[i].id);
       Bytes has;
-      // What is on its way is not moved once more, nor does it share the origin with itself.
-      if (node.view->cache && holding != node.view->holdings.end() && holding->second.warming && holding->second.left) {
-        sum += seconds_of(*holding->second.left);
-        continue;
-      }
       if (node.view->cache && holding != node.view->holdings.end())
         has = holding->second.complete ? size : std::min(holding->second.resident, size);
-      if (has < size) sum += static_cast<double>((size - has).count) / std::min(rates_[i], limit);
+      if (has >= size) continue;
+      double takes = static_cast<double>((size - has).count) / std::min(rates_[i], limit);
+      // What is on its way does not share the origin with itself; who wants it sooner than it would come pays for it.
+      if (node.view->cache && holding != node.view->holdings.end() && holding->second.warming && holding->second.left)
+        takes = std::min(takes, seconds_of(*holding->second.left));
+      sum += takes;
     }
     return sum;
   }

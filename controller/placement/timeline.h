@@ -72,10 +72,11 @@ class RunTimes {
     const auto at = share_.find(user);
     return at == share_.end() ? limit : limit * at->second;
   }
-  /// How long one that has run for `since` will go on. One that has outrun what was expected of it ends soon, but has
-  /// not ended yet.
+  /// How long one that has run for `since` will go on. One that has outrun what was expected of it may do so for as
+  /// long again, within its limit; it has not ended yet.
   [[nodiscard]] double left(std::uint32_t user, double limit, double since) const {
-    return std::max(expected(user, limit) - since, kOverdue);
+    const double over = since - expected(user, limit);
+    return over < 0 ? std::max(-over, kOverdue) : std::max(std::min(over, limit - since), kOverdue);
   }
   static constexpr double kOverdue = 60;
 

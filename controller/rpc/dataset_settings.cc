@@ -127,7 +127,7 @@ void create_dataset(const ControllerParts& parts, const Person& person, const v1
       }
     }
     v1::CreateDatasetReply out;
-    *out.mutable_dataset() = dataset_row(parts, *dataset);
+    *out.mutable_dataset() = dataset_row(parts, person, *dataset);
     respond(std::move(out));
   };
   if (empty(request.settings()) || person.is_operator) return make();
@@ -147,7 +147,7 @@ void set_dataset(const ControllerParts& parts, const Person& person, const v1::S
   const auto change = [parts, person, request, respond, dataset = *dataset] {
     if (auto done = settle(parts, person, dataset, request.settings()); !done) return respond(fail(done.error()));
     v1::SetDatasetReply out;
-    *out.mutable_dataset() = dataset_row(parts, dataset);
+    *out.mutable_dataset() = dataset_row(parts, person, dataset);
     respond(std::move(out));
   };
   if (person.is_operator) return change();
@@ -174,7 +174,7 @@ void share_dataset(const ControllerParts& parts, const Person& person, const v1:
     }
     if (!done) return respond(fail(done.error()));
     v1::ShareDatasetReply out;
-    *out.mutable_dataset() = dataset_row(parts, dataset);
+    *out.mutable_dataset() = dataset_row(parts, person, dataset);
     respond(std::move(out));
   };
   if (request.remove()) {  // who has granted it may always take it back

@@ -30,6 +30,11 @@ struct Person {
   std::vector<gid_t> groups{};
 };
 
+/// Whose personal names of datasets a person is shown: his own; nullopt = everybody's.
+[[nodiscard]] inline std::optional<std::string> viewer_of(const Person& person) {
+  return person.is_operator ? std::nullopt : std::optional(person.name);
+}
+
 /// permission_denied unless an operator asks; `what` begins the message ("draining nodes").
 [[nodiscard]] Status operators_only(const Person& person, const std::string& what);
 

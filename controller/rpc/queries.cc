@@ -148,12 +148,12 @@ Result<v1::ListJobsReply> list_jobs(const ControllerParts& parts, const Person& 
   return out;
 }
 
-v1::Dataset dataset_row(const ControllerParts& parts, const DatasetId& dataset) {
+v1::Dataset dataset_row(const ControllerParts& parts, const Person& person, const DatasetId& dataset) {
   v1::Dataset out;
   *out.mutable_id() = to_wire(dataset);
-  out.set_name(parts.datasets.name_of(dataset));
+  out.set_name(parts.datasets.name_of(dataset, viewer_of(person)));
   out.set_path(printable(parts.datasets.path_of(dataset)));
-  out.set_owner(printable(parts.datasets.owner_of(dataset)));
+  out.set_owner(printable(parts.datasets.owner_of(dataset, viewer_of(person))));
   out.set_pinned(parts.datasets.pinned(dataset));
   auto policy = parts.datasets.policy_of(dataset);
   policy.grants.clear();
@@ -216,11 +216,11 @@ Result<v1::ListDatasetsReply> list_datasets(const ControllerParts& parts, const 
                       "' is no dataset that you have used or that has a name: it is one from the first "
                       "job that reads it, or after atlasctl dataset warm");
     }
-    *out.add_datasets() = dataset_row(parts, dataset);
+    *out.add_datasets() = dataset_row(parts, person, dataset);
     return out;
   }
   for (const auto& dataset : all_datasets(parts))
-    if (may_see(parts, person, dataset)) *out.add_datasets() = dataset_row(parts, dataset);
+    if (may_see(parts, person, dataset)) *out.add_datasets() = dataset_row(parts, person, dataset);
   for (const auto& [text, name] : parts.datasets.names())
     if (name.owner == person.name && !may_see(parts, person, name.dataset))
       *out.add_datasets() = name_row(parts, text, name);
@@ -243,7 +243,7 @@ Result<v1::PlacementReply> placement(const ControllerParts& parts, const Person&
       row->set_node(node);
       row->set_node_state(std::string(state_of(&agent)));
       *row->mutable_replica() = to_wire(replica);
-      row->set_name(parts.datasets.name_of(replica.dataset));
+      row->set_name(parts.datasets.name_of(replica.dataset, viewer_of(person)));
       row->set_path(printable(parts.datasets.path_of(replica.dataset)));
     }
   }

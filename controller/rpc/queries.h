@@ -9,7 +9,7 @@ namespace atlas {
 [[nodiscard]] v1::Alternative to_wire(const PlanRow& row);
 [[nodiscard]] Result<v1::ListJobsReply> list_jobs(const ControllerParts& parts, const Person& person,
                                                   const v1::ListJobsRequest& request);
-[[nodiscard]] v1::Dataset dataset_row(const ControllerParts& parts, const DatasetId& dataset);
+[[nodiscard]] v1::Dataset dataset_row(const ControllerParts& parts, const Person& person, const DatasetId& dataset);
 [[nodiscard]] Result<v1::ListDatasetsReply> list_datasets(const ControllerParts& parts, const Person& person,
                                                           const v1::ListDatasetsRequest& request);
 [[nodiscard]] Result<v1::PlacementReply> placement(const ControllerParts& parts, const Person& person,

@@ -50,6 +50,7 @@ class Outbox {
     // A node that reads slowly needs only the last of its shares, and of the limits.
     if (note.has_shares() || note.has_budgets())
       std::erase_if(queue_, [&](const v1::ControllerNote& queued) { return queued.body_case() == note.body_case(); });
+    if (note.has_wanted()) std::erase_if(queue_, [](const v1::ControllerNote& queued) { return queued.has_wanted(); });
     queue_.push_back(std::move(note));
     pump();
   }

@@ -32,9 +32,8 @@ v1::TopReply top(const ControllerParts& parts, const Person& person) {
   }
   for (const auto& [dataset, rates] : datasets) {
     auto* row = out.add_datasets();
-    // A personal name is its owner's to know.
-    const std::string name = parts.datasets.name_of(dataset);
-    if (person.is_operator || may_see(parts, person, dataset)) row->set_name(name);
+    if (person.is_operator || may_see(parts, person, dataset))
+      row->set_name(parts.datasets.name_of(dataset, viewer_of(person)));
     *row->mutable_dataset() = to_wire(dataset);
     row->set_path(printable(parts.datasets.path_of(dataset)));
     *row->mutable_rates() = to_wire(rates);

@@ -31,6 +31,8 @@ class CacheSpace {
   /// not_found when there is none.
   [[nodiscard]] Status remove(LimitKind kind, const std::string& name);
   [[nodiscard]] std::vector<LimitRow> limits() const;
+  /// The same, not copied.
+  [[nodiscard]] const std::map<std::pair<LimitKind, std::string>, LimitRow>& limits_by_name() const { return limits_; }
   /// What pending jobs are going to read, soonest first: it makes way last.
   void want(const std::vector<DatasetId>& soonest_first);
   /// Whether a user's, group's or account's limit is the payer's.

@@ -19,7 +19,8 @@ constexpr int kAtATime = 5;
 }  // namespace
 
 std::string Staging::comment_of(const StagedJob& job) const {
-  std::string data = job.datasets.empty() ? "its data" : parts_.datasets.label_of(job.datasets.front());
+  // As its user has named it: other names may be other people's own.
+  std::string data = job.request.datasets.empty() ? "its data" : job.request.datasets.front();
   if (job.datasets.size() > 1) data += " and " + std::to_string(job.datasets.size() - 1) + " more";
   const auto nodes = compress_hostlist(job.row.nodes);
   switch (job.row.phase) {
@@ -41,30 +42,39 @@ std::string Staging::comment_of(const StagedJob& job) const {
       if (eta.count() > 0) text += ", ready in " + format_duration(std::chrono::ceil<std::chrono::seconds>(eta));
       return text;
     }
+    case JobPhase::running:
+      return std::string(kOurs) + (job.row.cold ? "started on the origin" : data + " was on " + nodes);
     default:
-      return std::string(kOurs) + (job.row.cold ? "starts on the origin" : data + " is on " + nodes);
+      if (job.row.cold) return std::string(kOurs) + "starts on the origin";
+      return std::string(kOurs) + data + " is on " + (nodes.empty() ? "every node it may run on" : nodes);
   }
 }
 
 void Staging::write_comments() {
+  if (comments_under_way_ > 0 || jobs_.empty()) return;  // slurmctld is slow: what matters goes first
   const auto now = parts_.clock.now();
-  int left = kAtATime;
-  for (const auto& [id, job] : jobs_) {
-    const bool ours = job->record.comment.starts_with(kOurs);
-    if (!job->pending() || job->patching || !(ours || job->record.comment.empty())) continue;
+  // From where it stopped the last time: everybody's turn comes.
+  auto at = jobs_.upper_bound(last_commented_);
+  for (std::size_t seen = 0; seen < jobs_.size() && comments_under_way_ < kAtATime; ++seen, ++at) {
+    if (at == jobs_.end()) at = jobs_.begin();
+    auto& job = *at->second;
+    last_commented_ = at->first;
+    const bool ours = job.record.comment.starts_with(kOurs);
+    if (job.ending || job.patching || !(ours || job.record.comment.empty())) continue;
+    const bool waits = job.pending() && job.wait.count() > 0 && job.row.phase != JobPhase::queued &&
+                       (!job.released || job.row.phase == JobPhase::waiting);
     // A job that starts at once needs no word; one that had some is told how it ended.
-    const bool waits = job->wait.count() > 0 && (!job->released || job->row.phase == JobPhase::waiting) &&
-                       job->row.phase != JobPhase::queued;
-    if (!waits && !(ours && job->released)) continue;
-    if (job->commented == SteadyTime{}) job->commented = now;  // not in the first seconds, either
-    if (now - job->commented < kAgainAfter) continue;
+    const bool last = ours && !waits && (job.released || job.row.phase == JobPhase::running);
+    if (!waits && !last) continue;
+    if (job.commented == SteadyTime{}) job.commented = now;  // not in the first seconds, either
+    if (!last && now - job.commented < kAgainAfter) continue;
     JobPatch patch;
-    patch.job_id = id;
-    patch.comment = printable(comment_of(*job));
-    if (*patch.comment == job->record.comment) continue;
-    job->commented = now;
-    slurm_.apply(patch, [](const Status&) {});  // nothing depends on it
-    if (--left == 0) return;
+    patch.job_id = at->first;
+    patch.comment = printable(comment_of(job));
+    if (*patch.comment == job.record.comment) continue;
+    job.commented = now;
+    ++comments_under_way_;
+    slurm_.apply(patch, [this](const Status&) { --comments_under_way_; });  // nothing depends on it
   }
 }
 

@@ -54,34 +54,33 @@ std::string Datasets::path_of(const DatasetId& dataset) const {
   return dataset.origin + ":" + dataset.path;  // an origin that the configuration no longer names
 }
 
-const DatasetName* Datasets::best_name(const DatasetId& dataset) const {
+const DatasetName* Datasets::best_name(const DatasetId& dataset, const std::optional<std::string>& viewer) const {
   const DatasetName* best = nullptr;
   for (const auto& [text, name] : names_) {
     if (name.dataset != dataset) continue;
     if (text[0] != '~') return &name;
-    if (best == nullptr) best = &name;
+    if (best == nullptr && (!viewer || name.owner == *viewer)) best = &name;
   }
   return best;
 }
 
-std::string Datasets::name_of(const DatasetId& dataset) const {
-  const auto* name = best_name(dataset);
+std::string Datasets::name_of(const DatasetId& dataset, const std::optional<std::string>& viewer) const {
+  const auto* name = best_name(dataset, viewer);
   return name == nullptr ? "" : name->name;
 }
 
-std::string Datasets::owner_of(const DatasetId& dataset) const {
-  const auto* name = best_name(dataset);
+std::string Datasets::owner_of(const DatasetId& dataset, const std::optional<std::string>& viewer) const {
+  const auto* name = best_name(dataset, viewer);
   return name == nullptr ? "" : name->owner;
 }
 
 std::string Datasets::label_of(const DatasetId& dataset) const {
-  const auto name = name_of(dataset);
-  return name.empty() ? printable(path_of(dataset)) : name;
+  const auto* name = best_name(dataset, "");
+  return name == nullptr ? printable(path_of(dataset)) : name->name;
 }
 
 bool Datasets::has_site_name(const DatasetId& dataset) const {
-  const auto* name = best_name(dataset);
-  return name != nullptr && name->name[0] != '~';
+  return best_name(dataset, "") != nullptr;
 }
 
 namespace {

@@ -1,5 +1,6 @@
 #pragma once
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -21,10 +22,11 @@ class Datasets {
   /// or a path outside all origins; the message says which origins there are.
   [[nodiscard]] Result<DatasetId> resolve(std::string_view path_or_name) const;
   [[nodiscard]] std::string path_of(const DatasetId& dataset) const;
-  /// The site-wide name if it has one, else a user's, else empty.
-  [[nodiscard]] std::string name_of(const DatasetId& dataset) const;
-  [[nodiscard]] std::string owner_of(const DatasetId& dataset) const;
-  /// For messages: the name if there is one, else the path, printable.
+  /// The site-wide name if it has one, else one of the viewer's own, else empty. A personal name is its owner's to
+  /// know; nullopt sees everybody's (operators).
+  [[nodiscard]] std::string name_of(const DatasetId& dataset, const std::optional<std::string>& viewer) const;
+  [[nodiscard]] std::string owner_of(const DatasetId& dataset, const std::optional<std::string>& viewer) const;
+  /// For messages: the site-wide name if there is one, else the path, printable.
   [[nodiscard]] std::string label_of(const DatasetId& dataset) const;
   [[nodiscard]] bool has_site_name(const DatasetId& dataset) const;
   [[nodiscard]] const std::map<std::string, DatasetName, std::less<>>& names() const { return names_; }
@@ -50,7 +52,7 @@ class Datasets {
   [[nodiscard]] const std::set<DatasetId>& pins() const { return pins_; }
 
  private:
-  [[nodiscard]] const DatasetName* best_name(const DatasetId& dataset) const;
+  [[nodiscard]] const DatasetName* best_name(const DatasetId& dataset, const std::optional<std::string>& viewer) const;
   [[nodiscard]] std::string origins_text() const;
 
   Catalog& catalog_;

@@ -16,6 +16,8 @@ constexpr auto kRateKnown = 5s;
 constexpr auto kGrace = 65s;
 // Slurm has had the time to start what it was given (batch_sched_delay is 3 s).
 constexpr auto kSlurmsTurn = 4s;
+// A node that was expected to be free is not, after so long.
+constexpr auto kLate = 60s;
 
 std::string seconds_of(std::chrono::nanoseconds time) {
   return format_duration(std::chrono::duration_cast<std::chrono::milliseconds>(time));
@@ -290,6 +292,10 @@ void Staging::recheck_pin(StagedJob& job) {
   if (job.user_nodes || !job.pin || job.pin->empty() || job.patching) return;
   const auto nodes = hosts_of(*job.pin);
   const auto now = parts_.clock.wall();
+  if (!job.parts.empty()) {  // other nodes are being warmed meanwhile
+    if (job.may_wait(now)) return;
+    drop_parts(job, true);
+  }
   const bool usable = std::all_of(nodes.begin(), nodes.end(), [&](const auto& name) { return cluster_->usable(name); });
   const bool refused = now - job.patched > kSlurmsTurn && pin_is_in_the_way(job.record.state_reason);
   const bool waiting = job.row.phase == JobPhase::waiting;
@@ -300,14 +306,25 @@ void Staging::recheck_pin(StagedJob& job) {
   const bool full = !slurms_turn && job.record.state_reason == "Resources";
   if (usable && !refused && (slurms_turn || (free_now(job, nodes) && !full))) return;
   const auto better = decide(job);
-  if (better.action == Action::go && better.nodes != nodes && !refused)
+  if (better.action == Action::go && better.nodes != nodes && !refused) {
+    note_plan(job, better);
     return ready(job, better.nodes, JobPhase::ready, better.reason);
+  }
   if (!usable || refused) {
-    if (better.action == Action::wait && !refused && better.nodes != nodes)
+    if (better.action == Action::wait && !refused && better.nodes != nodes) {
+      note_plan(job, better);
       return ready(job, better.nodes, JobPhase::waiting, better.reason);
+    }
     return start_cold(
         job, compress_hostlist(nodes) +
                  (usable ? " was refused by Slurm (" + job.record.state_reason + ")" : " went out of service"));
+  }
+  // What was expected of its nodes has not come true, and bringing the data elsewhere is the better way now. They stay
+  // its own until it is there.
+  const bool late = now > job.planned_start + kLate && job.may_wait(now) && job.request.warm == WarmMode::wait;
+  if (waiting && late && better.action == Action::warm && better.nodes != nodes) {
+    note_plan(job, better);
+    return begin_warm(job, better.nodes, better.reason + "; " + compress_hostlist(nodes) + " did not become free");
   }
   if (waiting) return;
   if (job.may_wait(now)) {

@@ -9,6 +9,8 @@
 namespace atlas {
 namespace {
 
+// Jobs that want to start later than that say nothing of what a cache is to keep now.
+constexpr std::chrono::hours kFar{1};
 constexpr double kForEver = std::numeric_limits<double>::infinity();
 
 double seconds_between(WallTime from, WallTime to) {
@@ -143,7 +145,8 @@ ClusterSnapshot Outlook::view(const Cluster& cluster, const Registry& registry, 
         auto holding = registry.holding(*agent, dataset);
         holding.warming = warmups.warming(record.name, dataset);
         if (const auto* progress = warmups.progress(record.name, dataset);
-            progress != nullptr && progress->phase == WarmPhase::fetching && progress->eta.count() >= 0)
+            progress != nullptr && progress->phase == WarmPhase::fetching && progress->eta.count() >= 0 &&
+            progress->bytes_total >= registry.newest(dataset).value_or(Generation{}).bytes)  // all of it is on its way
           holding.left = progress->eta;
         if (holding.resident.count > 0 || holding.complete || holding.warming) node.holdings[dataset] = holding;
       }
@@ -153,24 +156,23 @@ ClusterSnapshot Outlook::view(const Cluster& cluster, const Registry& registry, 
   return out;
 }
 
-std::vector<DatasetId> Outlook::wanted(const Jobs& jobs) {
-  std::vector<std::tuple<bool, WallTime, WallTime, const StagedJob*>> order;
-  for (const auto& [id, job] : jobs)
-    if (job->pending() && !job->hopeless)
-      order.emplace_back(job->record.held || job->record.dependent,
-                         std::max(job->planned_start, WallTime(job->record.own_begin.value_or(WallSeconds{}))),
-                         job->row.first_seen, job.get());
-  std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
-    const auto key = [](const auto& x) {
-      return std::tuple(std::get<0>(x), std::get<1>(x), std::get<2>(x), std::get<3>(x)->row.key.job_id);
-    };
-    return key(a) < key(b);
-  });
+std::vector<DatasetId> Outlook::wanted(const Jobs& jobs, const Registry& registry, WallTime now) {
+  using Place = std::tuple<bool, WallTime, WallTime, std::uint32_t>;
+  std::vector<std::pair<Place, const StagedJob*>> order;
+  for (const auto& [id, job] : jobs) {
+    // A job that is held, or wants to start much later, may never come.
+    const WallTime own = job->record.own_begin.value_or(WallSeconds{});
+    if (!job->pending() || job->hopeless || job->record.held || own > now + kFar) continue;
+    order.push_back({{job->record.dependent, std::max(job->planned_start, own), job->row.first_seen, id}, job.get()});
+  }
+  std::sort(order.begin(), order.end());
   std::vector<DatasetId> out;
   std::set<DatasetId> seen;
-  for (const auto& item : order)
-    for (const auto& dataset : std::get<3>(item)->datasets)
-      if (seen.insert(dataset).second) out.push_back(dataset);
+  for (const auto& [place, job] : order)
+    for (const auto& dataset : job->datasets)
+      // Naming a dataset is no right to keep it in caches; to have read it is, or to be let in by the origin now.
+      if ((registry.has_read(dataset, job->row.uid) || !job->row.nodes.empty()) && seen.insert(dataset).second)
+        out.push_back(dataset);
   return out;
 }
 

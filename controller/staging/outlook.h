@@ -34,7 +34,7 @@ class Outlook {
   /// How long a job will keep its nodes; nullopt = it has no time limit.
   [[nodiscard]] std::optional<std::chrono::milliseconds> expected_run(const JobRecord& record) const;
   /// The datasets that pending jobs are going to read, soonest first.
-  [[nodiscard]] static std::vector<DatasetId> wanted(const Jobs& jobs);
+  [[nodiscard]] static std::vector<DatasetId> wanted(const Jobs& jobs, const Registry& registry, WallTime now);
 
  private:
   struct Node {

@@ -34,7 +34,7 @@ CostModel Staging::cost_for(const Payer& payer, const Request& request) const {
       if (limit && rate.count > 0 && (origin.empty() || origin == name)) rate = std::min(rate, *limit);
   };
   if (request.io_limit) lower("", request.io_limit->read);
-  for (const auto& limit : cache_space_.limits()) {
+  for (const auto& [name, limit] : cache_space_.limits_by_name()) {
     if (limit.kind == LimitKind::origin) lower(limit.name, limit.read);
     if (CacheSpace::covers(limit, payer)) lower("", limit.read);
   }
@@ -61,15 +61,14 @@ void Staging::note_plan(StagedJob& job, const Decision& decision) {
 void Staging::learn_rates(const std::string& node, const WarmOrder& order, const WarmProgress* progress) {
   if (progress != nullptr) {
     const Payer payer{order.as.uid, order.as.gid, order.account};
-    const auto limits = cache_space_.limits();
-    const bool limited =
-        !is_unlimited(order.io_limit.bytes) || std::any_of(limits.begin(), limits.end(), [&](const LimitRow& limit) {
-          return (limit.read || limit.operations) &&
-                 (CacheSpace::covers(limit, payer) || limit.kind == LimitKind::node);
-        });
-    return rates_.note(node, order.dataset, order.as.uid, *progress, limited);
+    bool limited = !is_unlimited(order.io_limit.bytes) || !is_unlimited(order.io_limit.operations);
+    for (const auto& [name, limit] : cache_space_.limits_by_name())
+      limited =
+          limited || ((limit.read || limit.operations) &&
+                      (CacheSpace::covers(limit, payer) || (limit.kind == LimitKind::node && limit.name == node)));
+    return rates_.note(node, order.dataset, *progress, limited);
   }
-  rates_.ended(node, order.dataset, order.as.uid);
+  rates_.ended(node, order.dataset);
   const auto known = rates_.known();
   for (const auto& [source, rate] : known) {
     const auto saved = saved_rates_.find(source);

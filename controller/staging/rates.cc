@@ -37,26 +37,31 @@ std::map<std::string, TransferRates::Known> TransferRates::known() const {
   return out;
 }
 
-void TransferRates::note(const std::string& node, const DatasetId& dataset, std::uint32_t uid,
-                         const WarmProgress& progress, bool limited) {
+void TransferRates::note(const std::string& node, const DatasetId& dataset, const WarmProgress& progress,
+                         bool limited) {
   const bool over = progress.phase == WarmPhase::complete;
   if (progress.phase != WarmPhase::fetching && !over) return;
-  const Transfer transfer(node, dataset, uid);
+  const Transfer transfer(node, dataset);
   const auto now = clock_.now();
-  const auto [at, first] = samples_.try_emplace(transfer, Sample{now, progress.origin_bytes, progress.peer_bytes});
+  const auto [at, first] =
+      samples_.try_emplace(transfer, Sample{now, progress.origin_bytes, progress.peer_bytes, limited});
   auto& last = at->second;
+  last.limited = last.limited || limited;
   const auto time = now - last.at;
   if (first || time < (over ? std::chrono::nanoseconds(kShortestLook) : std::chrono::nanoseconds(kLook))) return;
   const double seconds = std::chrono::duration<double>(time).count();
   const auto since = [&](Bytes then, Bytes count) {
     return count > then ? static_cast<double>((count - then).count) / seconds : 0.0;
   };
-  if (!limited) learn(dataset.origin, transfer, since(last.origin, progress.origin_bytes), seconds);
-  learn("", transfer, since(last.peers, progress.peer_bytes), seconds);
-  last = {now, progress.origin_bytes, progress.peer_bytes};
+  const double from_origin = since(last.origin, progress.origin_bytes),
+               from_nodes = since(last.peers, progress.peer_bytes);
+  if (!last.limited) learn(dataset.origin, transfer, from_origin, from_origin + from_nodes, seconds);
+  learn("", transfer, from_nodes, from_origin + from_nodes, seconds);
+  last = {now, progress.origin_bytes, progress.peer_bytes, last.limited};
 }
 
-void TransferRates::learn(const std::string& source, const Transfer& transfer, double rate, double seconds) {
+/// `of`: what the transfer has got from all sources. Where another one gave most, this one could have given more.
+void TransferRates::learn(const std::string& source, const Transfer& transfer, double rate, double of, double seconds) {
   if (rate <= 0) {
     if (const auto at = sources_.find(source); at != sources_.end()) at->second.active.erase(transfer);
     return;
@@ -66,13 +71,14 @@ void TransferRates::learn(const std::string& source, const Transfer& transfer, d
   double all = 0;
   for (const auto& [other, its] : known.active) all += its;
   // One of many gets less than it would alone, one alone less than all could get: neither is news.
-  if (known.active.size() == 1 || rate > known.one) follow(known.one, rate, seconds);
+  const bool its_own = rate >= of / 2;
+  if ((known.active.size() == 1 && its_own) || rate > known.one) follow(known.one, rate, seconds);
   if (known.active.size() > 1 || all > known.all) follow(known.all, all, seconds);
   known.all = std::max(known.all, known.one);
 }
 
-void TransferRates::ended(const std::string& node, const DatasetId& dataset, std::uint32_t uid) {
-  const Transfer transfer(node, dataset, uid);
+void TransferRates::ended(const std::string& node, const DatasetId& dataset) {
+  const Transfer transfer(node, dataset);
   samples_.erase(transfer);
   for (auto& [name, source] : sources_) source.active.erase(transfer);
 }

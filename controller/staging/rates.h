@@ -2,7 +2,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
-#include <tuple>
+#include <utility>
 
 #include "common/identity.h"
 #include "common/units.h"
@@ -26,9 +26,8 @@ class TransferRates {
   [[nodiscard]] std::map<std::string, Known> known() const;
 
   /// A warm-up under way has got so far. `limited`: by a limit of reading, so that it says nothing of the origin.
-  void note(const std::string& node, const DatasetId& dataset, std::uint32_t uid, const WarmProgress& progress,
-            bool limited);
-  void ended(const std::string& node, const DatasetId& dataset, std::uint32_t uid);
+  void note(const std::string& node, const DatasetId& dataset, const WarmProgress& progress, bool limited);
+  void ended(const std::string& node, const DatasetId& dataset);
 
   /// What one more transfer may expect beside those under way: the best one transfer has had, but no more than its part
   /// of what all have had. 0 = nothing has been seen.
@@ -38,7 +37,7 @@ class TransferRates {
   [[nodiscard]] Bytes into_node() const;
 
  private:
-  using Transfer = std::tuple<std::string, DatasetId, std::uint32_t>;
+  using Transfer = std::pair<std::string, DatasetId>;  ///< whoever wants it: it is moved once
   struct Source {
     double one = 0, all = 0;
     std::map<Transfer, double> active;  ///< bytes per second, now
@@ -46,9 +45,10 @@ class TransferRates {
   struct Sample {
     SteadyTime at{};
     Bytes origin, peers;
+    bool limited = false;  ///< for one of those who want it
   };
   [[nodiscard]] Bytes expected(const std::string& source) const;
-  void learn(const std::string& source, const Transfer& transfer, double rate, double seconds);
+  void learn(const std::string& source, const Transfer& transfer, double rate, double of, double seconds);
 
   const Clock& clock_;
   std::map<std::string, Source> sources_;

@@ -69,6 +69,7 @@ Status Staging::load() {
     if (row.phase != JobPhase::ready && row.phase != JobPhase::running) row.phase = JobPhase::queued;
     job->row = std::move(row);
     ATLAS_ASSIGN(job->plan, parts_.catalog.plan_of(job->row.key));
+    if (!job->plan.rows.empty()) job->planned_start = job->plan.made + job->plan.rows.front().start;
     jobs_[job->row.key.job_id] = std::move(job);
   }
   return {};
@@ -163,7 +164,7 @@ void Staging::loaded(const Result<SlurmCalls::Queue>& queue) {
   release_leftovers();
   leases_.reconcile();
   finish_endings();
-  const auto wanted = Outlook::wanted(jobs_);
+  const auto wanted = Outlook::wanted(jobs_, parts_.registry, parts_.clock.wall());
   cache_space_.want(wanted);
   wanted_notes_.tell(wanted, parts_.registry);
   write_comments();

@@ -209,6 +209,8 @@ class Staging {
   static constexpr std::size_t kKeptJobs = 10000, kPruneEvery = 1000;
   std::size_t ended_ = 0;  ///< since the start
   Totals totals_;
+  int comments_under_way_ = 0;
+  std::uint32_t last_commented_ = 0;  ///< a job
   bool polling_ = false, poll_is_slow_ = false, ticking_ = false;
   std::uint64_t poll_generation_ = 0, next_id_ = 1;
   std::map<std::uint32_t, HookWaiter> hook_waiters_;

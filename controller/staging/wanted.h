@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,7 +20,7 @@ class WantedNotes {
   using Outlet = std::function<void(const std::vector<DatasetId>& datasets)>;
   /// A later stream of the same node replaces an earlier one.
   void came(const std::string& node, std::uint64_t stream, Outlet outlet) {
-    nodes_[node] = {stream, std::move(outlet), {}};
+    nodes_[node] = {stream, std::move(outlet), std::nullopt};
   }
   void lost(const std::string& node, std::uint64_t stream) {
     if (const auto at = nodes_.find(node); at != nodes_.end() && at->second.stream == stream) nodes_.erase(at);
@@ -48,7 +49,7 @@ class WantedNotes {
   struct Node {
     std::uint64_t stream = 0;
     Outlet outlet;
-    std::vector<DatasetId> told;
+    std::optional<std::vector<DatasetId>> told;  ///< nullopt = nothing: it may know something of an earlier controller
   };
   std::map<std::string, Node> nodes_;
 };

@@ -74,7 +74,7 @@ TEST(Cost, AWarmUpThatIsUnderWayIsJoined) {
   cluster.nodes[1].holdings[kSpeech] = {Bytes{}, false, true, {}};
   EXPECT_THAT(place(cluster, asks()).nodes, ElementsAre("n2")) << "its transfer does for both";
   cluster.nodes[1].holdings[kSpeech].left = 200s;
-  EXPECT_THAT(place(cluster, asks()).nodes, ElementsAre("n1")) << "a new one would be through sooner: 102 s";
+  EXPECT_THAT(place(cluster, asks()).nodes, ElementsAre("n2")) << "who wants it sooner pays for what is left of it";
   cluster.nodes[1].holdings[kSpeech].left = 30s;
   const auto joined = place(cluster, asks());
   EXPECT_THAT(joined.nodes, ElementsAre("n2"));

@@ -55,7 +55,9 @@ TEST(RunTimes, WhatIsExpectedFollowsWhatUsersJobsUse) {
   times.learn(8, 0, 50);
   EXPECT_EQ(times.expected(8, 1000), 1000) << "a job without a limit says nothing";
   EXPECT_NEAR(times.left(7, 3600, 100), 260, 1);
-  EXPECT_EQ(times.left(7, 3600, 3000), RunTimes::kOverdue) << "overdue, so it ends soon";
+  EXPECT_EQ(times.left(7, 3600, 361), RunTimes::kOverdue) << "overdue";
+  EXPECT_NEAR(times.left(7, 3600, 1000), 640, 1) << "long overdue: nothing is known of its end";
+  EXPECT_NEAR(times.left(7, 3600, 3000), 600, 1) << "but its limit";
   times.learn(9, 100, 250);
   EXPECT_EQ(times.expected(9, 100), 100) << "no more than the limit";
 }

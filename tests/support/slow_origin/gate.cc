@@ -87,20 +87,18 @@ void Gate::leave() {
 }
 
 void Gate::moved(Op op, uid_t uid, std::uint64_t bytes) {
-  std::chrono::steady_clock::time_point until{};
-  {
-    const std::lock_guard guard(mutex_);
-    (op == Op::kRead ? total_.read_bytes : total_.write_bytes) += bytes;
-    Counters& user = by_uid_[uid];
-    (op == Op::kRead ? user.read_bytes : user.write_bytes) += bytes;
-    if (bytes_per_second_ == 0 || bytes == 0) return;
-    // One pipe for all: each transfer occupies it for bytes / rate after those before it.
-    const auto now = std::chrono::steady_clock::now();
-    const std::chrono::duration<double> occupied(static_cast<double>(bytes) / static_cast<double>(bytes_per_second_));
-    pipe_free_at_ = std::max(pipe_free_at_, now) + std::chrono::duration_cast<std::chrono::nanoseconds>(occupied);
-    until = pipe_free_at_;
-  }
-  std::this_thread::sleep_until(until);
+  std::unique_lock lock(mutex_);
+  (op == Op::kRead ? total_.read_bytes : total_.write_bytes) += bytes;
+  Counters& user = by_uid_[uid];
+  (op == Op::kRead ? user.read_bytes : user.write_bytes) += bytes;
+  if (bytes_per_second_ == 0 || bytes == 0) return;
+  // One pipe for all: each transfer occupies it for bytes / rate after those before it.
+  const auto now = std::chrono::steady_clock::now();
+  const std::chrono::duration<double> occupied(static_cast<double>(bytes) / static_cast<double>(bytes_per_second_));
+  pipe_free_at_ = std::max(pipe_free_at_, now) + std::chrono::duration_cast<std::chrono::nanoseconds>(occupied);
+  const auto until = pipe_free_at_;
+  // Under another rate nobody waits out the old one's time.
+  resumed_.wait_until(lock, until, [this, pace = pace_] { return pace != pace_; });
 }
 
 void Gate::set_latency(std::chrono::microseconds latency) {
@@ -111,6 +109,9 @@ void Gate::set_latency(std::chrono::microseconds latency) {
 void Gate::set_bandwidth(std::uint64_t bytes_per_second) {
   const std::lock_guard guard(mutex_);
   bytes_per_second_ = bytes_per_second;
+  pipe_free_at_ = {};
+  ++pace_;
+  resumed_.notify_all();
 }
 
 void Gate::hang(Selection what) {

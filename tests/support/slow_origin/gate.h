@@ -107,6 +107,7 @@ class Gate {
   std::chrono::microseconds latency_{0};
   std::uint64_t bytes_per_second_ = 0;
   std::chrono::steady_clock::time_point pipe_free_at_{};
+  std::uint64_t pace_ = 0;  ///< changes of the bandwidth
   std::vector<Selection> hangs_;
   std::vector<Failure> failures_;
   Counters total_;
