@@ -141,7 +141,6 @@ def test_a_hung_origin_fails_reads_in_bounded_time_and_no_node_is_lost(cluster: 
                          f"--atlas-dataset={root}")
     wait_for(lambda: f"{root}=partial" in cluster.job_output(job), 30, "the job has begun")
     cluster.origin_ctl("hang", "read")
-    cluster.origin_ctl("bandwidth", "0")
     try:
         go.touch()
         cluster.wait_done(job, 40)
@@ -151,6 +150,7 @@ def test_a_hung_origin_fails_reads_in_bounded_time_and_no_node_is_lost(cluster: 
         cluster.run("scancel", str(killed)).check()
         cluster.wait_state(killed, "CANCELLED", timeout=30)
     finally:
+        cluster.origin_ctl("bandwidth", "0")
         cluster.origin_ctl("resume")
 
 
