@@ -164,11 +164,7 @@ Status DiskLimits::set_v1(const std::string& group) const {
 
 void DiskLimits::keep(std::uint32_t job_id, const JobCgroup& job) {
   auto kept = kept_.find(job_id);
-  if (!options_.rates.any()) {  // an earlier agent may have been told of some
-    if (const auto group = own_group(job_id); kept == kept_.end() && !group.empty()) remove_v1(group);
-    kept_.try_emplace(job_id, "none");
-    return;
-  }
+  if (!options_.rates.any()) return;
   if (!fs::exists(job.processes)) return;  // it has ended, and is about to be released
   // What is being killed must be able to end what it has under way: Slurm drains a node whose jobs do not end.
   if (being_killed(job)) {
@@ -239,7 +235,7 @@ void DiskLimits::release(std::uint32_t job_id, const JobCgroup& job) {
 std::string DiskLimits::counted_in(std::uint32_t job_id, const JobCgroup& job) const {
   if (const auto stat = job.unified + "/io.stat"; !job.unified.empty() && fs::exists(stat)) return stat;
   const auto kept = kept_.find(job_id);
-  return kept == kept_.end() || !kept->second.starts_with("/") ? "" : kept->second + "/blkio.throttle.io_service_bytes";
+  return kept == kept_.end() || kept->second.empty() ? "" : kept->second + "/blkio.throttle.io_service_bytes";
 }
 
 void DiskLimits::tidy(const std::map<std::uint32_t, JobCgroup>& jobs) {
@@ -249,10 +245,10 @@ void DiskLimits::tidy(const std::map<std::uint32_t, JobCgroup>& jobs) {
   std::vector<fs::path> over;
   for (const auto& entry : fs::directory_iterator(groups, error)) {
     const std::string name = entry.path().filename();
-    if (name.starts_with("job_") && std::none_of(jobs.begin(), jobs.end(), [&](const auto& job) {
-          return name == "job_" + std::to_string(job.first);
-        }))
-      over.push_back(entry.path());
+    const bool kept = options_.rates.any() && std::any_of(jobs.begin(), jobs.end(), [&](const auto& job) {
+                        return name == "job_" + std::to_string(job.first);
+                      });
+    if (name.starts_with("job_") && !kept) over.push_back(entry.path());
   }
   for (const auto& group : over) remove_v1(group);
   if (error || !jobs.empty()) return;

@@ -36,7 +36,7 @@ class DiskLimits {
   void keep(std::uint32_t job_id, const JobCgroup& job);
   /// The job is over: no limit is left behind, nor a cgroup of Atlas's as soon as it is empty.
   void release(std::uint32_t job_id, const JobCgroup& job);
-  /// Does what is left of releases, and for jobs that are none of `jobs`.
+  /// Does what is left of releases, for jobs that are none of `jobs`, and of an earlier agent that was told of limits.
   void tidy(const std::map<std::uint32_t, JobCgroup>& jobs);
   /// A job came of which Slurm has no cgroup.
   void no_cgroup(std::uint32_t job_id);
@@ -59,10 +59,9 @@ class DiskLimits {
   std::vector<Mount> mounts_;       ///< when disks were looked for last
   std::vector<std::string> disks_;  ///< "MAJOR:MINOR"
   std::vector<std::string> no_disk_;
-  /// Jobs within limits: "" by v2, else Atlas's own cgroup of v1; "none": there are no limits.
-  std::map<std::uint32_t, std::string> kept_;
-  std::map<std::uint32_t, int> later_;  ///< looks until a job is tried again where it could not be set
-  std::string trouble_;                 ///< of the last job
+  std::map<std::uint32_t, std::string> kept_;  ///< jobs within limits; by v1: Atlas's own cgroup
+  std::map<std::uint32_t, int> later_;         ///< looks until a job is tried again where it could not be set
+  std::string trouble_;                        ///< of the last job
 };
 
 /// "MAJOR:MINOR" of the disk that a path lies on: of the whole disk, as limits are not for partitions. "" if its file

@@ -64,9 +64,7 @@ Result<v1::ExplainReply> answer(const ControllerParts& parts, const Staging::Que
   ATLAS_ASSIGN(const auto decision, parts.staging.explain(question));
   v1::ExplainReply out;
   add_candidates(decision, out);
-  for (const auto& what : decision.alternatives)
-    *out.add_alternatives() = to_wire(PlanRow{std::string(name_of(what.action)), compress_hostlist(what.nodes),
-                                              what.resident, what.total, what.start, what.stall});
+  for (const auto& what : decision.alternatives) *out.add_alternatives() = to_wire(plan_row(what));
   out.set_decision(what_would_be_done(decision, question.request.warm));
   out.set_reason(printable(decision.reason));
   return out;

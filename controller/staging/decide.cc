@@ -276,8 +276,7 @@ void Staging::start_cold(StagedJob& job, const std::string& reason) {
 bool Staging::free_now(const StagedJob& job, const std::vector<std::string>& nodes) const {
   if (!cluster_) return false;
   const auto promised = promised_cpus(jobs_, &job);
-  const auto count = std::max<std::uint32_t>(1, job.record.nodes_wanted);
-  const auto need = std::max<std::uint32_t>(1, (job.record.cpus_wanted + count - 1) / count);
+  const auto need = cpus_each(job.record, job.record.nodes_wanted);
   return std::all_of(nodes.begin(), nodes.end(), [&](const std::string& name) {
     const auto at = cluster_->nodes.find(name);
     if (at == cluster_->nodes.end() || !at->second->usable) return false;

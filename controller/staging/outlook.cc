@@ -17,18 +17,8 @@ double seconds_between(WallTime from, WallTime to) {
   return std::chrono::duration<double>(to - from).count();
 }
 
-std::uint32_t cpus_each(const JobRecord& record, std::size_t nodes) {
-  const auto count = static_cast<std::uint32_t>(std::max<std::size_t>(1, nodes));
-  return std::max<std::uint32_t>(1, (record.cpus_wanted + count - 1) / count);
-}
-
 bool runs(const JobRecord& record) {
   return record.state == JobState::running || record.state == JobState::configuring;
-}
-
-/// It is planned to start on nodes of Atlas's choice.
-bool promised(const StagedJob& job) {
-  return job.pending() && !job.row.array && !job.row.nodes.empty() && !job.record.held && !job.record.dependent;
 }
 
 }  // namespace
@@ -108,14 +98,13 @@ void Outlook::look(const Cluster& cluster, const Jobs& jobs, const Registry& reg
 ClusterSnapshot Outlook::view(const Cluster& cluster, const Registry& registry, const WarmUps& warmups,
                               const std::vector<DatasetId>& datasets, const Jobs& jobs, const StagedJob* except,
                               WallTime now) const {
-  std::map<std::string, std::uint32_t> taken;
+  const auto taken = promised_cpus(jobs, except);
   std::map<std::string, CpuTimeline> ahead;
   for (const auto& [id, job] : jobs) {
     if (job.get() == except || !promised(*job)) continue;
-    const auto cpus = cpus_each(job->record, std::max<std::uint32_t>(1, job->record.nodes_wanted));
+    const auto cpus = cpus_each(job->record, job->record.nodes_wanted);
     const double from = std::max(0.0, seconds_between(now, job->planned_start));
     for (const auto& name : job->row.nodes) {
-      taken[name] += cpus;
       const auto node = nodes_.find(name);
       if (node == nodes_.end()) continue;
       ahead.try_emplace(name, node->second.free).first->second.take(from, from + seconds_of_run(job->record), cpus);
@@ -143,9 +132,9 @@ ClusterSnapshot Outlook::view(const Cluster& cluster, const Registry& registry, 
       node.room = Registry::room_on(*agent);
       for (const auto& dataset : datasets) {
         auto holding = registry.holding(*agent, dataset);
-        holding.warming = warmups.warming(record.name, dataset);
-        if (const auto* progress = warmups.progress(record.name, dataset);
-            progress != nullptr && progress->phase == WarmPhase::fetching && progress->eta.count() >= 0 &&
+        const auto* progress = warmups.progress(record.name, dataset);
+        holding.warming = progress != nullptr;
+        if (holding.warming && progress->phase == WarmPhase::fetching && progress->eta.count() >= 0 &&
             progress->bytes_total >= registry.newest(dataset).value_or(Generation{}).bytes)  // all of it is on its way
           holding.left = progress->eta;
         if (holding.resident.count > 0 || holding.complete || holding.warming) node.holdings[dataset] = holding;

@@ -17,8 +17,13 @@ Decision Staging::decide(const StagedJob& job) const {
   request.divide = parts_.config.warm.peers;
   request.failed = job.failed;
   if (job.row.array) request.tasks = job.record.array_tasks;
-  auto view = outlook_.view(*cluster_, parts_.registry, warmups_, job.datasets, jobs_, &job, now);
-  view.cost = cost_for(job.payer(), job.request);
+  return weigh(request, job.datasets, &job, job.payer(), job.request);
+}
+
+Decision Staging::weigh(const PlacementRequest& request, const std::vector<DatasetId>& datasets,
+                        const StagedJob* except, const Payer& payer, const Request& asked) const {
+  auto view = outlook_.view(*cluster_, parts_.registry, warmups_, datasets, jobs_, except, parts_.clock.wall());
+  view.cost = cost_for(payer, asked);
   return place(view, request);
 }
 
@@ -48,9 +53,7 @@ void Staging::note_plan(StagedJob& job, const Decision& decision) {
   job.planned_start = now;
   PlanRows plan;
   plan.made = std::chrono::floor<std::chrono::seconds>(now);
-  for (const auto& what : decision.alternatives)
-    plan.rows.push_back({std::string(name_of(what.action)), compress_hostlist(what.nodes), what.resident, what.total,
-                         what.start, what.stall});
+  for (const auto& what : decision.alternatives) plan.rows.push_back(plan_row(what));
   if (!decision.alternatives.empty()) job.planned_start = now + decision.alternatives.front().start;
   if (plan.rows == job.plan.rows) return;
   job.plan = std::move(plan);

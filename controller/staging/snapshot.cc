@@ -35,14 +35,30 @@ bool Cluster::usable(const std::string& node) const {
   return at != nodes.end() && at->second->usable;
 }
 
+bool promised(const StagedJob& job) {
+  return job.pending() && !job.row.array && !job.row.nodes.empty() && !job.record.held && !job.record.dependent;
+}
+
+std::uint32_t cpus_each(const JobRecord& record, std::size_t nodes) {
+  const auto count = static_cast<std::uint32_t>(std::max<std::size_t>(1, nodes));
+  return std::max<std::uint32_t>(1, (record.cpus_wanted + count - 1) / count);
+}
+
+PlanRow plan_row(const Alternative& what) {
+  return {std::string(name_of(what.action)),
+          compress_hostlist(what.nodes),
+          what.resident,
+          what.total,
+          what.start,
+          what.stall};
+}
+
 std::map<std::string, std::uint32_t> promised_cpus(const std::map<std::uint32_t, std::unique_ptr<StagedJob>>& jobs,
                                                    const StagedJob* except) {
   std::map<std::string, std::uint32_t> promised;
   for (const auto& [id, job] : jobs) {
-    if (job.get() == except || !job->pending() || job->row.array || job->row.nodes.empty()) continue;
-    if (job->record.held || job->record.state_reason == "Dependency") continue;
-    const auto nodes = std::max<std::uint32_t>(1, job->record.nodes_wanted);
-    const auto each = std::max<std::uint32_t>(1, (job->record.cpus_wanted + nodes - 1) / nodes);
+    if (job.get() == except || !atlas::promised(*job)) continue;
+    const auto each = cpus_each(job->record, job->record.nodes_wanted);
     for (const auto& node : job->row.nodes) promised[node] += each;
   }
   return promised;

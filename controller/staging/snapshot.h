@@ -27,9 +27,17 @@ struct Cluster {
 /// A hostlist's names; what cannot be read is empty (Slurm's own fields are well formed).
 [[nodiscard]] std::vector<std::string> hosts_of(const std::string& hostlist);
 
+/// It is planned to start on nodes of Atlas's choice.
+[[nodiscard]] bool promised(const StagedJob& job);
+/// CPUs of each of a job's nodes.
+[[nodiscard]] std::uint32_t cpus_each(const JobRecord& record, std::size_t nodes);
+
 /// CPUs per node that pending jobs will take where they are planned; `except` is left out.
 [[nodiscard]] std::map<std::string, std::uint32_t> promised_cpus(
     const std::map<std::uint32_t, std::unique_ptr<StagedJob>>& jobs, const StagedJob* except);
+
+/// As it is kept and shown.
+[[nodiscard]] PlanRow plan_row(const Alternative& what);
 
 /// What place() is asked.
 [[nodiscard]] PlacementRequest placement_request(const Cluster& cluster, const Registry& registry,

@@ -157,6 +157,9 @@ class Staging {
 
   // plan.cc
   [[nodiscard]] Decision decide(const StagedJob& job) const;
+  /// place() with what is expected now; `except` is the job itself.
+  [[nodiscard]] Decision weigh(const PlacementRequest& request, const std::vector<DatasetId>& datasets,
+                               const StagedJob* except, const Payer& payer, const Request& asked) const;
   [[nodiscard]] CostModel cost_for(const Payer& payer, const Request& request) const;
   void note_plan(StagedJob& job, const Decision& decision);
   void learn_rates(const std::string& node, const WarmOrder& order, const WarmProgress* progress);

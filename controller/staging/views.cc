@@ -132,9 +132,7 @@ Result<Decision> Staging::explain(const Question& question) const {
   const auto patience = wait_of(question.request, 0, parts_.config.warm.max_wait);
   request.may_wait = patience.count() > 0;
   request.patience = patience;
-  auto view = outlook_.view(*cluster_, parts_.registry, warmups_, datasets, jobs_, nullptr, parts_.clock.wall());
-  view.cost = cost_for(question.payer, question.request);
-  return place(view, request);
+  return weigh(request, datasets, nullptr, question.payer, question.request);
 }
 
 }  // namespace atlas
