@@ -208,8 +208,9 @@ Status Agent::serve(const Config& config, const Options& options) {
   flusher_ = std::make_unique<ThreadExecutor>(2);  // a flush may hang with a disk, to tell of that must not
   flusher_->post([this] { flush_later(); });
   flusher_->post([this] { tell_of_tiers(); });
-  caretaker_ = std::make_unique<ThreadExecutor>(1);
+  caretaker_ = std::make_unique<ThreadExecutor>(2);  // room must be made while a million files are being deleted
   caretaker_->post([this] { give_way_later(); });
+  caretaker_->post([this] { store_->empty_trash(stop_.get_token()); });
   if (!config.agent.metrics.empty()) {
     ATLAS_ASSIGN(metrics_, MetricsServer::start(config.agent.metrics, [this] { return metrics_of(*node_); }));
   }
@@ -221,11 +222,13 @@ Status Agent::serve(const Config& config, const Options& options) {
 void Agent::tell_of_tiers() {
   for (const auto& tier : store_->tiers()) {
     const std::string state = tier.state == "crowded" ? "ok" : tier.state;  // the disk itself works
-    auto& told = tier_states_.try_emplace(tier.name, state).first->second;
+    auto& told = tier_states_.try_emplace(tier.name, "ok").first->second;
     if (told == state) continue;
     told = state;
     if (state == "ok")
       spdlog::info("tier {}: its disk works again", tier.name);
+    else if (state == "out")
+      spdlog::error("tier {} is out of use until the agent is started anew: {}", tier.name, tier.why);
     else
       spdlog::error("tier {}: its disk errs or does not answer; nothing new goes there until it works", tier.name);
   }
@@ -255,6 +258,7 @@ Agent::~Agent() {
   server_.reset();
   scrubber_.reset();
   flusher_.reset();
+  stop_.request_stop();
   caretaker_.reset();
   // What still calls goes before what is called.
   workers_.reset();

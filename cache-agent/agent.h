@@ -65,6 +65,7 @@ class Agent {
   TimerHandle next_flush_, next_look_;              ///< the flusher's own
   std::map<std::string, std::string> tier_states_;  ///< the flusher's own: what was told
   std::unique_ptr<ThreadExecutor> caretaker_;
+  std::stop_source stop_;  ///< the caretaker's long work
   TimerHandle next_care_;  ///< the caretaker's own
   std::unique_ptr<ThreadExecutor> limit_timer_;
   std::unique_ptr<LimitGovernor> governor_;

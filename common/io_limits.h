@@ -10,12 +10,20 @@
 
 namespace atlas {
 
-/// As good as none: ten million times what a site's storage gives, and sums of it stay finite.
-inline constexpr double kNoRate = 1e18;
-/// Shares of kNoRate among whole clusters are above this.
+/// As good as none: a thousand million times the largest limit that can be set, and sums of it stay finite.
+inline constexpr double kNoRate = 1e24;
+/// Shares of kNoRate among whole clusters are above this, and all limits below.
 [[nodiscard]] constexpr bool is_unlimited(double rate) {
-  return rate >= 1e12;
+  return rate >= 1e18;
 }
+/// The largest limits that can be set, per second.
+inline constexpr std::uint64_t kFastestRead = std::uint64_t{1} << 50U, kMostOperations = 1'000'000'000;
+static_assert(!is_unlimited(static_cast<double>(kFastestRead)));
+
+/// What is read, and paid for, at a time: about what may be read in a second, but not less and not more than these.
+inline constexpr Bytes kLeastPiece = kMiB, kMostPiece{4 * kMiB.count};
+/// However slow one may read: a piece passes after so long, wherever he reads.
+inline constexpr std::chrono::seconds kLongestDebt{30};
 
 /// How fast something is, or may be, read: bytes and operations per second.
 struct IoRate {
@@ -24,6 +32,7 @@ struct IoRate {
 };
 inline constexpr IoRate kUnlimited{kNoRate, kNoRate};
 
+/// Where no limit that applies says how much may come at once.
 inline constexpr std::chrono::milliseconds kDefaultBurst{100};
 
 /// What a node's reading is told apart by: where from, and for whom.
@@ -62,8 +71,9 @@ struct IoBudget {
   std::string name;
   std::uint32_t id = 0;  ///< uid or gid
   IoRate rate = kUnlimited;
-  std::chrono::milliseconds burst = kDefaultBurst;  ///< so much of the rate may come at once
-  double weight = 0;                                ///< 0 = not set
+  /// So much of the rate may come at once; 0 = not set: it has no say in that where another limit has.
+  std::chrono::milliseconds burst{0};
+  double weight = 0;  ///< 0 = not set
   bool operator==(const IoBudget&) const = default;
 };
 /// Does a node's reading count for this limit?

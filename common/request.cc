@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "common/io_limits.h"
 #include "common/percent.h"
 
 namespace atlas {
@@ -12,7 +13,6 @@ namespace {
 
 constexpr std::string_view kVersion = "v1";
 constexpr std::string_view kReadWrite = ":rw", kReadOnly = ":ro";
-constexpr std::uint64_t kFastest = std::uint64_t{1} << 50U, kMostOperations = 1'000'000'000;
 constexpr std::string_view kOwnBeginTag = "atlas-begin:";
 
 bool is_name(std::string_view text) {
@@ -179,7 +179,7 @@ Result<Bytes> parse_rate(std::string_view option, std::string_view text) {
   if (text.ends_with("/s")) text.remove_suffix(2);
   auto rate = parse_size(text);
   if (!rate) return fail(std::move(rate).error().in(option));
-  if (rate->count == 0 || rate->count > kFastest)
+  if (rate->count == 0 || rate->count > kFastestRead)
     return fail(Code::invalid_argument, std::string(option) + ": '" + printable(whole) +
                                             "': from 1 byte to 1 petabyte per second, e.g. 500M (0 would be no data)");
   return rate;

@@ -39,7 +39,8 @@ Waiter& Waiter::operator=(Waiter&& other) noexcept {
 }
 
 void Waiter::cancel() {
-  if (const auto want = std::exchange(want_, nullptr)) want->settled = true;
+  const auto want = std::exchange(want_, nullptr);
+  if (want && !want->settled.exchange(true) && want->cancelled) want->cancelled();
 }
 
 Fetcher::Fetcher(const std::vector<Origin*>& origins, Governor& governor, Executor& writers, FetcherOptions options)
@@ -227,6 +228,8 @@ Fetcher::Joined Fetcher::join_blocks(const std::shared_ptr<Want>& want) {
   const auto block = [](std::uint64_t offset) { return offset / kMiB.count * kMiB.count; };
   const std::uint64_t end = std::min(size, block(r.want.offset.count + r.want.length.count + kMiB.count - 1));
   std::uint64_t at = block(r.want.offset.count);
+  const std::uint64_t piece =
+      piece_of({r.into->dataset().origin, r.as.uid, r.as.gid, r.payer.job_id, r.urgency, {}, 0});
   const std::lock_guard lock(mutex_);
   do {
     // First claims, then bits: a claim goes after its bits are set.
@@ -238,7 +241,7 @@ Fetcher::Joined Fetcher::join_blocks(const std::shared_ptr<Want>& want) {
         continue;
       }
       const std::uint64_t to =
-          size == 0 ? 0 : free_run(*replica, *want->manifest, r.want.file, at, std::min(end, at + kPiece));
+          size == 0 ? 0 : free_run(*replica, *want->manifest, r.want.file, at, std::min(end, at + piece));
       auto flight = make_flight(*want, at, to);
       flight->claim = Key{replica, r.want.file, at};
       claim = claims_.emplace(*flight->claim, Claim{std::max(to, at + 1), r.as, {}, {}, flight}).first;
@@ -284,6 +287,7 @@ void Fetcher::launch(const std::shared_ptr<Flight>& flight) {
     flight->status = {};
     flight->pending = 1;
     flight->unpaid = false;
+    flight->paid_by.reset();
   }
   flight->at = flight->paid = flight->begin;
   if (!ask_peers(flight)) read_origin(flight);
@@ -314,7 +318,7 @@ std::optional<Status> Fetcher::read(const std::shared_ptr<Flight>& flight) {
       flight->meta = std::make_shared<const FileMeta>(std::move(*found));
     }
     count(*flight, 0, flight->meta ? 2 : 1);
-    flight->paid = std::min(flight->end, flight->begin + kPiece);
+    flight->paid = std::min(flight->end, flight->begin + flight->piece);
   }
   if (flight->begin == flight->end) {  // an empty file
     write(flight,

@@ -159,14 +159,17 @@ class Fetcher {
   [[nodiscard]] bool ask_peers(const std::shared_ptr<Flight>& flight);
   [[nodiscard]] Status keep(const std::shared_ptr<Flight>& flight, const PeerPiece& piece);
   [[nodiscard]] static Charge charge_for(const Flight& flight, Bytes bytes, std::uint32_t operations);
+  /// What one of these is to pay for at a time: whole blocks.
+  [[nodiscard]] std::uint64_t piece_of(const Charge& payer);
   void read_origin(const std::shared_ptr<Flight>& flight);
   static void paid_after_waiting(const Flight& flight, Bytes bytes);
   /// Who pays: user, group, job.
   using Payer = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>;
   using Payers = std::map<Payer, Urgency>;
   [[nodiscard]] static Payer payer_of(const Principal& as, const JobKey& job) { return {as.uid, as.gid, job.job_id}; }
-  [[nodiscard]] static Payers others_than_leader(const Flight& flight, const std::vector<std::shared_ptr<Want>>& wants,
-                                                 const std::vector<std::shared_ptr<Flight>>& followers);
+  [[nodiscard]] static Payers others_than(const Payer& payer, const Flight& flight,
+                                          const std::vector<std::shared_ptr<Want>>& wants,
+                                          const std::vector<std::shared_ptr<Flight>>& followers);
   void waiting_for(const Flight& flight, std::vector<std::shared_ptr<Want>>& wants, Flights& followers);
   void seek_payer(const std::shared_ptr<Flight>& flight, Bytes bytes, std::uint32_t operations);
   void join_payers(const std::shared_ptr<Flight>& flight, const Payer& payer, Urgency urgency);
@@ -191,6 +194,8 @@ class Fetcher {
   struct Passing;
   [[nodiscard]] bool ask_keeper(const std::shared_ptr<Passing>& passing);
   void pass_origin(const std::shared_ptr<Passing>& passing);
+  void pass(const std::shared_ptr<Passing>& passing, const Grant& grant);
+  void give_up(const std::shared_ptr<Passing>& passing);
   void bring(const std::shared_ptr<Passing>& passing);
   void hand_over(const std::shared_ptr<Passing>& passing, const Status& status);
   void count(Flight& flight, std::uint64_t bytes, std::uint32_t operations);

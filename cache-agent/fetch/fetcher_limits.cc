@@ -10,8 +10,13 @@ Charge Fetcher::charge_for(const Flight& flight, Bytes bytes, std::uint32_t oper
   return {flight.origin->name(), flight.as.uid, flight.as.gid, flight.payer.job_id, flight.urgency, bytes, operations};
 }
 
+std::uint64_t Fetcher::piece_of(const Charge& payer) {
+  return governor_.at_a_time(payer, kLeastPiece, kMostPiece).count / kMiB.count * kMiB.count;
+}
+
 void Fetcher::read_origin(const std::shared_ptr<Flight>& flight) {
-  const Bytes first{std::min(kPiece, flight->end - flight->begin)};
+  flight->piece = piece_of(charge_for(*flight, {}, 0));
+  const Bytes first{std::min(flight->piece, flight->end - flight->begin)};
   if (const auto grant = governor_.try_admit(charge_for(*flight, first, 3))) {
     flight->grant = *grant;
     return read_on(flight);
@@ -34,7 +39,7 @@ void Fetcher::seek_payer(const std::shared_ptr<Flight>& flight, Bytes bytes, std
   std::vector<std::shared_ptr<Want>> wants;  // who comes later sees that it is unpaid, and joins
   Flights followers;
   waiting_for(*flight, wants, followers);
-  const auto others = others_than_leader(*flight, wants, followers);
+  const auto others = others_than(payer_of(flight->as, flight->payer), *flight, wants, followers);
   offer(flight, turn, charge);
   for (const auto& [payer, urgency] : others) {
     std::tie(charge.uid, charge.gid, charge.job_id) = payer;
@@ -78,14 +83,18 @@ void Fetcher::back(const std::shared_ptr<Backers>& backers, const Backers::Backe
 
 /// Somebody would pay for a turn; the first who may does.
 void Fetcher::offer(const std::shared_ptr<Flight>& flight, unsigned turn, const Charge& charge) {
-  auto ticket = governor_.admit(charge, [this, flight, turn](Grant grant) {
+  const Payer payer{charge.uid, charge.gid, charge.job_id};
+  auto ticket = governor_.admit(charge, [this, flight, turn, payer](Grant grant) {
     std::vector<Ticket> others;
     Bytes bytes;
     bool first = false;
     {
       const std::lock_guard lock(flight->mutex);
       first = flight->turn == turn && std::exchange(flight->unpaid, false);
-      if (first) others.swap(flight->tickets);
+      if (first) {
+        others.swap(flight->tickets);
+        flight->paid_by = payer;
+      }
       bytes = flight->stretch.bytes;
     }
     if (!first) return governor_.settle(grant, {}, 0);
@@ -112,11 +121,14 @@ bool Fetcher::is_wanted(const Flight& flight) {
 bool Fetcher::pay(const std::shared_ptr<Flight>& flight) {
   share_cost(*flight);
   settle(*flight);
-  const std::uint64_t next = std::min(kPiece, flight->end - flight->at);
+  flight->piece = piece_of(charge_for(*flight, {}, 0));
+  const std::uint64_t next = std::min(flight->piece, flight->end - flight->at);
   flight->paid = flight->at + next;
   const Charge charge = charge_for(*flight, Bytes{next}, 1);
   if (const auto grant = governor_.try_admit(charge)) {
     flight->grant = *grant;
+    const std::lock_guard lock(flight->mutex);
+    flight->paid_by.reset();
     return true;
   }
   seek_payer(flight, Bytes{next}, 1);
@@ -152,9 +164,11 @@ void Fetcher::waiting_for(const Flight& flight, std::vector<std::shared_ptr<Want
   }
 }
 
-Fetcher::Payers Fetcher::others_than_leader(const Flight& flight, const std::vector<std::shared_ptr<Want>>& wants,
-                                            const Flights& followers) {
+/// All whom a flight is for but one.
+Fetcher::Payers Fetcher::others_than(const Payer& payer, const Flight& flight,
+                                     const std::vector<std::shared_ptr<Want>>& wants, const Flights& followers) {
   Payers out;
+  out.try_emplace(payer_of(flight.as, flight.payer), flight.urgency);
   for (const auto& want : wants) {
     const auto& request = want->request;
     out.try_emplace(payer_of(request.as, request.payer), request.urgency);
@@ -163,7 +177,7 @@ Fetcher::Payers Fetcher::others_than_leader(const Flight& flight, const std::vec
       out.try_emplace(payer_of(backer.as, backer.payer), request.urgency);
   }
   for (const auto& follower : followers) out.try_emplace(payer_of(follower->as, follower->payer), follower->urgency);
-  out.erase(payer_of(flight.as, flight.payer));
+  out.erase(payer);
   return out;
 }
 
@@ -181,11 +195,16 @@ void Fetcher::share_cost(Flight& flight) {
   split(flight, wants, followers, bytes, operations);
 }
 
-/// What several users and jobs waited for each pays an equal part of.
+/// What several users and jobs waited for each pays an equal part of: whose grant it is by what is settled of that.
 void Fetcher::split(Flight& flight, const std::vector<std::shared_ptr<Want>>& wants, const Flights& followers,
                     std::uint64_t bytes, std::uint32_t operations) {
-  const auto others = others_than_leader(flight, wants, followers);
-  if (others.empty()) return;
+  Payer payer = payer_of(flight.as, flight.payer);
+  {
+    const std::lock_guard lock(flight.mutex);
+    if (flight.paid_by) payer = *flight.paid_by;
+  }
+  const auto others = others_than(payer, flight, wants, followers);
+  if (others.empty() || bytes + operations == 0) return;
   const auto all = others.size() + 1;
   Charge charge = charge_for(flight, Bytes{bytes / all}, static_cast<std::uint32_t>(operations / all));
   for (const auto& [who, urgency] : others) {

@@ -42,7 +42,7 @@ bool Fetcher::ask_peers(const std::shared_ptr<Flight>& flight) {
 /// What another of the job's nodes keeps, of a piece that is not to be kept here. False: nobody is asked.
 bool Fetcher::ask_keeper(const std::shared_ptr<Passing>& passing) {
   const auto& request = passing->want->request;
-  if (peers_ == nullptr || !request.walked || !request.keeper || passing->data.empty()) return false;
+  if (peers_ == nullptr || !request.walked || !request.keeper || passing->size == 0) return false;
   PeerAsk ask;
   ask.dataset = passing->flight->into->dataset();
   ask.generation = passing->flight->into->generation();
@@ -52,7 +52,7 @@ bool Fetcher::ask_keeper(const std::shared_ptr<Passing>& passing) {
   ask.take = [this, passing](const PeerPiece& piece) -> Status {
     if (passing->want->settled) return fail(Code::cancelled, "nobody waits for it any more");
     const std::uint64_t begin = piece.offset.count, length = piece.length.count;
-    if (begin != passing->flight->begin + passing->came || length > passing->data.size() - passing->came ||
+    if (begin != passing->flight->begin + passing->came || length > passing->size - passing->came ||
         (!piece.data.empty() && piece.data.size() != length))
       return fail(Code::data_loss, "not the piece of the file that was asked for");
     std::size_t sum = 0;
@@ -62,13 +62,14 @@ bool Fetcher::ask_keeper(const std::shared_ptr<Passing>& passing) {
         return fail(Code::data_loss, "a block does not match its checksum");
       at += part;
     }
-    std::copy(piece.data.begin(), piece.data.end(), passing->data.begin() + static_cast<std::ptrdiff_t>(passing->came));
+    std::copy(piece.data.begin(), piece.data.end(),
+              passing->data().begin() + static_cast<std::ptrdiff_t>(passing->came));
     passing->came += length;
     if (!piece.data.empty()) count_from_peer(*passing->flight, length);
     return {};
   };
   ask.done = [this, passing] {
-    if (passing->came == passing->data.size() || passing->want->settled) return hand_over(passing, {});
+    if (passing->came == passing->size || passing->want->settled) return hand_over(passing, {});
     pass_origin(passing);
   };
   return peers_->bring(std::move(ask));

@@ -26,32 +26,56 @@ Waiter Fetcher::read_through(FetchRequest request, GotBytes done) {
   const auto passing = std::make_shared<Passing>();
   passing->want = want;
   passing->done = std::move(done);
-  passing->data.resize(r.want.length.count);
+  passing->size = r.want.length.count;
   {
     const std::lock_guard lock(mutex_);
     passing->flight = make_flight(*want, r.want.offset.count, r.want.offset.count + r.want.length.count);
   }
+  want->cancelled = [this, weak = std::weak_ptr(passing)] {
+    if (const auto unwanted = weak.lock()) give_up(unwanted);
+  };
   if (!ask_keeper(passing)) pass_origin(passing);
   return Waiter(want);
 }
 
 void Fetcher::pass_origin(const std::shared_ptr<Passing>& passing) {
   const auto& flight = passing->flight;
-  const Charge charge = charge_for(*flight, Bytes{passing->data.size() - passing->came}, 2);
-  const auto go = [this, passing](Grant grant) {
-    passing->paid = true;
-    passing->flight->grant = grant;
-    passing->flight->origin->run(passing->flight->as, passing->flight->urgency, [this, passing](const Status& able) {
-      passing->flight->status = able;
-      bring(passing);
-    });
-  };
-  if (const auto grant = governor_.try_admit(charge)) return go(*grant);
+  const Charge charge = charge_for(*flight, Bytes{passing->size - passing->came}, 2);
+  if (const auto grant = governor_.try_admit(charge)) return pass(passing, *grant);
   flight->tally->waiting.fetch_add(1, std::memory_order_relaxed);
-  flight->tickets.push_back(governor_.admit(charge, [passing, go, bytes = charge.bytes](Grant grant) {
+  auto ticket = governor_.admit(charge, [this, passing, bytes = charge.bytes](Grant grant) {
+    if (!passing->begin()) return governor_.settle(grant, {}, 0);
     paid_after_waiting(*passing->flight, bytes);
-    go(grant);
-  }));
+    pass(passing, grant);
+  });
+  {
+    const std::lock_guard lock(flight->mutex);
+    passing->parked = !passing->begun;
+    if (passing->parked) flight->tickets.push_back(std::move(ticket));
+  }
+  if (passing->want->settled) give_up(passing);
+}
+
+void Fetcher::pass(const std::shared_ptr<Passing>& passing, const Grant& grant) {
+  passing->paid = true;
+  passing->flight->grant = grant;
+  passing->flight->origin->run(passing->flight->as, passing->flight->urgency, [this, passing](const Status& able) {
+    passing->flight->status = able;
+    bring(passing);
+  });
+}
+
+/// What waits for a limit goes at once when nobody waits for it any more: a thousand killed readers leave nothing.
+void Fetcher::give_up(const std::shared_ptr<Passing>& passing) {
+  auto& flight = *passing->flight;
+  std::vector<Ticket> tickets;
+  {
+    const std::lock_guard lock(flight.mutex);
+    if (!passing->parked || std::exchange(passing->begun, true)) return;
+    tickets.swap(flight.tickets);
+  }
+  flight.tally->waiting.fetch_sub(1, std::memory_order_relaxed);
+  writers_.post([this, passing] { hand_over(passing, fail(Code::cancelled, "nobody waits for it any more")); });
 }
 
 /// On the origin's thread: reads what has not come of the flight's piece, then tells on a writer's.
@@ -63,8 +87,9 @@ void Fetcher::bring(const std::shared_ptr<Passing>& passing) {
     ATLAS_ASSIGN(const auto file,
                  flight->origin->open(path_of(*flight), flight->manifest->at(flight->file).attributes));
     file->expect_pieces();
-    for (std::uint64_t at = passing->came; at < passing->data.size();) {
-      ATLAS_ASSIGN(const auto piece, file->read(Bytes{flight->begin + at}, std::span(passing->data).subspan(at)));
+    file->expect_no_second_read();  // by way of us: who reads it keeps it in memory himself
+    for (std::uint64_t at = passing->came; at < passing->size;) {
+      ATLAS_ASSIGN(const auto piece, file->read(Bytes{flight->begin + at}, passing->data().subspan(at)));
       if (piece.length.count == 0) return fail(Code::aborted, printable(path_of(*flight)) + " became shorter");
       if (!piece.hole) count(*flight, piece.length.count, 1);
       at += piece.length.count;  // holes read as the zeros that are there
@@ -81,7 +106,7 @@ void Fetcher::hand_over(const std::shared_ptr<Passing>& passing, const Status& s
   passing->flight->into.reset();
   if (!passing->want->settled.exchange(true)) {
     if (status) {
-      passing->done(std::span<const std::byte>(passing->data));
+      passing->done(std::span<const std::byte>(passing->data()));
     } else {
       passing->done(fail(status.error()));
     }

@@ -1,11 +1,12 @@
 #pragma once
 #include "cache-agent/fetch/fetcher.h"
+#include "common/io_limits.h"
 
 namespace atlas::agent {
 
 /// What is read, and paid for, at a time: large enough for full speed, small enough that 48 readers share the buffers.
 /// Private to fetch/.
-inline constexpr std::uint64_t kPiece = 4 * kMiB.count;
+inline constexpr std::uint64_t kPiece = kMostPiece.count;
 
 /// One call of fetch() or read_through(): done when all pieces of work it waits for are. Private to fetch/.
 struct Want {
@@ -14,7 +15,8 @@ struct Want {
   std::shared_ptr<Tally> tally;
   std::function<void(Status)> done;
   std::atomic<bool> settled{false};
-  std::mutex mutex;  ///< guards what follows
+  std::function<void()> cancelled;  ///< what else is to be done when nobody waits for it any more; may be empty
+  std::mutex mutex;                 ///< guards what follows
   std::size_t waiting = 1;
   unsigned rounds = 0;
   Status status;
@@ -40,18 +42,20 @@ struct Flight {
   std::vector<std::shared_ptr<Want>> wants;  ///< of a chunk; the first one leads; guarded by Fetcher::mutex_
 
   // Only its reader touches these, one thread at a time.
-  Grant grant;             ///< of what is read now
-  std::uint64_t paid = 0;  ///< it may be read up to here
-  std::uint64_t at = 0;    ///< how far it has come
+  Grant grant;              ///< of what is read now
+  std::uint64_t piece = 0;  ///< what is paid for at a time
+  std::uint64_t paid = 0;   ///< it may be read up to here
+  std::uint64_t at = 0;     ///< how far it has come
   std::unique_ptr<OriginFile> open;
   std::shared_ptr<const FileMeta> meta;  ///< goes with the first block, whose bit vouches for it
 
-  std::mutex mutex;             ///< guards what follows
-  unsigned turn = 0;            ///< each stretch that is paid for is one
-  bool unpaid = false;          ///< somebody who pays for this turn's is sought
-  Charge stretch;               ///< this turn's, for the leader
-  std::vector<Ticket> tickets;  ///< of those who would pay for it
-  std::size_t pending = 0;      ///< the reader, the writes it has posted, and claims of others it waits for
+  std::mutex mutex;                       ///< guards what follows
+  unsigned turn = 0;                      ///< each stretch that is paid for is one
+  bool unpaid = false;                    ///< somebody who pays for this turn's is sought
+  Charge stretch;                         ///< this turn's, for the leader
+  std::optional<Fetcher::Payer> paid_by;  ///< whose grant it is; nothing = the leader's
+  std::vector<Ticket> tickets;            ///< of those who would pay for it
+  std::size_t pending = 0;                ///< the reader, the writes it has posted, and claims of others it waits for
   Status status;
   std::uint64_t bytes = 0, settled_bytes = 0;  ///< moved in all; of it settled, or paid by others
   std::uint32_t operations = 0, settled_operations = 0;
@@ -65,9 +69,22 @@ struct Fetcher::Passing {
   std::shared_ptr<Flight> flight;
   std::shared_ptr<Want> want;
   GotBytes done;
-  std::vector<std::byte> data;  ///< zeros where nothing has come: holes
-  std::uint64_t came = 0;       ///< from a peer, in order
-  bool paid = false;            ///< the origin is read for it
+  Buffers::Memory memory;  ///< zeros where nothing has come: holes
+  std::uint64_t size = 0;  ///< of it
+  std::uint64_t came = 0;  ///< from a peer, in order
+  bool parked = false;     ///< it waits, or has waited, for a limit; guarded by flight->mutex
+  bool begun = false;      ///< since: the origin is read for it, or nobody wants it any more; same
+  bool paid = false;       ///< the origin is read for it
+  /// Memory is taken when there is something to be put there: of those who wait for a limit there may be many.
+  [[nodiscard]] std::span<std::byte> data() {
+    if (!memory) memory = Buffers::Memory(new (Buffers::kPage) std::byte[size]());
+    return {memory.get(), size};
+  }
+  /// Whether it is the caller who goes on with it.
+  [[nodiscard]] bool begin() {
+    const std::lock_guard lock(flight->mutex);
+    return !std::exchange(begun, true);
+  }
 };
 
 }  // namespace atlas::agent

@@ -50,6 +50,9 @@ class Governor {
   [[nodiscard]] virtual Ticket admit(const Charge& charge, std::function<void(Grant)> go) = 0;
   /// Somebody else pays a part of what was granted to another. Nobody waits for it.
   virtual void charge(const Charge& charge) = 0;
+  /// How much of `most` is to be asked for at a time: about what the payer may read in a second, but not less than
+  /// `least`. Every payer may leave a debt of one such piece on every node.
+  [[nodiscard]] virtual Bytes at_a_time(const Charge& payer, Bytes least, Bytes most) = 0;
   /// True while reads of this job of this user wait: what may never be asked for need not be read ahead.
   [[nodiscard]] virtual bool parks(std::uint32_t uid, std::uint32_t job_id) const = 0;
   /// What was really moved.
@@ -67,6 +70,7 @@ class UnlimitedGovernor final : public Governor {
     return {};
   }
   void charge(const Charge& /*charge*/) override {}
+  [[nodiscard]] Bytes at_a_time(const Charge& /*payer*/, Bytes /*least*/, Bytes most) override { return most; }
   [[nodiscard]] bool parks(std::uint32_t /*uid*/, std::uint32_t /*job_id*/) const override { return false; }
   void settle(const Grant& /*grant*/, Bytes /*moved*/, std::uint32_t /*operations*/) override {}
 };

@@ -18,6 +18,8 @@ void LocalNode::warm(const WarmOrder& order, OnProgress progress, OnWarmed done)
       if (payer.over) limits_.forget_job(id);
       payers_.erase(id);
     };
+  } else {
+    limits_.set_user(order.as.uid, order.account);
   }
   WarmRequest request{order.dataset,     order.as,         order.payer,
                       order.cache_limit, order.revalidate, {order.asked, order.keep}};

@@ -38,7 +38,9 @@ class LocalNode final : public Node {
   [[nodiscard]] Result<std::uint32_t> pin(const DatasetId& dataset, bool pinned) override {
     return store_.pin(dataset, pinned);
   }
-  void want(const std::vector<DatasetId>& soonest_first) override { store_.want(soonest_first); }
+  void want(const std::vector<DatasetId>& soonest_first, std::size_t held) override {
+    store_.want(soonest_first, held);
+  }
   [[nodiscard]] std::vector<ReplicaInfo> inventory() const override { return store_.inventory(); }
   [[nodiscard]] std::vector<TierUse> tiers() const override;
   [[nodiscard]] std::vector<JobKey> jobs() const override { return jobs_.jobs(); }

@@ -27,6 +27,10 @@ constexpr auto kLeastSleep = 500us;
 constexpr double kLeastRate = 1e-3;  ///< a bucket's, for which a division by it is one
 constexpr double kForgetting = 0.7;  ///< seconds in which two thirds of a want that was are forgotten
 
+constexpr IoRate least(const IoRate& a, const IoRate& b) {
+  return {std::min(a.bytes, b.bytes), std::min(a.operations, b.operations)};
+}
+
 }  // namespace
 
 LimitGovernor::LimitGovernor(std::string node, const Clock& clock, Executor& timers)
@@ -61,6 +65,8 @@ void LimitGovernor::match(Account& account) const {
     account.flow.account = job->second.account;
     account.cap = job->second.cap;
   }
+  if (const auto user = users_.find(account.flow.uid); account.flow.job_id == 0 && user != users_.end())
+    account.flow.account = user->second;
   account.budgets.clear();
   for (const auto& budget : budgets_)
     if (budget.rate != kUnlimited && applies(budget, node_, account.flow)) account.budgets.push_back(&budget);
@@ -87,8 +93,8 @@ IoRate LimitGovernor::equal_part(const Account& account) const {
 }
 
 void LimitGovernor::set_rate(Account& account, SteadyTime now) {
-  IoRate rate = kUnlimited;
-  auto burst = Seconds(kDefaultBurst);
+  IoRate rate = kUnlimited, most = kUnlimited;
+  std::optional<std::chrono::milliseconds> burst;
   account.rate_until = SteadyTime::max();
   if (!open_ && account.limited()) {
     const IoRate equal = equal_part(account);
@@ -101,20 +107,19 @@ void LimitGovernor::set_rate(Account& account, SteadyTime now) {
     } else {
       rate = equal;
     }
-    bool own = false;
-    const auto bound = [&](const IoRate& limit) {  // lowered a moment ago, it may be: shares come later
-      if (!is_unlimited(limit.bytes)) rate.bytes = std::min(rate.bytes, limit.bytes);
-      if (!is_unlimited(limit.operations)) rate.operations = std::min(rate.operations, limit.operations);
-    };
     for (const auto* budget : account.budgets) {
-      bound(budget->rate);
-      burst = own ? std::min(burst, Seconds(budget->burst)) : Seconds(budget->burst);
-      own = true;
+      most = least(most, budget->rate);
+      if (budget->burst > 0ms) burst = std::min(burst.value_or(budget->burst), budget->burst);
     }
-    bound(account.cap);
+    most = least(most, account.cap);
+    rate = least(rate, most);  // lowered a moment ago, it may be: shares come later
   }
-  account.bytes.set(std::max(rate.bytes, kLeastRate), burst, now);
-  account.operations.set(std::max(rate.operations, kLeastRate), burst, now);
+  const Seconds at_once(burst.value_or(kDefaultBurst));
+  // A burst that somebody wants stays saved up while the share is another's: it came out of a share that was this
+  // account's. What comes at once anyway goes down with the share, or shares that swing would add up.
+  const double kept = at_once > kDefaultBurst ? at_once.count() : 0;
+  account.bytes.set(std::max(rate.bytes, kLeastRate), at_once, now, most.bytes * kept);
+  account.operations.set(std::max(rate.operations, kLeastRate), at_once, now, most.operations * kept);
 }
 
 void LimitGovernor::set_all_rates(SteadyTime now) {
@@ -241,6 +246,15 @@ void LimitGovernor::charge(const Charge& charge) {
   --account.in_flight;
 }
 
+Bytes LimitGovernor::at_a_time(const Charge& payer, Bytes least, Bytes most) {
+  const auto now = clock_.now();
+  const std::lock_guard lock(mutex_);
+  auto& account = account_of(payer);
+  refresh(account, now);
+  const double rate = account.bytes.rate();
+  return rate >= static_cast<double>(most.count) ? most : std::max(least, Bytes{static_cast<std::uint64_t>(rate)});
+}
+
 void LimitGovernor::settle(const Grant& grant, Bytes moved, std::uint32_t operations) {
   const auto now = clock_.now();
   const std::lock_guard lock(mutex_);
@@ -273,9 +287,9 @@ void LimitGovernor::start_front(Account& account, Class which, SteadyTime now, F
                      take(account, parked.grant.urgency, parked.grant.bytes, parked.grant.operations, now, from));
   queue.pop_front();
   if (queue.empty()) account.wait[which].end(now);
-  if (!account.waits())
-    throttled_[account.flow.job_id].time +=
-        std::chrono::duration_cast<std::chrono::milliseconds>(now - account.waits_since);
+  // A job that is over has been counted, and is not counted anew.
+  if (const auto at = throttled_.find(account.flow.job_id); !account.waits() && at != throttled_.end())
+    at->second.time += std::chrono::duration_cast<std::chrono::milliseconds>(now - account.waits_since);
 }
 
 /// Moves what an account may begin now to `run`.
@@ -381,6 +395,16 @@ void LimitGovernor::set_job(std::uint32_t job_id, const std::string& account, co
   changed(std::move(lock));
 }
 
+void LimitGovernor::set_user(std::uint32_t uid, const std::string& account) {
+  std::unique_lock lock(mutex_);
+  auto& held = users_[uid];
+  if (held == account) return;
+  held = account;
+  for (const auto& [key, one] : accounts_)
+    if (key.uid == uid && key.job_id == 0) match(*one);
+  changed(std::move(lock));
+}
+
 void LimitGovernor::forget_job(std::uint32_t job_id) {
   const std::lock_guard lock(mutex_);
   jobs_.erase(job_id);
@@ -467,7 +491,9 @@ std::vector<IoDemand> LimitGovernor::demands() {
     account.asked = false;
     account.wanted = {};
     account.began = SteadyTime::max();  // of the next activity
-    const bool idle = account.in_flight == 0 && account.last_used + kForgotten < now;
+    // What a job has saved up is its own until it ends.
+    const bool idle =
+        account.in_flight == 0 && account.last_used + kForgotten < now && !jobs_.contains(account.flow.job_id);
     it = idle ? accounts_.erase(it) : std::next(it);
   }
   changed(std::move(lock));

@@ -39,6 +39,7 @@ class LimitGovernor final : public Governor {
   [[nodiscard]] std::optional<Grant> try_admit(const Charge& charge) override;
   [[nodiscard]] Ticket admit(const Charge& charge, std::function<void(Grant)> go) override;
   void charge(const Charge& charge) override;
+  [[nodiscard]] Bytes at_a_time(const Charge& payer, Bytes least, Bytes most) override;
   [[nodiscard]] bool parks(std::uint32_t uid, std::uint32_t job_id) const override;
   void settle(const Grant& grant, Bytes moved, std::uint32_t operations) override;
 
@@ -51,6 +52,8 @@ class LimitGovernor final : public Governor {
   /// What a job runs under, and its own limit (on all its nodes together).
   void set_job(std::uint32_t job_id, const std::string& account, const IoRate& cap);
   void forget_job(std::uint32_t job_id);
+  /// What a user's reading for no job is charged to: warm-ups that were asked for by hand.
+  void set_user(std::uint32_t uid, const std::string& account);
 
   /// What has been read and is wanted since the last call, to be told to the controller about once a second. A flow
   /// that is not named any more has no share any more.
@@ -190,6 +193,7 @@ class LimitGovernor final : public Governor {
   std::vector<IoBudget> budgets_;
   std::map<const IoBudget*, unsigned> sharers_;  ///< active accounts that a budget applies to
   std::map<std::uint32_t, Job> jobs_;
+  std::map<std::uint32_t, std::string> users_;    ///< their accounts, where no job says which
   std::map<std::uint32_t, Throttled> throttled_;  ///< by job, what is over
   std::uint32_t nodes_ = 1;
   bool connected_ = false, open_ = false;

@@ -15,17 +15,19 @@ class TokenBucket {
  public:
   using Seconds = std::chrono::duration<double>;
   /// However slow: one request in so long passes, or a job whose reads are answered in bounded time would get errors.
-  static constexpr Seconds kLongestDebt{10};
+  static constexpr Seconds kLongestDebt = atlas::kLongestDebt;
 
   TokenBucket() = default;
   TokenBucket(double rate, Seconds burst, SteadyTime now) : rate_(rate), burst_(burst), when_(now) {}
 
-  /// What has come so far stays, as far as it fits; what is owed is owed still, for kLongestDebt at most.
-  void set(double rate, Seconds burst, SteadyTime now) {
+  /// What has come so far stays, up to `saved` even if less may be saved up at the new rate; what is owed is owed
+  /// still, for kLongestDebt at most.
+  void set(double rate, Seconds burst, SteadyTime now, double saved = 0) {
     refill(now);
+    if (is_unlimited(rate_)) level_ = std::min(level_, 0.0);  // nothing was saved up where nothing was counted
     rate_ = rate;
     burst_ = burst;
-    clamp();
+    level_ = std::clamp(level_, lowest(), std::max(highest(), saved));
   }
   [[nodiscard]] bool ready(SteadyTime now) {
     if (is_unlimited(rate_)) return true;
@@ -34,8 +36,8 @@ class TokenBucket {
   }
   void take(double tokens) {
     if (is_unlimited(rate_)) return;
-    level_ -= tokens;
-    clamp();
+    if (tokens < 0) return raise(-tokens);
+    level_ = std::max(level_ - tokens, lowest());
   }
   /// What was taken and not needed.
   void give_back(double tokens) { take(-tokens); }
@@ -51,11 +53,13 @@ class TokenBucket {
  private:
   void refill(SteadyTime now) {
     if (now <= when_) return;
-    level_ += rate_ * Seconds(now - when_).count();
+    raise(rate_ * Seconds(now - when_).count());
     when_ = now;
-    clamp();
   }
-  void clamp() { level_ = std::clamp(level_, -rate_ * kLongestDebt.count(), rate_ * burst_.count()); }
+  /// What was saved up at a higher rate does not grow, but stays.
+  void raise(double tokens) { level_ = std::max(level_, std::min(level_ + tokens, highest())); }
+  [[nodiscard]] double lowest() const { return -rate_ * kLongestDebt.count(); }
+  [[nodiscard]] double highest() const { return rate_ * burst_.count(); }
 
   double rate_ = kNoRate;  ///< per second, more than 0
   Seconds burst_{0};

@@ -84,12 +84,13 @@ bool same_file(const EntryAttributes& seen, EntryAttributes expected) {
 class PosixFile final : public OriginFile {
  public:
   PosixFile(UniqueFd fd, std::string path, EntryAttributes expected, bool sparse,
-            std::shared_ptr<PosixOrigin::Counters> counters)
+            std::shared_ptr<PosixOrigin::Counters> counters, std::shared_ptr<void> within)
       : fd_(std::move(fd)),
         path_(std::move(path)),
         expected_(expected),
         sparse_(sparse),
-        counters_(std::move(counters)) {}
+        counters_(std::move(counters)),
+        within_(std::move(within)) {}
 
   Result<Piece> read(Bytes offset, std::span<std::byte> into) override {
     std::uint64_t length =
@@ -166,7 +167,24 @@ class PosixFile final : public OriginFile {
   EntryAttributes expected_;
   bool sparse_, direct_ = false;
   std::shared_ptr<PosixOrigin::Counters> counters_;
+  std::shared_ptr<void> within_;  ///< its directory stays open for those that are opened next
 };
+
+std::string_view parent_of(std::string_view path) {
+  const auto slash = path.rfind('/');
+  return slash == std::string_view::npos ? std::string_view() : path.substr(0, slash);
+}
+
+std::string_view name_of(std::string_view path) {
+  const auto slash = path.rfind('/');
+  return slash == std::string_view::npos ? path : path.substr(slash + 1);
+}
+
+tl::unexpected<Error> cannot_open(const std::string& path, int err) {
+  if (err == ENOENT || err == ENOTDIR || err == ELOOP)
+    return fail(Error{Code::aborted, printable(path) + " went away after it was listed", err});
+  return fail_errno(err, "cannot open " + printable(path));
+}
 
 }  // namespace
 
@@ -205,23 +223,36 @@ Status PosixOrigin::check_access(const Principal& as, const std::string& dataset
 }
 
 Result<std::unique_ptr<OriginFile>> PosixOrigin::open(const std::string& path, const EntryAttributes& expected) {
-  ATLAS_ASSIGN(const UniqueFd root, open_origin_root(root_));
-  counters_->operations.fetch_add(1, std::memory_order_relaxed);
-  auto fd = open_beneath(root.get(), path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-  if (!fd) {
-    const int err = fd.error().sys_errno;
-    const std::string where = printable(root_ + "/" + path);
-    if (err == ENOENT || err == ENOTDIR || err == ELOOP)
-      return fail(Error{Code::aborted, where + " went away after it was listed", err});
-    return fail_errno(err, "cannot open " + where);
-  }
+  const auto asked = std::chrono::steady_clock::now();
+  bool fresh = false;
+  auto file = open_since(asked - OpenDirectories::kTrusted, path, expected, fresh);
+  // Where an earlier opening of its directory does not lead to the file, its path may.
+  if (!file && !fresh) file = open_since(asked, path, expected, fresh);
+  return file;
+}
+
+Result<std::unique_ptr<OriginFile>> PosixOrigin::open_since(OpenDirectories::Time since, const std::string& path,
+                                                            const EntryAttributes& expected, bool& fresh) {
+  const std::string where = root_ + "/" + path;
+  const auto directory = directories_.open(root_, std::string(parent_of(path)), since);
+  fresh = !directory || directory->fresh;
+  counters_->operations.fetch_add(fresh ? 2 : 1, std::memory_order_relaxed);
+  if (!directory && directory.error().code == Code::unavailable) return fail(directory.error());  // no such origin now
+  if (!directory) return cannot_open(where, directory.error().sys_errno);
+  auto fd = open_beneath(directory->fd->get(), name_of(path), O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  if (!fd) return cannot_open(where, fd.error().sys_errno);
+  // What its client has just learned will do, if that is what was expected; after each read the storage is asked.
   struct stat st {};
-  if (fstat(fd->get(), &st) != 0) return fail_errno(errno, printable(path));
-  if (!same_file(attributes_of(st), expected))
-    return fail(Code::aborted, printable(root_ + "/" + path) + " changed after it was listed");
+  const auto as_expected = [&] { return same_file(attributes_of(st), expected); };
+  const auto has_holes = [&] {
+    return static_cast<std::uint64_t>(st.st_blocks) * 512 < static_cast<std::uint64_t>(st.st_size);
+  };
+  const bool known =
+      fstatat(fd->get(), "", &st, AT_EMPTY_PATH | AT_STATX_DONT_SYNC) == 0 && as_expected() && !has_holes();
+  if (!known && fstat(fd->get(), &st) != 0) return fail_errno(errno, printable(path));
+  if (!as_expected()) return fail(Code::aborted, printable(where) + " changed after it was listed");
   if (expected.size > kReadInPieces) posix_fadvise(fd->get(), 0, 0, POSIX_FADV_RANDOM);  // refused: it is only advice
-  const bool sparse = static_cast<std::uint64_t>(st.st_blocks) * 512 < static_cast<std::uint64_t>(st.st_size);
-  return std::make_unique<PosixFile>(std::move(*fd), root_ + "/" + path, expected, sparse, counters_);
+  return std::make_unique<PosixFile>(std::move(*fd), where, expected, has_holes(), counters_, directory->directory);
 }
 
 Result<FileMeta> PosixOrigin::meta_of(const std::string& path, const EntryAttributes& expected) {

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "cache-agent/origin/open_directories.h"
 #include "cache-agent/origin/origin.h"
 #include "cache-agent/origin/reader_pool.h"
 
@@ -34,8 +35,13 @@ class PosixOrigin final : public Origin {
   };
 
  private:
+  /// By an opening of its directory that is not older than that; `fresh` = made just now.
+  [[nodiscard]] Result<std::unique_ptr<OriginFile>> open_since(OpenDirectories::Time since, const std::string& path,
+                                                               const EntryAttributes& expected, bool& fresh);
+
   const std::string name_, root_;
   std::shared_ptr<Counters> counters_ = std::make_shared<Counters>();
+  OpenDirectories directories_;
   ReaderPool pool_;
 };
 

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <map>
 #include <utility>
@@ -59,6 +60,11 @@ Status become(const Principal& as) {
   return {};
 }
 
+const Principal* current_principal() {
+  const Identity& identity = thread_identity();
+  return identity.set ? &identity.as : nullptr;
+}
+
 Principal with_groups(const Principal& principal) {
   if (!principal.groups.empty()) return normalize(principal);
   struct Known {
@@ -94,6 +100,7 @@ Principal with_groups(const Principal& principal) {
 
 ReaderPool::ReaderPool(unsigned most) : most_(most), shared_(std::make_shared<Shared>()) {
   shared_->most_bulk = most;
+  shared_->most_each = most + kSpareOfOne;
 }
 
 ReaderPool::~ReaderPool() {
@@ -117,8 +124,8 @@ void ReaderPool::post(const Principal& as, Urgency urgency, Task task) {
   if (!last_ || *last_ != as) last_ = std::make_shared<const Principal>(as);  // thousands of tasks share one
   shared_->queues[static_cast<std::size_t>(urgency)].push({last_, std::move(task)});
   ++shared_->queued;
-  const unsigned limit = most_ + (urgent(static_cast<std::size_t>(urgency)) ? kSpare : 0);
-  if (shared_->queued > shared_->idle && threads_.size() < limit) threads_.emplace_back([s = shared_] { serve(s); });
+  if (shared_->queued > shared_->idle && threads_.size() < most_ + kSpare)
+    threads_.emplace_back([s = shared_] { serve(s); });
   shared_->wake.notify_one();
 }
 
@@ -128,9 +135,9 @@ void ReaderPool::Queue::push(Job job) {
   tasks.push_back(std::move(job));
 }
 
-ReaderPool::Job ReaderPool::Queue::pop() {
-  const auto user = turns.front();
-  turns.pop_front();
+ReaderPool::Job ReaderPool::Queue::pop(std::deque<std::uint32_t>::iterator turn) {
+  const auto user = *turn;
+  turns.erase(turn);
   const auto tasks = of.find(user);
   Job job = std::move(tasks->second.front());
   tasks->second.pop_front();
@@ -142,10 +149,18 @@ ReaderPool::Job ReaderPool::Queue::pop() {
   return job;
 }
 
-ReaderPool::Queue* ReaderPool::Shared::next() {
-  for (std::size_t i = 0; i < queues.size(); ++i)
-    if (!queues[i].turns.empty() && (urgent(i) || bulk < most_bulk)) return &queues[i];
-  return nullptr;
+std::optional<std::pair<ReaderPool::Queue*, std::deque<std::uint32_t>::iterator>> ReaderPool::Shared::next() {
+  const auto may = [this](std::uint32_t user) {
+    const auto now = running.find(user);
+    return now == running.end() || now->second < most_each;
+  };
+  for (std::size_t i = 0; i < queues.size(); ++i) {
+    if (!urgent(i) && bulk >= most_bulk) continue;
+    auto& turns = queues[i].turns;
+    if (const auto turn = std::find_if(turns.begin(), turns.end(), may); turn != turns.end())
+      return std::pair(&queues[i], turn);
+  }
+  return std::nullopt;
 }
 
 void ReaderPool::serve(const std::shared_ptr<Shared>& shared) {
@@ -153,15 +168,19 @@ void ReaderPool::serve(const std::shared_ptr<Shared>& shared) {
   std::unique_lock lock(shared->mutex);
   for (;;) {
     ++shared->idle;
-    shared->wake.wait(lock, [&] { return shared->stop || shared->next() != nullptr; });
+    std::optional<std::pair<Queue*, std::deque<std::uint32_t>::iterator>> next;
+    shared->wake.wait(lock, [&] { return shared->stop || (next = shared->next()); });
     --shared->idle;
     if (shared->stop) return;
-    Queue& queue = *shared->next();
-    const bool bulk = !urgent(static_cast<std::size_t>(&queue - shared->queues.data()));
-    Job job = queue.pop();
+    const bool bulk = !urgent(static_cast<std::size_t>(next->first - shared->queues.data()));
+    Job job = next->first->pop(next->second);
+    const auto user = job.as->uid;
+    ++shared->running[user];
     --shared->queued;
     ++shared->busy;
     shared->bulk += bulk ? 1 : 0;
+    // What ended before this one may have let another one begin, too: of a user, or of those that are not urgent.
+    if (shared->idle != 0 && shared->next()) shared->wake.notify_one();
     lock.unlock();
     try {
       job.task(dropped ? become(*job.as) : dropped);
@@ -171,6 +190,7 @@ void ReaderPool::serve(const std::shared_ptr<Shared>& shared) {
     lock.lock();
     --shared->busy;
     shared->bulk -= bulk ? 1 : 0;
+    if (const auto mine = shared->running.find(user); --mine->second == 0) shared->running.erase(mine);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -22,8 +23,9 @@ class ReaderPool {
  public:
   using Task = std::function<void(Status)>;
   /// Threads that warm-ups cannot take: a fault, a walk or a check of access finds one free although an origin's slow
-  /// (or hanging) reads of whole datasets hold all others.
-  static constexpr unsigned kSpare = 4;
+  /// (or hanging) reads of whole datasets hold all others. Half of them are what one user can take at most, whatever he
+  /// asks for: what hangs of the storage is often one server, and one user's.
+  static constexpr unsigned kSpare = 8, kSpareOfOne = 4;
 
   /// Threads are started as they are needed: at most `most`, and kSpare more that serve urgent tasks alone.
   explicit ReaderPool(unsigned most);
@@ -47,18 +49,21 @@ class ReaderPool {
     std::map<std::uint32_t, std::deque<Job>> of;  ///< by user; none is empty
     std::deque<std::uint32_t> turns;              ///< of these users
     void push(Job job);
-    [[nodiscard]] Job pop();
+    /// The first one's whose turn it is and who may have another one running.
+    [[nodiscard]] Job pop(std::deque<std::uint32_t>::iterator turn);
   };
   struct Shared {
     mutable std::mutex mutex;  ///< guards everything here
     std::condition_variable wake;
     std::array<Queue, kUrgencies> queues;
     std::size_t queued = 0, idle = 0, busy = 0;
-    unsigned bulk = 0, most_bulk = 0;  ///< tasks under way that are not urgent, and how many may be
+    unsigned bulk = 0, most_bulk = 0;           ///< tasks under way that are not urgent, and how many may be
+    unsigned most_each = 0;                     ///< tasks under way of one user
+    std::map<std::uint32_t, unsigned> running;  ///< by user
     bool stop = false;
 
-    /// The queue to serve next; null when there is nothing that may be served now.
-    Queue* next();
+    /// The queue to serve next, and whose turn it is; nothing when there is nothing that may be served now.
+    std::optional<std::pair<Queue*, std::deque<std::uint32_t>::iterator>> next();
   };
   static void serve(const std::shared_ptr<Shared>& shared);
 
@@ -70,6 +75,8 @@ class ReaderPool {
 
 /// Makes the calling thread act as `as` for file access, by raw system calls (glibc's would change every thread).
 [[nodiscard]] Status become(const Principal& as);
+/// As whom the calling thread acts; null when it acts as its process.
+[[nodiscard]] const Principal* current_principal();
 /// Gives up all capabilities of the calling thread but those that become() needs. A no-op without root.
 [[nodiscard]] Status drop_reader_capabilities();
 /// Fills in the groups of the node's own user database when there are none, and normalizes. Cached for 60 s per user;

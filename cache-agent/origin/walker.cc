@@ -2,6 +2,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -61,6 +63,13 @@ std::int64_t nanoseconds(const timespec& t) {
   return static_cast<std::int64_t>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
 }
 
+/// How to ask for attributes that may be trusted like those of an open(): NFS asks its server at each open, but takes
+/// stat() from memory for up to a minute. Others keep their clients' memories true, or answer both in the same way.
+int freshness_of(int directory) {
+  struct statfs about {};
+  return fstatfs(directory, &about) == 0 && about.f_type == NFS_SUPER_MAGIC ? AT_STATX_FORCE_SYNC : 0;
+}
+
 WalkedEntry entry_of(std::string name, const struct stat& st) {
   WalkedEntry e;
   e.name = std::move(name);
@@ -101,6 +110,7 @@ struct Batch {
 /// Shared by the walking thread and its tasks; tasks that a hung storage holds may outlive the walk.
 struct Walk {
   WalkContext context;
+  int sync = 0;      // flags of fstatat(); set before the first entry is looked at
   std::mutex mutex;  // guards everything below
   std::condition_variable changed;
   std::deque<Batch> batches;
@@ -159,6 +169,7 @@ class Tasks : public std::enable_shared_from_this<Tasks> {
         return fail(Code::aborted, walk_->display(path) + " went away while the dataset was walked");
       return fail(opened.error().in("cannot list " + walk_->display(path)));
     }
+    if (path.empty()) walk_->sync = freshness_of(opened->get());
     const auto directory = std::make_shared<const UniqueFd>(std::move(*opened));
     std::vector<char> buffer(kListBuffer);
     std::vector<Name> names;
@@ -205,7 +216,7 @@ class Tasks : public std::enable_shared_from_this<Tasks> {
   Result<WalkedEntry> look_at(const UniqueFd& directory, Name name) {
     struct stat st {};
     count(1);
-    if (fstatat(directory.get(), name.text.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (fstatat(directory.get(), name.text.c_str(), &st, AT_SYMLINK_NOFOLLOW | walk_->sync) != 0) {
       if (errno == EACCES || errno == EPERM) return unknown_entry(std::move(name.text), name.type);
       return fail_errno(errno, printable(name.text));
     }

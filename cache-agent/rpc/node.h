@@ -118,8 +118,9 @@ class Node {
                                                    const std::optional<GenerationId>& generation) = 0;  ///< Blocks.
   [[nodiscard]] virtual Result<std::uint32_t> pin(const DatasetId& dataset, bool pinned) = 0;           ///< Blocks.
 
-  /// What pending jobs are going to read, soonest first: it is kept as long as anything else can go. Never blocks.
-  virtual void want(const std::vector<DatasetId>& soonest_first) = 0;
+  /// What pending jobs are going to read, soonest first: it is kept as long as anything else can go, the first `held`
+  /// in any case. Never blocks.
+  virtual void want(const std::vector<DatasetId>& soonest_first, std::size_t held) = 0;
 
   // What is reported to the controller.
   [[nodiscard]] virtual std::vector<ReplicaInfo> inventory() const = 0;

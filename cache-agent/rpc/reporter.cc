@@ -263,7 +263,7 @@ void Reporter::heed(const v1::ControllerNote& note) {
   if (note.has_wanted()) {
     std::vector<DatasetId> datasets;
     for (const auto& dataset : note.wanted().datasets()) datasets.push_back(from_wire(dataset));
-    node_.want(datasets);
+    node_.want(datasets, note.wanted().held());
   }
   if (note.has_shares()) {
     std::vector<IoShare> shares;

@@ -17,6 +17,8 @@ namespace {
 
 /// Grown in steps, so that a dataset whose estimate was low does not ask for every block.
 constexpr std::uint64_t kGrowStep = 64ULL * 1024 * 1024;
+/// A controller that has gone for good must not hold a part of the cache for ever.
+constexpr std::chrono::hours kAwaitedAtMost{1};
 
 /// What a replica is worth keeping for: an older version nobody will ask for again; what a pending job reads stays
 /// longer than what none does, the sooner the longer; then what was used lately and often.
@@ -89,26 +91,35 @@ Store::Candidates Store::candidates_in(const Tier& tier, const std::set<std::str
       ++out.busy;
       continue;
     }
-    out.evictable += {state.charged, state.inodes};
     const bool current = held.observed >= newest[key.first];
+    if (current && awaited_.contains(key.first) && clock_.now() < awaited_until_) {
+      ++out.busy;
+      continue;
+    }
+    out.evictable += {state.charged, state.inodes};
     const auto wanted = current ? wanted_.find(key.first) : wanted_.end();
     const Worth worth{current, wanted == wanted_.end() ? 0 : wanted->second, held.use()};
     if (out.first && worth >= least) continue;
     out.first = key;
     least = worth;
+    out.dear = worth >= Worth{true, 0, Held::use_of(clock_.wall())};
   }
   return out;
 }
 
-void Store::want(const std::vector<DatasetId>& soonest_first) {
+void Store::want(const std::vector<DatasetId>& soonest_first, std::size_t held) {
   const std::lock_guard lock(mutex_);
   wanted_.clear();
+  awaited_ = {soonest_first.begin(),
+              soonest_first.begin() + static_cast<std::ptrdiff_t>(std::min(held, soonest_first.size()))};
+  awaited_until_ = clock_.now() + kAwaitedAtMost;
   for (std::size_t i = 0; i < soonest_first.size(); ++i)
     wanted_.try_emplace(soonest_first[i], soonest_first.size() - i);
 }
 
 /// Takes `most`, or what there is, evicting what nobody needs, what is worth least first, until it fits. Nothing is
-/// evicted in vain: not when not even `least` could be had so.
+/// evicted in vain: not when not even `least` could be had so, and for the sake of more than that nothing that pending
+/// jobs read or that is used more than what comes: some of it would be read again in any case, and all of the other.
 Result<Space> Store::make_room(Tier& tier, const Space& least, const Space& most) {
   std::set<std::string> mounted;
   bool scanned = false;
@@ -126,7 +137,7 @@ Result<Space> Store::make_room(Tier& tier, const Space& least, const Space& most
       const std::lock_guard lock(mutex_);
       candidates = candidates_in(tier, mounted);
       free = free_of(tier, disk);
-      if (!candidates.first && free.fits(least)) {
+      if ((!candidates.first || candidates.dear) && free.fits(least)) {
         const Space got = free.at_most(most);
         tier.used += got;
         tier.reserved += got;
@@ -153,6 +164,7 @@ void Store::give_way() {
 }
 
 void Store::give_way(Tier& tier) {
+  if (tier.deleting) return;
   const auto disk = look_at_disk(tier.options.path);
   if (!disk) return;
   if (disk->beyond(tier.options.high) == Space{}) {
@@ -209,10 +221,15 @@ void Store::give_back(const std::string& tier, const Space& space) {
   t->reserved -= space;
 }
 
+/// Who only compares it with its checksums lets it go when it is evicted.
+bool Store::in_use(const Replica& replica, long holders) {
+  return holders > 1 + long{replica.internals().looked_at};
+}
+
 /// Called with mutex_ held, so nobody can take another reference meanwhile.
 std::string Store::why_busy(const Held& held, const std::set<std::string>& mounted, bool pins_count) const {
   if (!held.leases.empty()) return "job " + std::to_string(*held.leases.begin()) + " holds it";
-  if (held.replica.use_count() > 1) return "it is being warmed or read";
+  if (in_use(*held.replica, held.replica.use_count())) return "it is being warmed or read";
   if (pins_count && pins_.contains(held.replica->dataset())) return "it is pinned";
   if (mounted.contains(place_of(held.replica->dataset(), held.replica->generation()))) return "it is mounted";
   return "";
@@ -224,19 +241,20 @@ Result<Space> Store::remove(const Key& key) {
   {
     const std::lock_guard lock(mutex_);
     const auto it = replicas_.find(key);
-    if (it == replicas_.end() || it->second.replica.use_count() > 1 || !it->second.leases.empty())
+    if (it == replicas_.end() || !it->second.leases.empty() ||
+        in_use(*it->second.replica, it->second.replica.use_count()))
       return fail(Code::failed_precondition, "it came into use");
     replica = std::move(it->second.replica);
+    replica->internals().leaving = true;
     replicas_.erase(it);
-    trash = tier_named(replica->tier())->options.path + "/trash/" + std::to_string(getpid()) + "-" +
-            std::to_string(++trash_count_);
+    trash = new_trash(*tier_named(replica->tier()));
   }
   const auto& state = replica->internals();
   // Out of sight first: whatever happens next, no half of it is ever taken for a replica.
   Status status;
   if (rename(state.path.c_str(), trash.c_str()) != 0 && errno != ENOENT)
     status = fail_errno(errno, "evict " + state.path);
-  if (status) status = database_->drop_replica(key.first, key.second);
+  if (status) status = tier_named(state.tier)->database->drop_replica(key.first, key.second);
   const Space space = hand_over(*replica, trash);
   if (status) status = remove_tree(trash);
   {
@@ -354,7 +372,8 @@ void Store::unlease(std::uint32_t job_id) {
   }
   for (const auto& about : changed) {
     // Only the order of eviction depends on it: a lost record costs nothing.
-    static_cast<void>(database_->touch_replica(about.dataset, about.generation.id, about.last_used));
+    static_cast<void>(
+        tier_named(about.tier)->database->touch_replica(about.dataset, about.generation.id, about.last_used));
     announce(about);
   }
 }
@@ -367,7 +386,7 @@ void Store::touch(const Replica& replica) {
     if (it == replicas_.end()) return;
     it->second.last_used = now;
   }
-  static_cast<void>(database_->touch_replica(replica.dataset(), replica.generation(), now));
+  static_cast<void>(tier_named(replica.tier())->database->touch_replica(replica.dataset(), replica.generation(), now));
 }
 
 Result<std::uint32_t> Store::pin(const DatasetId& dataset, bool pinned) {

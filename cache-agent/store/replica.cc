@@ -245,12 +245,14 @@ Result<Bytes> Replica::read(const Extent& extent, std::span<std::byte> into, Ver
     const auto whole = in_place ? into.subspan(at - extent.offset.count, of_block) : std::span(block).first(of_block);
     const auto got = state_->tree.read(*entries, extent.file, begin, whole);
     if (!got || *got != whole.size() || sum_of(whole) != state_->blocks.sum(entry.first_block + number)) {
-      const std::lock_guard lock(state_->mutex);
+      std::unique_lock lock(state_->mutex);
       const bool was_whole = state_->blocks.test_all(entry.first_block, entry.blocks);
       if (state_->blocks.clear(entry.first_block + number)) {
         state_->bytes_resident.fetch_sub(whole.size(), std::memory_order_relaxed);
         if (was_whole) state_->files_resident.fetch_sub(1, std::memory_order_relaxed);
-        state_->state.store(ReplicaState::partial, std::memory_order_release);
+        const bool was_complete = state_->state.exchange(ReplicaState::partial) == ReplicaState::complete;
+        lock.unlock();
+        if (was_complete && state_->damaged) state_->damaged();
       }
       return fail(Code::data_loss, state_->path + "/tree/" + printable(entries->path(extent.file)) + ": block " +
                                        std::to_string(number) +

@@ -48,6 +48,10 @@ struct Replica::State {
   mutable std::atomic<bool> flush_wanted{false};  ///< somebody reads what is not known to be on the disk
   /// Told of errors of the tier's disk; set by the store.
   std::function<void(const Error&)> failed;
+  /// Told when it is complete no more; set by the store. Blocks on its database.
+  std::function<void()> damaged;
+  std::atomic<unsigned> looked_at{0};  ///< so many of those who hold it only compare it with its checksums
+  std::atomic<bool> leaving{false};    ///< evicted: whoever only looks at it lets it go
   [[nodiscard]] bool is_crowded() const { return crowded != nullptr && crowded->load(std::memory_order_relaxed); }
   [[nodiscard]] Status charge(std::uint64_t more) {
     if (is_crowded()) return fail(Code::resource_exhausted, "others fill the disk of tier " + tier);

@@ -392,9 +392,18 @@ void ReplicaTree::forget_large_files(const Manifest& manifest) const {
   }
 }
 
-Status remove_tree(const std::string& path) {
+Status remove_tree(const std::string& path, const std::stop_token& stop) {
   std::error_code error;
-  std::filesystem::remove_all(path, error);
+  for (std::filesystem::directory_iterator at(path, error), end; !error && at != end; at.increment(error)) {
+    if (stop.stop_requested()) return fail(Code::cancelled, "the removal was stopped");
+    if (at->symlink_status(error).type() == std::filesystem::file_type::directory) {
+      ATLAS_TRY(remove_tree(at->path().string(), stop));
+    } else if (!error) {
+      std::filesystem::remove(at->path(), error);
+    }
+    if (error) break;
+  }
+  if (!error || error.value() == ENOENT || error.value() == ENOTDIR) std::filesystem::remove(path, error);
   if (error) return fail_errno(error.value(), "remove " + printable(path));
   return {};
 }

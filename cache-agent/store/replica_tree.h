@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -91,7 +92,7 @@ class ReplicaTree {
   mutable std::map<FileIndex, Shared> open_;  ///< directories used a moment ago: files come directory by directory
 };
 
-/// Removes name below directory with all it holds; only unlinks, never truncates, crosses no symlink. Missing is fine.
-[[nodiscard]] Status remove_tree(const std::string& path);
+/// Removes what is there with all it holds; only unlinks, never truncates, crosses no symlink. Missing is fine.
+[[nodiscard]] Status remove_tree(const std::string& path, const std::stop_token& stop = {});
 
 }  // namespace atlas::agent

@@ -81,7 +81,11 @@ void Scrubber::run() {
 
 void Scrubber::scrub(const std::shared_ptr<Replica>& replica) {
   const SteadyTime began = clock_.now();
+  auto& looked_at = replica->internals().looked_at;
+  ++looked_at;
+  const std::shared_ptr<void> look(nullptr, [&looked_at](void*) { --looked_at; });
   const auto verified = store_.verify(replica, [&](Bytes checked) {
+    if (replica->internals().leaving) return false;
     std::chrono::nanoseconds ahead{0};
     if (options_.rate.count > 0) {
       const std::chrono::duration<double> due(static_cast<double>(checked.count) /
@@ -90,7 +94,7 @@ void Scrubber::scrub(const std::shared_ptr<Replica>& replica) {
     }
     return pause(std::max(ahead, std::chrono::nanoseconds{0}));
   });
-  if (!verified && verified.error().code == Code::cancelled) return;
+  if (replica->internals().leaving || (!verified && verified.error().code == Code::cancelled)) return;
   stamp(*replica);
   if (!verified) {
     found_(show(replica->dataset()) + " could not be checked: " + verified.error().message);

@@ -14,31 +14,11 @@
 #include "common/percent.h"
 
 namespace atlas::agent {
-namespace {
-
-ManifestSummary summary_of(const ReplicaRow& row) {
-  ManifestSummary s;
-  s.generation = row.generation.id;
-  s.bytes = row.generation.bytes.count;
-  s.files = row.generation.files;
-  s.entries = row.generation.entries;
-  s.opaque = row.generation.opaque;
-  s.blind = row.blind;
-  s.outward_links = row.generation.outward_links;
-  s.allocated = row.allocated;
-  s.blocks = row.blocks;
-  s.is_file = row.is_file;
-  s.windows = row.windows;
-  s.owner = row.generation.owner.value_or(0);
-  return s;
-}
 
 Status make_directory(const std::string& path) {
   if (mkdir(path.c_str(), 0700) == 0 || errno == EEXIST) return {};
   return fail_errno(errno, "cannot make " + path);
 }
-
-}  // namespace
 
 Reservation::Reservation(Reservation&& other) noexcept
     : store_(std::exchange(other.store_, nullptr)),
@@ -61,21 +41,24 @@ Result<std::unique_ptr<Store>> Store::open(StoreOptions options, const Clock& cl
   for (const auto& tier : store->options_.tiers) {
     store->tiers_.push_back(std::make_unique<Tier>());
     store->tiers_.back()->options = tier;
-    if (auto opened = store->open_tier(tier); !opened) {
-      // Another process has it: going on would let two agents answer for one node.
-      if (opened.error().code == Code::failed_precondition) return fail(opened.error());
-      store->tiers_.back()->root.reset();
-      last = opened;
-      continue;
-    }
-    if (store->options_.database.empty()) store->options_.database = tier.path + "/node.db";
+    const auto opened = store->open_tier(*store->tiers_.back());
+    // Another process has it: going on would let two agents answer for one node.
+    if (!opened && !store->tiers_.back()->lock && opened.error().code == Code::failed_precondition)
+      return fail(opened.error());
+    if (!opened) last = fail(store->tiers_.back()->give_up(opened.error()));
   }
-  if (store->options_.database.empty()) {
+  store->part_records();
+  for (const auto& tier : store->tiers_)
+    if (const auto back = tier->root ? store->recover(*tier) : Status{}; !back)
+      last = fail(store->give_up(*tier, back.error()));
+  for (const auto& tier : store->tiers_)
+    if (tier->root && store->database_ == nullptr) store->database_ = tier->database.get();
+  if (store->database_ == nullptr) {
     if (!last) return fail(last.error());
     return fail(Code::failed_precondition, "no [[tier]] is configured: there is nowhere to cache");
   }
-  ATLAS_ASSIGN(store->database_, NodeManifest::open(store->options_.database));
-  ATLAS_TRY(store->recover());
+  ATLAS_ASSIGN(const auto pins, store->database_->pins());
+  store->pins_.insert(pins.begin(), pins.end());
   for (const auto& tier : store->tiers_)
     if (tier->root)
       tier->probe =
@@ -84,81 +67,8 @@ Result<std::unique_ptr<Store>> Store::open(StoreOptions options, const Clock& cl
   return store;
 }
 
-Status Store::open_tier(const TierOptions& options) {
-  std::error_code error;
-  std::filesystem::create_directories(options.path, error);
-  if (error) return fail_errno(error.value(), "tier " + options.name + ": cannot make " + options.path);
-  ATLAS_ASSIGN(tiers_.back()->lock, FileLock::take(options.path + "/lock", "tier " + options.name));
-  if (chmod(options.path.c_str(), 0700) != 0) return fail_errno(errno, "tier " + options.name + ": " + options.path);
-  ATLAS_TRY(make_directory(options.path + "/replicas"));
-  ATLAS_TRY(make_directory(options.path + "/trash"));
-  tiers_.back()->root = UniqueFd(::open(options.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!tiers_.back()->root) return fail_errno(errno, "tier " + options.name + ": " + options.path);
-  for (const auto& left : std::filesystem::directory_iterator(options.path + "/trash", error))
-    ATLAS_TRY(remove_tree(left.path().string()));
-  return {};
-}
-
-Status Store::recover() {
-  ATLAS_ASSIGN(const auto pins, database_->pins());
-  pins_.insert(pins.begin(), pins.end());
-  ATLAS_ASSIGN(const auto rows, database_->replicas());
-  std::set<std::string> known;
-  for (const auto& row : rows) {
-    Tier* tier = tier_named(row.tier);
-    if (tier == nullptr || !tier->root) continue;  // it may come back with its disk
-    auto replica = bring_back(row, *tier);
-    if (!replica) {
-      ATLAS_TRY(database_->drop_replica(row.dataset, row.generation.id));
-      continue;  // its directory goes below
-    }
-    known.insert((*replica)->internals().path);
-    tier->used += {(*replica)->internals().charged, (*replica)->internals().inodes};
-    replicas_[{row.dataset, row.generation.id}] = {
-        std::move(*replica), row.last_used, row.generation.observed, {}, !row.complete && row.boot != options_.boot};
-  }
-  for (const auto& tier : tiers_) {
-    if (!tier->root) continue;
-    std::error_code error;
-    for (const auto& dataset : std::filesystem::directory_iterator(tier->options.path + "/replicas", error))
-      for (const auto& generation : std::filesystem::directory_iterator(dataset.path(), error))
-        if (!known.contains(generation.path().string())) ATLAS_TRY(remove_tree(generation.path().string()));
-  }
-  return {};
-}
-
 std::string Store::directory_of(const Tier& tier, const DatasetId& dataset, const GenerationId& generation) const {
   return tier.options.path + "/replicas/" + hash_of(dataset) + "/" + hex(generation);
-}
-
-Result<std::shared_ptr<Replica>> Store::bring_back(const ReplicaRow& row, Tier& tier) {
-  const std::string path = directory_of(tier, row.dataset, row.generation.id);
-  UniqueFd fd(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
-  if (!fd) return fail_errno(errno, path);
-  ATLAS_ASSIGN(auto blocks, BlockMap::open(fd.get(), row.blocks, false));
-  auto state = std::make_unique<Replica::State>(row.dataset, summary_of(row), row.tier, path,
-                                                options_.absolute(row.dataset), std::move(fd), std::move(blocks));
-  state->charged = row.charged;
-  state->inodes = row.inodes != 0 ? row.inodes : overhead_of(state->summary).inodes;
-  state->borrowed_bytes = row.borrowed_bytes;
-  state->borrowed_inodes = row.borrowed_inodes;
-  state->crowded = &tier.crowded;
-  state->payer = row.payer;
-  state->vouchers.insert(row.vouchers.begin(), row.vouchers.end());
-  state->grow = [this, key = Key{row.dataset, row.generation.id}] { return grow(key); };
-  state->failed = [this, name = state->tier](const Error& error) { note_failure(name, error); };
-  if (row.complete) {
-    state->state = ReplicaState::complete;
-    state->bytes_resident = row.generation.bytes.count;
-    state->files_resident = row.generation.files;
-    state->room.set_used(row.charged);
-  } else {
-    ATLAS_ASSIGN(state->manifest, load_manifest(path, state->dataset_root, row.generation.id));
-    state->count_resident(*state->manifest);
-    state->blocks.mark_fresh();
-    state->room.set_most(row.charged);  // until somebody reserves more
-  }
-  return std::make_shared<Replica>(std::move(state));
 }
 
 std::shared_ptr<Replica> Store::find(const DatasetId& dataset, const GenerationId& generation) const {
@@ -209,6 +119,7 @@ Result<std::shared_ptr<Replica>> Store::make(const DatasetId& dataset, std::shar
   state->crowded = &tier.crowded;
   state->grow = [this, key = Key{dataset, summary.generation}] { return grow(key); };
   state->failed = [this, name = state->tier](const Error& error) { note_failure(name, error); };
+  state->damaged = [this, key = Key{dataset, summary.generation}] { note_damage(key); };
   return std::make_shared<Replica>(std::move(state));
 }
 
@@ -219,10 +130,14 @@ Result<std::shared_ptr<Replica>> Store::open(const DatasetId& dataset, std::shar
   std::shared_ptr<Replica> replica = find(dataset, key.second);
   bool check = false;
   if (!replica) {
+    const std::string path = directory_of(tier, dataset, key.second);
+    struct stat st {};
+    if (stat(path.c_str(), &st) == 0 && mounted_replicas().contains(place_of(dataset, key.second)))
+      return fail(Code::unavailable, path + " is mounted for a job, and nobody has a record of it");
     auto made = make(dataset, manifest, tier, true);
     if (!made) {
       // Nothing may stay of it; what the removal could not do, the next start does.
-      static_cast<void>(remove_tree(directory_of(tier, dataset, key.second)));
+      static_cast<void>(remove_tree(path));
       note_failure(tier.options.name, made.error());
       return fail(made.error());
     }
@@ -285,7 +200,7 @@ Status Store::put(const Key& key) {
     row.vouchers.assign(vouchers.begin(), vouchers.end());
     row.payer = it->second.replica->internals().payer;
   }
-  return database_->put_replica(row);
+  return tier_named(row.tier)->database->put_replica(row);
 }
 
 Status Store::vouch(const Replica& replica, const Principal& as, WallTime when) {
@@ -465,7 +380,8 @@ std::vector<TierInfo> Store::tiers() const {
   std::vector<TierInfo> all;
   for (const auto& tier : tiers_)
     all.push_back({tier->options.name, tier->options.quota, Bytes{tier->used.bytes},
-                   tier->ok() && tier->crowded ? "crowded" : tier->state(), tier->options.inodes, tier->used.inodes});
+                   tier->ok() && tier->crowded ? "crowded" : tier->state(), tier->options.inodes, tier->used.inodes,
+                   tier->why_out});
   return all;
 }
 

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,7 @@ struct TierInfo {
   Bytes quota, used;
   std::string state;
   std::uint64_t inodes = 0, inodes_used = 0;  ///< the quota (0 = none), what of it is used
+  std::string why;                            ///< it is out
 };
 
 struct Evicted {
@@ -50,7 +52,6 @@ struct Evicted {
 
 struct StoreOptions {
   std::vector<TierOptions> tiers;
-  std::string database;  ///< file of the NodeManifest; empty = "node.db" in the first tier that works
   TierProbe::Options probe{};
   std::string boot;  ///< this boot's id (/proc/sys/kernel/random/boot_id)
   /// Files of other replicas among which those equal to a new replica's are looked for; four times as many as it has
@@ -84,9 +85,10 @@ class Reservation {
 /// that touch the disk block and say so.
 class Store {
  public:
-  /// Takes the tiers (one process per tier), opens the node's database, brings back what earlier processes left:
-  /// complete replicas at once; partial ones too, after a crash of the machine only what still matches its checksums. A
-  /// tier that cannot be opened is "out", not an error. Blocks.
+  /// Takes the tiers (one process per tier), opens their databases, brings back what earlier processes left: complete
+  /// replicas at once; partial ones too, after a crash of the machine only what still matches its checksums. A tier
+  /// that cannot be opened or read is "out", with all that is on it, and left as it is; an error only if that is true
+  /// of all. Blocks.
   [[nodiscard]] static Result<std::unique_ptr<Store>> open(StoreOptions options, const Clock& clock);
   ~Store();
   Store(const Store&) = delete;
@@ -152,6 +154,9 @@ class Store {
   /// mark; if that is not enough, nothing more is written there until there is room again. Now and then; blocks while
   /// evicting.
   void give_way();
+  /// Deletes what earlier processes threw away and had not deleted. Once, some time after the start: blocks for as long
+  /// as the disks need, until told to stop.
+  void empty_trash(const std::stop_token& stop);
   /// What give_way() did, for the log. Set once, before use.
   void on_giving_way(std::function<void(const std::string&)> tell) { gave_way_ = std::move(tell); }
   /// Takes note of an error met while writing to a tier: EIO and the like make it suspect.
@@ -167,9 +172,9 @@ class Store {
   /// Blocks (database).
   [[nodiscard]] Result<std::uint32_t> pin(const DatasetId& dataset, bool pinned);
   void touch(const Replica& replica);
-  /// What pending jobs are going to read, soonest first: only what else could go goes before it. Replaces what was said
-  /// before.
-  void want(const std::vector<DatasetId>& soonest_first);
+  /// What pending jobs are going to read, soonest first: only what else could go goes before it. The first `held` do
+  /// not go at all, for an hour at most. Replaces what was said before.
+  void want(const std::vector<DatasetId>& soonest_first, std::size_t held = 0);
   /// Removes replicas of a dataset (one generation, or all) that no job holds, nothing is mounted from, and no warm-up
   /// writes. Pinned ones too: who asks for this has the right to. Blocks.
   [[nodiscard]] Evicted evict(const DatasetId& dataset, const std::optional<GenerationId>& generation);
@@ -190,8 +195,14 @@ class Store {
   friend class Reservation;
 
   Store(StoreOptions options, const Clock& clock);
-  [[nodiscard]] Status open_tier(const TierOptions& options);
-  [[nodiscard]] Status recover();
+  [[nodiscard]] Status open_tier(Tier& tier);
+  void part_records();
+  [[nodiscard]] Status recover(Tier& tier);
+  Error give_up(Tier& tier, Error why);
+  [[nodiscard]] bool better_than_other(const ReplicaRow& row);
+  [[nodiscard]] Status throw_away_unknown(Tier& tier, const std::set<std::string>& known);
+  [[nodiscard]] std::string new_trash(const Tier& tier);
+  void note_damage(const Key& key);
   [[nodiscard]] Result<std::shared_ptr<Replica>> bring_back(const ReplicaRow& row, Tier& tier);
   [[nodiscard]] Result<std::shared_ptr<Replica>> make(const DatasetId& dataset,
                                                       std::shared_ptr<const Manifest> manifest, const Tier& tier,
@@ -207,11 +218,13 @@ class Store {
   [[nodiscard]] Result<Space> make_room(Tier& tier, const Space& least, const Space& most);
   struct Candidates {
     std::optional<Key> first;  ///< to go
+    bool dear = false;         ///< it is worth more than what is used for the first time now
     Space evictable;
     std::uint32_t busy = 0;
   };
   [[nodiscard]] Candidates candidates_in(const Tier& tier, const std::set<std::string>& mounted) const;
   void give_way(Tier& tier);
+  [[nodiscard]] static bool in_use(const Replica& replica, long holders);
   [[nodiscard]] std::string why_busy(const Held& held, const std::set<std::string>& mounted, bool pins_count) const;
   [[nodiscard]] Result<Space> remove(const Key& key);
   [[nodiscard]] Space hand_over(const Replica& leaving, const std::string& path);
@@ -223,7 +236,7 @@ class Store {
 
   StoreOptions options_;
   const Clock& clock_;
-  std::unique_ptr<NodeManifest> database_;
+  NodeManifest* database_ = nullptr;          ///< of the first tier that could be opened: what is not one tier's
   std::vector<std::unique_ptr<Tier>> tiers_;  ///< fixed after open(); what changes in a tier is guarded by mutex_
   std::function<void(const ReplicaInfo&)> changed_;
   std::function<void(const std::string&)> gave_way_;
@@ -234,8 +247,10 @@ class Store {
   std::map<Key, Held> replicas_;
   std::set<DatasetId> pins_;
   std::map<DatasetId, std::size_t> wanted_;  ///< by pending jobs; the higher, the sooner
+  std::set<DatasetId> awaited_;              ///< by jobs that follow on others
+  SteadyTime awaited_until_{};
   std::map<DatasetId, std::string> preferred_;
-  std::uint64_t trash_count_ = 0;
+  std::atomic<std::uint64_t> trash_count_{0};
 };
 
 }  // namespace atlas::agent

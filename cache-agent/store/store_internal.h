@@ -24,7 +24,11 @@ struct Store::Tier {
   std::optional<FileLock> lock;
   UniqueFd root;  ///< none: it could not be opened. The kernel tells each descriptor once of what the disk has lost: so
                   ///< it is one and the same
-  std::mutex flush_mutex;  ///< one flush at a time; held over the disk, outermost
+  std::unique_ptr<NodeManifest> database;  ///< of what lies here; none without a root
+  std::vector<std::string> leftovers;      ///< to be deleted, of the process before this one
+  std::atomic<bool> deleting{false};       ///< these are still there: room comes by itself
+  std::string why_out;                     ///< why there is no root
+  std::mutex flush_mutex;                  ///< one flush at a time; held over the disk, outermost
 
   [[nodiscard]] Space quota() const {
     return {options.quota.count, options.inodes == 0 ? Space::kPlenty : options.inodes};
@@ -35,6 +39,8 @@ struct Store::Tier {
     return probe == nullptr || probe->health() == TierProbe::Health::good ? "ok" : "suspect";
   }
   [[nodiscard]] bool ok() const { return state() == "ok"; }
+  /// Takes it out of use, until the next start.
+  Error give_up(Error why);
 };
 
 /// A replica and what the store knows about it.
@@ -50,7 +56,9 @@ struct Store::Held {
     last_used = now;
   }
   /// Recency and frequency in one: the more, the later it goes. Eight uses in a row count like one three days later.
-  [[nodiscard]] double use() const { return days(last_used) + std::log2(heat); }
+  [[nodiscard]] double use() const { return use_of(last_used) + std::log2(heat); }
+  /// Of what is used once, at that time.
+  [[nodiscard]] static double use_of(WallTime time) { return days(time); }
 
  private:
   [[nodiscard]] static double days(WallTime time) {
@@ -58,6 +66,8 @@ struct Store::Held {
   }
 };
 
+/// Only the agent's; one that is there is fine.
+[[nodiscard]] Status make_directory(const std::string& path);
 /// What the manifest, the checksums and the inodes of a replica need besides the data.
 [[nodiscard]] Space overhead_of(const ManifestSummary& summary);
 /// Roots of mounts anywhere on this machine that lie in a store ("/.../replicas/<dataset>/<generation>/..."), from

@@ -32,7 +32,7 @@ WarmEngine::WarmEngine(const std::vector<Origin*>& origins, Store& store, Fetche
       options_(std::move(options)),
       shares_(fetcher, options_.node),
       walkers_(options_.runners),
-      turns_(runners_, options_.runners_each),
+      turns_(runners_, options_.runners, options_.runners_each),
       runners_(options_.runners),
       front_(kFrontThreads) {
   for (Origin* origin : origins) origins_[origin->name()] = origin;

@@ -1,6 +1,9 @@
 #include "controller/limits/sharing.h"
 
 #include <algorithm>
+#include <array>
+#include <string_view>
+#include <utility>
 
 namespace atlas {
 namespace {
@@ -29,7 +32,7 @@ ShareProblem::Budget Sharing::budget_of(LimitKind kind, const std::string& name,
 void Sharing::set_budgets(std::vector<IoBudget> budgets) {
   if (budgets_ == budgets) return;
   budgets_ = std::move(budgets);
-  renumber();
+  stale_ = true;  // a thousand limits set one after the other are looked at together
   due_ = divided_ + kLeastPause;
 }
 
@@ -55,7 +58,6 @@ void Sharing::place(const std::string& name, Held& held) {
     if (!flow.account.empty() && (account.rate != kUnlimited || account.weight > 0))
       payer.account = number(accounts_, flow.account, problem_.accounts, [&] { return account; });
     if (flow.job_id != 0) payer.job = number(jobs_, flow.job_id, problem_.jobs, [] { return ShareProblem::Budget{}; });
-    payer.order = flow.job_id != 0 ? order_(flow.job_id) : 0;
     return payer;
   });
   held.job = problem_.payers[held.payer].job;
@@ -73,6 +75,15 @@ void Sharing::renumber() {
   for (auto& [name, node] : nodes_)
     for (auto& [flow, held] : node.held) place(name, held);
   payers_after_renumber_ = payers_.size();
+  stale_ = false;
+}
+
+/// When a job could start changes while it waits.
+void Sharing::order_payers() {
+  for (const auto& [who, number] : payers_) {
+    const auto job_id = std::get<3>(who);
+    problem_.payers[number].order = job_id != 0 ? order_(job_id) : 0;
+  }
 }
 
 void Sharing::report(const std::string& name, std::uint64_t seen, const std::vector<IoDemand>& demands,
@@ -107,6 +118,8 @@ void Sharing::lost(const std::string& name, SteadyTime now) {
 
 std::map<std::string, Sharing::Message> Sharing::divide(SteadyTime now) {
   std::vector<Held*> flows;
+  if (stale_) renumber();
+  order_payers();
   problem_.flows.clear();
   for (auto& job : problem_.jobs) job.rate = kUnlimited;
   std::vector<IoRate> in_force;
@@ -160,13 +173,42 @@ std::vector<Sharing::NodeUse> Sharing::uses_of(const IoBudget& budget) const {
 }
 
 Sharing::Use Sharing::use_of(const IoBudget& budget) const {
-  Use out;
-  for (const auto& part : uses_of(budget)) {
-    out.share.bytes += part.use.share.bytes;
-    out.share.operations += part.use.share.operations;
-    out.used.bytes += part.use.used.bytes;
-    out.used.operations += part.use.used.operations;
-    out.waiting += part.use.waiting;
+  return uses({budget}).front();
+}
+
+std::vector<Sharing::Use> Sharing::uses(const std::vector<IoBudget>& budgets) const {
+  std::map<std::pair<LimitKind, std::string_view>, Use*> by_name;
+  std::map<std::pair<LimitKind, std::uint32_t>, Use*> by_id;
+  std::vector<Use> out(budgets.size());
+  for (std::size_t i = 0; i < budgets.size(); ++i) {
+    const auto& budget = budgets[i];
+    if (budget.kind == LimitKind::user || budget.kind == LimitKind::group) {
+      by_id[{budget.kind, budget.id}] = &out[i];
+    } else {
+      by_name[{budget.kind, budget.name}] = &out[i];
+    }
+  }
+  const auto found = [](const auto& uses, const auto& key) {
+    const auto at = uses.find(key);
+    return at == uses.end() ? nullptr : at->second;
+  };
+  for (const auto& [name, node] : nodes_) {
+    if (node.gone != SteadyTime::max()) continue;
+    auto* const of_node = found(by_name, std::pair(LimitKind::node, std::string_view(name)));
+    for (const auto& [flow, held] : node.held) {
+      const std::array of{of_node, found(by_id, std::pair(LimitKind::user, flow.uid)),
+                          found(by_id, std::pair(LimitKind::group, flow.gid)),
+                          found(by_name, std::pair(LimitKind::account, std::string_view(flow.account))),
+                          found(by_name, std::pair(LimitKind::origin, std::string_view(flow.origin)))};
+      for (auto* use : of) {
+        if (use == nullptr) continue;
+        use->share.bytes += held.sent.bytes;
+        use->share.operations += held.sent.operations;
+        use->used.bytes += held.demand.used.bytes;
+        use->used.operations += held.demand.used.operations;
+        use->waiting += held.demand.waiting;
+      }
+    }
   }
   return out;
 }

@@ -49,6 +49,8 @@ class Sharing {
     std::uint32_t waiting = 0;
   };
   [[nodiscard]] Use use_of(const IoBudget& budget) const;
+  /// Of each of them, in one pass over what is read.
+  [[nodiscard]] std::vector<Use> uses(const std::vector<IoBudget>& budgets) const;
   struct NodeUse {
     std::string node;
     IoFlow flow;
@@ -73,6 +75,7 @@ class Sharing {
   void place(const std::string& name, Held& held);
   [[nodiscard]] ShareProblem::Budget budget_of(LimitKind kind, const std::string& name, std::uint32_t id) const;
   void renumber();
+  void order_payers();
 
   std::function<std::int64_t(std::uint32_t)> order_ = [](std::uint32_t job_id) { return std::int64_t{job_id}; };
   std::vector<IoBudget> budgets_;
@@ -85,6 +88,7 @@ class Sharing {
   std::map<std::uint32_t, std::uint32_t> users_, groups_, jobs_;
   std::map<std::tuple<std::uint32_t, std::uint32_t, std::string, std::uint32_t>, std::uint32_t> payers_;
   std::size_t payers_after_renumber_ = 0;
+  bool stale_ = false;  ///< the limits are others than those in the problem
 };
 
 }  // namespace atlas

@@ -89,7 +89,7 @@ class Chooser {
     // may be thousands, needs no sorting.
     const auto later =
         std::partition(by_start_.begin(), by_start_.end(), [](const Scored* node) { return node->start <= 0; });
-    std::sort(later, by_start_.end(), [](const Scored* a, const Scored* b) { return a->start < b->start; });
+    sorted_ = static_cast<std::size_t>(later - by_start_.begin());
     return by_start_.size() >= wanted_ && required_known();
   }
 
@@ -100,6 +100,7 @@ class Chooser {
     std::uint32_t required = 0;
     double latest = kNever;
     for (std::size_t i = 0; i < by_start_.size(); ++i) {
+      sort_to(i + 2);
       const auto* node = by_start_[i];
       if (node->start > latest || node->start >= best.cost) break;
       take(chosen, node, required);
@@ -143,6 +144,20 @@ class Chooser {
   }
 
  private:
+  /// The first `count` of by_start_ are in order. Few of many are ever looked at: the sweep ends when nothing that
+  /// begins later can be better.
+  void sort_to(std::size_t count) {
+    while (sorted_ < std::min(count, by_start_.size())) {
+      constexpr std::size_t kAtATime = 128;
+      const auto soonest = [](const Scored* a, const Scored* b) { return a->start < b->start; };
+      const auto from = by_start_.begin() + static_cast<std::ptrdiff_t>(sorted_);
+      sorted_ = std::min(by_start_.size(), sorted_ + std::max(kAtATime, sorted_));
+      const auto to = by_start_.begin() + static_cast<std::ptrdiff_t>(sorted_);
+      if (to != by_start_.end()) std::nth_element(from, to, by_start_.end(), soonest);
+      std::sort(from, to, soonest);
+    }
+  }
+
   bool rates() {
     for (const auto& dataset : request_.datasets) {
       const auto at = model_.origin_rate.find(dataset.id.origin);
@@ -303,8 +318,9 @@ class Chooser {
   std::vector<Scored>& nodes_;
   std::vector<double> rates_;  ///< bytes/s, per dataset of the request
   std::vector<const Scored*> by_start_;
-  Set soonest_;  ///< the best of those that start soonest
-  Set holders_;  ///< the first that holds all of it
+  std::size_t sorted_ = 0;  ///< so many of its first are where they belong
+  Set soonest_;             ///< the best of those that start soonest
+  Set holders_;             ///< the first that holds all of it
 };
 
 }  // namespace

@@ -28,18 +28,13 @@ class Placer {
     wanted_ = std::max<std::uint32_t>(request.nodes, static_cast<std::uint32_t>(request.required.size()));
     wanted_ = std::max<std::uint32_t>(wanted_, 1);
     need_ = std::max<std::uint32_t>(1, (request.cpus + wanted_ - 1) / wanted_);
+    if (request.partition_places) return;
     partition_.reserve(request.partition_nodes.size());
     partition_.insert(request.partition_nodes.begin(), request.partition_nodes.end());
-    nodes_.reserve(cluster.nodes.size());
-    for (const auto& node : cluster.nodes) nodes_.push_back(score(node));
-    mark_crowded();
-    by_cost_ = choose_by_cost();
-    if (by_cost_) return;
-    rank();
-    if (request.tasks > 1 && request.required.empty()) wanted_ = std::max(wanted_, nodes_for_tasks());
   }
 
   Decision decide() {
+    weigh();
     Decision decision = by_cost_ ? std::move(*by_cost_) : choose();
     const auto runnable = std::count_if(nodes_.begin(), nodes_.end(), [](const Scored& n) { return n.runnable(); });
     const auto holders = std::count_if(nodes_.begin(), nodes_.end(), [](const Scored& n) { return n.holder(); });
@@ -55,7 +50,28 @@ class Placer {
     return decision;
   }
 
+  [[nodiscard]] bool all_hold() const {
+    bool any = false;
+    for (const auto& view : cluster_.nodes) {
+      const auto node = score(view);
+      if (!node.runnable()) continue;
+      if (!node.holder()) return false;
+      any = true;
+    }
+    return any;
+  }
+
  private:
+  void weigh() {
+    nodes_.reserve(cluster_.nodes.size());
+    for (const auto& node : cluster_.nodes) nodes_.push_back(score(node));
+    mark_crowded();
+    by_cost_ = choose_by_cost();
+    if (by_cost_) return;
+    rank();
+    if (request_.tasks > 1 && request_.required.empty()) wanted_ = std::max(wanted_, nodes_for_tasks());
+  }
+
   Scored score(const NodeView& view) const {
     Scored node;
     node.view = &view;
@@ -79,12 +95,19 @@ class Placer {
     return node;
   }
 
+  [[nodiscard]] bool in_partition(const NodeView& view) const {
+    if (!request_.partition_places) return partition_.empty() || partition_.contains(view.name);
+    const auto place = static_cast<std::size_t>(&view - cluster_.nodes.data());
+    return place < request_.partition_places->size() && (*request_.partition_places)[place] != 0;
+  }
+
   [[nodiscard]] std::string why_refused(const NodeView& view) const {
-    if (!partition_.empty() && !partition_.contains(view.name)) return "not in partition " + request_.partition;
+    if (!in_partition(view)) return request_.explain ? "not in partition " + request_.partition : "elsewhere";
     if (contains(request_.excluded, view.name)) return "excluded by the job";
     if (request_.required.size() >= wanted_ && !contains(request_.required, view.name))
       return "not in the job's node list";
     if (!view.usable) return view.state.empty() ? "not usable" : view.state;
+    if (view.cpus < need_ && !request_.explain) return "too small";
     if (view.cpus < need_)
       return "has " + std::to_string(view.cpus) + " CPUs, the job needs " + std::to_string(need_) + " per node";
     return {};
@@ -95,8 +118,10 @@ class Placer {
     if (const auto at = request_.failed.find(view.name); at != request_.failed.end()) return at->second;
     if (node.complete) return {};
     const auto missing = missing_on(node);
-    if (view.room < missing && (!divides() || view.room < missing_of_share(node)))
+    if (view.room < missing && (!divides() || view.room < missing_of_share(node))) {
+      if (!request_.explain) return "no room";
       return "room for " + format_size(view.room) + ", " + format_size(missing) + " needed";
+    }
     return {};
   }
 
@@ -397,6 +422,10 @@ std::string_view name_of(Action action) {
 
 Decision place(const ClusterSnapshot& cluster, const PlacementRequest& request) {
   return Placer(cluster, request).decide();
+}
+
+bool all_hold(const ClusterSnapshot& cluster, const PlacementRequest& request) {
+  return Placer(cluster, request).all_hold();
 }
 
 }  // namespace atlas

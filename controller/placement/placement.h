@@ -2,6 +2,7 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -72,8 +73,10 @@ struct PlacementRequest {
   std::uint32_t cpus = 1;   ///< of the whole job
   std::uint32_t tasks = 1;  ///< of an array, that may run at the same time; each wants `nodes` and `cpus`
   bool exclusive = false;
-  std::string partition;                      ///< for the reasons
-  std::vector<std::string> partition_nodes;   ///< empty = all nodes
+  std::string partition;                     ///< for the reasons
+  std::vector<std::string> partition_nodes;  ///< empty = all nodes, or:
+  /// By place in ClusterSnapshot::nodes, 1 = in the partition. For who asks often: no names are compared.
+  std::shared_ptr<const std::vector<char>> partition_places{};
   std::vector<std::string> required;          ///< the user's own -w
   std::vector<std::string> excluded;          ///< the user's own -x
   std::map<std::string, std::string> failed;  ///< nodes where this job's warm-up failed, and why
@@ -144,5 +147,8 @@ struct Decision {
 /// if the data is moved ahead (--warm). No set is considered that makes the job start later than it could by more than
 /// its patience. A job without datasets gets the free nodes whose cache nobody waits for.
 [[nodiscard]] Decision place(const ClusterSnapshot& cluster, const PlacementRequest& request);
+
+/// Decision::all_hold alone, which takes no longer than finding one node that does not.
+[[nodiscard]] bool all_hold(const ClusterSnapshot& cluster, const PlacementRequest& request);
 
 }  // namespace atlas

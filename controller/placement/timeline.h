@@ -18,6 +18,8 @@ class CpuTimeline {
  public:
   explicit CpuTimeline(std::uint32_t free_now = 0) : steps_{{0.0, free_now}} {}
 
+  /// Nothing but that is known.
+  void reset(std::uint32_t free_now) { steps_.assign(1, {0.0, free_now}); }
   /// A job that runs ends in `at`.
   void give(double at, std::uint32_t cpus) {
     if (cpus == 0) return;
@@ -34,12 +36,16 @@ class CpuTimeline {
   /// For NodeView::ahead; never more than the node has.
   [[nodiscard]] std::vector<FreeCpus> steps(std::uint32_t cpus_of_node) const {
     std::vector<FreeCpus> out;
+    put_steps(cpus_of_node, out);
+    return out;
+  }
+  void put_steps(std::uint32_t cpus_of_node, std::vector<FreeCpus>& out) const {
+    out.clear();
     out.reserve(steps_.size());
     for (const auto& [at, free] : steps_) {
       const std::chrono::milliseconds in(static_cast<std::int64_t>(std::ceil(std::min(at, 1e9) * 1000)));
       out.push_back({in, std::min(free, cpus_of_node)});
     }
-    return out;
   }
 
  private:

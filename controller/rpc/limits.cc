@@ -1,7 +1,11 @@
 #include "controller/rpc/limits.h"
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
+#include <vector>
 
+#include "common/io_limits.h"
 #include "common/percent.h"
 #include "proto/convert.h"
 
@@ -9,13 +13,12 @@ namespace atlas {
 namespace {
 
 constexpr std::size_t kLongestName = 256;
-constexpr std::uint64_t kLargest = std::uint64_t{1} << 62U, kFastest = std::uint64_t{1} << 50U;
-constexpr std::uint64_t kMostOperations = 1'000'000'000;
+constexpr std::uint64_t kLargest = std::uint64_t{1} << 62U;
 constexpr std::uint32_t kLargestWeight = 1000;
 constexpr milliseconds kShortestBurst{10}, kLongestBurst{60'000};
 constexpr std::int64_t kLongestWait = 10 * 60 * 1000;
 
-v1::Limit to_wire(const ControllerParts& parts, const CacheSpace::Use& use) {
+v1::Limit to_wire(const CacheSpace::Use& use, const Sharing::Use& reads) {
   const auto& limit = use.limit;
   v1::Limit out;
   out.mutable_subject()->set_kind(std::string(name_of(limit.kind)));
@@ -28,7 +31,6 @@ v1::Limit to_wire(const ControllerParts& parts, const CacheSpace::Use& use) {
   if (limit.operations) out.set_operations(*limit.operations);
   if (limit.burst) out.set_burst(limit.burst->count());
   if (limit.weight) out.set_weight(static_cast<std::uint32_t>(*limit.weight));
-  const auto reads = parts.staging.io_limits().use_of(limit);
   *out.mutable_share() = to_wire(reads.share);
   *out.mutable_used() = to_wire(reads.used);
   out.set_waiting(reads.waiting);
@@ -49,7 +51,7 @@ Status apply(const v1::SetLimitRequest& request, LimitRow& row) {
     row.cache = Bytes{request.cache()};
   }
   if (request.has_read()) {
-    if (request.read() == 0 || request.read() > kFastest)
+    if (request.read() == 0 || request.read() > kFastestRead)
       return fail(Code::invalid_argument, "--read: from 1 byte to 1 petabyte per second");
     row.read = Bytes{request.read()};
   }
@@ -75,7 +77,10 @@ Status apply(const v1::SetLimitRequest& request, LimitRow& row) {
 }
 
 /// A limit that does something else than one might think.
-std::string note_about(const LimitRow& row, const CacheSpace& space) {
+std::string note_about(const LimitRow& row, const CacheSpace& space, const IoLimits& reads) {
+  if (row.kind == LimitKind::account && !reads.knows_account(row.name))
+    return "no job under account " + row.name +
+           " has been in Slurm's queue since this controller was started: it is spelt right? (sacctmgr show account)";
   const double rate = row.read ? static_cast<double>(row.read->count) : 0;
   const auto burst = std::chrono::duration<double>(row.burst.value_or(kDefaultBurst)).count();
   if (row.read && row.kind != LimitKind::origin) {
@@ -83,9 +88,14 @@ std::string note_about(const LimitRow& row, const CacheSpace& space) {
       if (other.kind == LimitKind::origin && other.read && *other.read < *row.read)
         return "origin " + other.name + " has a limit of " + format_size(*other.read) + "/s: the smaller one applies";
   }
-  if (row.read && rate * burst < static_cast<double>(kMiB.count))
-    return "a burst is less than one read of 1M, which passes all the same and is paid for afterwards: " +
-           std::to_string(static_cast<int>(std::min(10.0, static_cast<double>(kMiB.count) / rate))) + " s";
+  const Bytes piece{std::clamp<std::uint64_t>(row.read.value_or(Bytes{}).count, kLeastPiece.count, kMostPiece.count)};
+  if (row.read && rate * burst < static_cast<double>(piece.count)) {
+    const double wait = std::min<double>(kLongestDebt.count(), static_cast<double>(piece.count) / rate);
+    std::array<char, 16> seconds{};
+    std::snprintf(seconds.data(), seconds.size(), "%.1f", wait);
+    return "a burst is less than one read, of up to " + format_size(piece) +
+           ", which passes all the same; what follows it waits up to " + seconds.data() + " s";
+  }
   return {};
 }
 
@@ -133,9 +143,8 @@ Result<v1::SetLimitReply> set_limit(const ControllerParts& parts, const Person& 
                  (row.operations ? " operations " + std::to_string(*row.operations) + "/s" : "") +
                  (row.weight ? " weight " + std::to_string(*row.weight) : ""));
   v1::SetLimitReply out;
-  out.set_note(note_about(row, space));
-  for (const auto& use : space.all())
-    if (use.limit.kind == row.kind && use.limit.name == row.name) *out.mutable_limit() = to_wire(parts, use);
+  out.set_note(note_about(row, space, parts.staging.io_limits()));
+  *out.mutable_limit() = to_wire(space.use_of(row), parts.staging.io_limits().use_of(row));
   return out;
 }
 
@@ -158,19 +167,22 @@ bool may_see(const ControllerParts& parts, const Person& person, const LimitRow&
 
 v1::ListLimitsReply list_limits(const ControllerParts& parts, const Person& person) {
   v1::ListLimitsReply out;
-  for (const auto& use : parts.staging.cache_space().all())
-    if (may_see(parts, person, use.limit)) *out.add_limits() = to_wire(parts, use);
+  const auto limits = parts.staging.cache_space().all();
+  std::vector<LimitRow> rows;
+  for (const auto& use : limits) rows.push_back(use.limit);
+  const auto reads = parts.staging.io_limits().uses(rows);
+  for (std::size_t i = 0; i < limits.size(); ++i)
+    if (may_see(parts, person, limits[i].limit)) *out.add_limits() = to_wire(limits[i], reads[i]);
   return out;
 }
 
 Result<v1::ShowLimitReply> show_limit(const ControllerParts& parts, const Person& person,
                                       const v1::ShowLimitRequest& request) {
   ATLAS_ASSIGN(const auto kind, limit_kind(request.subject().kind()));
-  for (const auto& use : parts.staging.cache_space().all()) {
-    const auto& limit = use.limit;
+  for (const auto& limit : parts.staging.cache_space().limits()) {
     if (limit.kind != kind || limit.name != request.subject().name() || !may_see(parts, person, limit)) continue;
     v1::ShowLimitReply out;
-    *out.mutable_limit() = to_wire(parts, use);
+    *out.mutable_limit() = to_wire(parts.staging.cache_space().use_of(limit), parts.staging.io_limits().use_of(limit));
     for (const auto& part : parts.staging.io_limits().uses_of(limit)) {
       // What others read is for operators.
       if (!person.is_operator && part.flow.uid != person.caller.uid) continue;

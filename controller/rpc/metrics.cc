@@ -91,12 +91,14 @@ void add_limits(OpenMetrics& out, const ControllerParts& parts) {
       {"atlas_limit_waiting", "Reads that wait for a limit now.",
        [](const LimitRow&, const Sharing::Use& use) -> std::optional<double> { return use.waiting; }},
   }};
-  const auto limits = parts.staging.cache_space().all();
+  const auto limits = parts.staging.cache_space().limits();
+  const auto uses = parts.staging.io_limits().uses(limits);
   for (const auto& line : kLines) {
     out.gauge(line.name, line.help);
-    for (const auto& [limit, cache_used] : limits) {
+    for (std::size_t i = 0; i < limits.size(); ++i) {
+      const auto& limit = limits[i];
       if (!limit.read && !limit.operations) continue;
-      if (const auto value = line.value(limit, parts.staging.io_limits().use_of(limit)))
+      if (const auto value = line.value(limit, uses[i]))
         out.add({{"kind", name_of(limit.kind)}, {"name", limit.name}}, *value);
     }
   }

@@ -197,6 +197,7 @@ void warm_dataset(const ControllerParts& parts, const Person& person, const v1::
   WarmOrder order{*dataset, {person.caller.uid, person.caller.gid, {}}, {}, {}, true, request.verify()};
   order.policy = parts.datasets.policy_of(*dataset);
   order.asked = parts.clock.wall();
+  order.account = parts.staging.io_limits().account_of(person.caller.uid);
   order.only = {{request.patterns().begin(), request.patterns().end()},
                 {request.files().begin(), request.files().end()},
                 request.metadata_only()};

@@ -252,8 +252,12 @@ Result<v1::PlacementReply> placement(const ControllerParts& parts, const Person&
 
 v1::PeersReply find_peers(const ControllerParts& parts, const v1::PeersRequest& request) {
   v1::PeersReply out;
-  for (const auto& peer : peers_of(from_wire(request.dataset()), GenerationId::of(request.generation()), parts.registry,
-                                   parts.staging.warmups())) {
+  const auto dataset = from_wire(request.dataset());
+  const auto newest = parts.registry.newest(dataset);
+  const auto& config = parts.config;
+  const auto time = newest ? together(*newest, config.agent.operations, config.warm.chunk) : kTogether;
+  for (const auto& peer :
+       peers_of(dataset, GenerationId::of(request.generation()), parts.registry, parts.staging.warmups(), time)) {
     auto* to = out.add_peers();
     to->set_node(peer.node);
     to->set_address(peer.address);
@@ -367,6 +371,15 @@ v1::DoctorReply doctor(const ControllerParts& parts) {
               std::to_string(queue.jobs.size()) + " jobs in the queue, " + std::to_string(queue.nodes.size()) +
                   " nodes, " + format_duration(age) + " ago",
               old ? "scontrol ping" : "");
+  }
+  if (const auto wedged = parts.staging.wedged_jobs(); !wedged.empty()) {
+    std::string ids;
+    for (const auto id : wedged) ids += (ids.empty() ? "" : " ") + std::to_string(id);
+    add_check(out, "staging", "warning",
+              "slurmctld was killed while it staged in " + std::to_string(wedged.size()) +
+                  (wedged.size() == 1 ? " job" : " jobs") + ", and Slurm will not go on with " +
+                  (wedged.size() == 1 ? "it" : "them"),
+              "scancel " + ids + "; their users submit them again");
   }
   check_agents(parts, out);
   std::string origins;

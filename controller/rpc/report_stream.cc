@@ -109,9 +109,9 @@ IoLimits::Outlet outlet_to(const std::shared_ptr<Outbox>& outbox) {
 }
 
 WantedNotes::Outlet wanted_to(const std::shared_ptr<Outbox>& outbox) {
-  return [outbox](const std::vector<DatasetId>& datasets) {
+  return [outbox](const std::vector<DatasetId>& datasets, std::size_t held) {
     v1::ControllerNote note;
-    note.mutable_wanted();
+    note.mutable_wanted()->set_held(static_cast<std::uint32_t>(held));
     for (const auto& dataset : datasets) *note.mutable_wanted()->add_datasets() = to_wire(dataset);
     outbox->send(std::move(note));
   };

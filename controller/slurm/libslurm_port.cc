@@ -70,6 +70,7 @@ Status update_job(const JobPatch& patch) {
 }  // namespace
 
 struct LibslurmPort::Cache {
+  ConfMessage conf;
   JobMessage jobs;
   NodeMessage nodes;
   PartitionMessage partitions;
@@ -98,13 +99,17 @@ Result<std::string> LibslurmPort::cluster_name() {
   if (conf == nullptr || conf->cluster_name == nullptr || *conf->cluster_name == '\0')
     return fail(Code::failed_precondition, "slurm.conf names no ClusterName");
   cluster_name_ = conf->cluster_name;
-  if (conf->resume_timeout != static_cast<std::uint16_t>(INFINITE)) boot_ = std::chrono::seconds(conf->resume_timeout);
   return cluster_name_;
 }
 
 Result<QueueSnapshot> LibslurmPort::load() {
   auto& cache = *cache_;
   auto& snapshot = cache.snapshot;
+  const auto conf_new = refresh(cache.conf, "loading Slurm's configuration", slurm_load_ctl_conf);
+  if (!conf_new) return fail(conf_new.error());
+  const auto resume = cache.conf->resume_timeout;
+  snapshot.boot = std::chrono::seconds(resume == static_cast<std::uint16_t>(INFINITE) ? 0 : resume);
+  snapshot.slurmctld_started = WallSeconds(std::chrono::seconds(cache.conf->boot_time));
   // Remembered across a call that fails half way: the next one then finds only part of it changed.
   ATLAS_ASSIGN(const bool partitions_new,
                refresh(cache.partitions, "loading Slurm's partitions", [](time_t since, partition_info_msg_t** out) {
@@ -143,7 +148,6 @@ Result<QueueSnapshot> LibslurmPort::load() {
     for (const auto& job : std::span(cache.jobs->job_array, cache.jobs->record_count))
       snapshot.jobs.push_back(slurm::to_job(job));
   }
-  snapshot.boot = boot_;
   snapshot.taken = std::chrono::system_clock::now();
   return snapshot;
 }

@@ -34,7 +34,6 @@ class LibslurmPort final : public SlurmPort {
   LibslurmPort();
   std::unique_ptr<Cache> cache_;
   std::string cluster_name_;
-  std::chrono::milliseconds boot_{0};  ///< ResumeTimeout; 0 = Slurm has not been asked
 };
 
 }  // namespace atlas

@@ -4,7 +4,7 @@
 #include <cerrno>
 
 #include "common/request.h"
-#include "controller/slurm/array_tasks.h"
+#include "controller/slurm/job_lists.h"
 
 namespace atlas::slurm {
 namespace {
@@ -182,6 +182,8 @@ JobRecord to_job(const slurm_job_info_t& job) {
   out.state_reason = reason_name(job.state_reason);
   out.held = out.state == JobState::pending && job.priority == 0;
   out.dependent = out.state == JobState::pending && !text(job.dependency).empty();
+  if (out.dependent) out.follows = followed_jobs(text(job.dependency));
+  out.staging_in = out.state == JobState::pending && text(job.burst_buffer_state) == "staging-in";
   out.exclusive = job.shared == JOB_SHARED_NONE;
   out.nodes_wanted = std::max(1U, number(job.num_nodes));
   out.nodes_most = number(job.max_nodes);

@@ -30,7 +30,9 @@ struct JobRecord {
   std::string
       state_reason;  ///< Slurm's word for why it is pending: "BurstBufferStageIn", "BeginTime", "Resources", ...
   bool held = false;
-  bool dependent = false;  ///< waits for other jobs (--dependency)
+  bool dependent = false;              ///< waits for other jobs (--dependency)
+  std::vector<std::uint32_t> follows;  ///< those jobs, or the arrays whose tasks they are
+  bool staging_in = false;             ///< by Slurm's word its burst buffer hook data_in is under way
   bool exclusive = false;
   std::uint32_t nodes_wanted = 1, nodes_most = 0;  ///< -N min and max (0 = none given)
   std::uint32_t cpus_wanted = 1;
@@ -64,6 +66,7 @@ struct QueueSnapshot {
   std::vector<NodeRecord> nodes;
   std::vector<PartitionRecord> partitions;
   std::chrono::milliseconds boot{0};  ///< what Slurm allows a node for it (ResumeTimeout)
+  WallSeconds slurmctld_started{};    ///< 0 = not known
   WallTime taken{};
 };
 

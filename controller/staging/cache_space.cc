@@ -19,12 +19,14 @@ Bytes less(Bytes from, Bytes what) {
 Status CacheSpace::load() {
   ATLAS_ASSIGN(const auto rows, catalog_.limits());
   for (const auto& row : rows) limits_[{row.kind, row.name}] = row;
+  index();
   return {};
 }
 
 Status CacheSpace::set(const LimitRow& limit) {
   ATLAS_TRY(catalog_.put_limit(limit));
   limits_[{limit.kind, limit.name}] = limit;
+  index();
   return {};
 }
 
@@ -34,7 +36,28 @@ Status CacheSpace::remove(LimitKind kind, const std::string& name) {
                 "no limit is set for " + std::string(name_of(kind)) + " '" + name + "' (atlasctl limit list)");
   ATLAS_TRY(catalog_.drop_limit(kind, name));
   limits_.erase({kind, name});
+  index();
   return {};
+}
+
+void CacheSpace::index() {
+  by_id_.clear();
+  for (const auto& [key, limit] : limits_)
+    if (limit.kind == LimitKind::user || limit.kind == LimitKind::group)
+      by_id_.emplace(std::pair(limit.kind, limit.id), &limit);
+}
+
+const LimitRow* CacheSpace::find(LimitKind kind, const std::string& name) const {
+  const auto at = limits_.find({kind, name});
+  return at == limits_.end() ? nullptr : &at->second;
+}
+
+std::vector<const LimitRow*> CacheSpace::covering(const Payer& payer) const {
+  std::vector<const LimitRow*> out;
+  for (const auto& key : {std::pair(LimitKind::user, payer.uid), std::pair(LimitKind::group, payer.gid)})
+    for (auto [at, end] = by_id_.equal_range(key); at != end; ++at) out.push_back(at->second);
+  if (const auto* account = find(LimitKind::account, payer.account)) out.push_back(account);
+  return out;
 }
 
 bool CacheSpace::covers(const LimitRow& limit, const Payer& payer) {
@@ -54,6 +77,14 @@ bool CacheSpace::covers(const LimitRow& limit, const Payer& payer) {
 
 Bytes CacheSpace::used(const LimitRow& limit, const Key* without) const {
   Bytes sum;
+  each_charge(without, [&](const Payer& payer, Bytes bytes) {
+    if (covers(limit, payer)) sum += bytes;
+  });
+  return sum;
+}
+
+/// All that is charged to anybody, with what is granted.
+void CacheSpace::each_charge(const Key* without, const std::function<void(const Payer&, Bytes)>& visit) const {
   std::set<Key> counted;
   for (const auto& [node, agent] : registry_.agents()) {
     for (const auto& [id, replica] : agent.replicas) {
@@ -63,15 +94,12 @@ Bytes CacheSpace::used(const LimitRow& limit, const Key* without) const {
       const bool granted = grant != grants_.end() && grant->second.until > clock_.now();
       if (granted) counted.insert(key);
       const auto payer = granted ? std::optional(grant->second.payer) : replica.payer;
-      if (payer && covers(limit, *payer))
-        sum += granted ? std::max(grant->second.total, replica.charged) : replica.charged;
+      if (payer) visit(*payer, granted ? std::max(grant->second.total, replica.charged) : replica.charged);
     }
   }
   for (const auto& [key, grant] : grants_)
-    if (grant.until > clock_.now() && !counted.contains(key) && (without == nullptr || key != *without) &&
-        covers(limit, grant.payer))
-      sum += grant.total;
-  return sum;
+    if (grant.until > clock_.now() && !counted.contains(key) && (without == nullptr || key != *without))
+      visit(grant.payer, grant.total);
 }
 
 std::vector<LimitRow> CacheSpace::limits() const {
@@ -81,8 +109,16 @@ std::vector<LimitRow> CacheSpace::limits() const {
 }
 
 std::vector<CacheSpace::Use> CacheSpace::all() const {
+  std::map<std::tuple<std::uint32_t, std::uint32_t, std::string>, Bytes> by_payer;  // few, of many replicas
+  each_charge(nullptr, [&](const Payer& payer, Bytes bytes) {
+    by_payer[{payer.uid, payer.gid, payer.account}] += bytes;
+  });
   std::vector<Use> out;
-  for (const auto& [key, limit] : limits_) out.push_back({limit, used(limit, nullptr)});
+  for (const auto& [key, limit] : limits_) {
+    out.push_back({limit, {}});
+    for (const auto& [who, bytes] : by_payer)
+      if (covers(limit, {std::get<0>(who), std::get<1>(who), std::get<2>(who)})) out.back().cache_used += bytes;
+  }
   return out;
 }
 
@@ -96,9 +132,8 @@ std::set<std::string> CacheSpace::accounts_of(std::uint32_t uid) const {
 }
 
 std::vector<const LimitRow*> CacheSpace::limits_of(const Payer& payer) const {
-  std::vector<const LimitRow*> out;
-  for (const auto& [key, limit] : limits_)
-    if (limit.cache && covers(limit, payer)) out.push_back(&limit);
+  auto out = covering(payer);
+  std::erase_if(out, [](const LimitRow* limit) { return !limit->cache; });
   return out;
 }
 
@@ -140,6 +175,7 @@ std::vector<CacheSpace::Victim> CacheSpace::victims(const Pending& pending) cons
     for (const auto& [id, replica] : agent.replicas) {
       const Key key{node, id.first, id.second};
       if (!replica.payer || replica.payer->uid != q.payer.uid || !replica.leases.empty() || replica.pinned) continue;
+      if (held_for_followers_.contains({node, id.first})) continue;
       if (key == Key{q.node, q.dataset, q.generation} || pending.tried.contains(key) || grants_.contains(key)) continue;
       found.push_back({key, &replica, agent.address});
     }
@@ -167,7 +203,8 @@ std::vector<CacheSpace::Victim> CacheSpace::victims(const Pending& pending) cons
   return chosen;
 }
 
-void CacheSpace::want(const std::vector<DatasetId>& soonest_first) {
+void CacheSpace::want(const std::vector<DatasetId>& soonest_first, std::set<std::pair<std::string, DatasetId>> held) {
+  held_for_followers_ = std::move(held);
   wanted_.clear();
   for (std::size_t i = 0; i < soonest_first.size(); ++i)
     wanted_.try_emplace(soonest_first[i], soonest_first.size() - i);

@@ -33,15 +33,21 @@ class CacheSpace {
   [[nodiscard]] std::vector<LimitRow> limits() const;
   /// The same, not copied.
   [[nodiscard]] const std::map<std::pair<LimitKind, std::string>, LimitRow>& limits_by_name() const { return limits_; }
-  /// What pending jobs are going to read, soonest first: it makes way last.
-  void want(const std::vector<DatasetId>& soonest_first);
+  /// One of them; null = not set.
+  [[nodiscard]] const LimitRow* find(LimitKind kind, const std::string& name) const;
+  /// The user's, group's and account's limits that are the payer's.
+  [[nodiscard]] std::vector<const LimitRow*> covering(const Payer& payer) const;
+  /// What pending jobs are going to read, soonest first: it makes way last. What is `held` on a node does not.
+  void want(const std::vector<DatasetId>& soonest_first, std::set<std::pair<std::string, DatasetId>> held);
   /// Whether a user's, group's or account's limit is the payer's.
   [[nodiscard]] static bool covers(const LimitRow& limit, const Payer& payer);
   struct Use {
     LimitRow limit;
     Bytes cache_used;
   };
+  /// In one pass over all replicas.
   [[nodiscard]] std::vector<Use> all() const;
+  [[nodiscard]] Use use_of(const LimitRow& limit) const { return {limit, used(limit, nullptr)}; }
   /// Slurm accounts for which something of this user's is in the cache.
   [[nodiscard]] std::set<std::string> accounts_of(std::uint32_t uid) const;
   /// The smallest quota that holds for somebody; its cache is set.
@@ -77,6 +83,7 @@ class CacheSpace {
     std::set<Key> tried;  ///< asked to make way
   };
   std::map<DatasetId, std::size_t> wanted_;  ///< by pending jobs; the higher, the sooner
+  std::set<std::pair<std::string, DatasetId>> held_for_followers_;
   struct Victim {
     Key key;
     const ReplicaInfo* replica;
@@ -84,6 +91,7 @@ class CacheSpace {
   };
   /// What a limit's replicas take, with what is granted; without one of them.
   [[nodiscard]] Bytes used(const LimitRow& limit, const Key* without) const;
+  void each_charge(const Key* without, const std::function<void(const Payer&, Bytes)>& visit) const;
   [[nodiscard]] std::vector<const LimitRow*> limits_of(const Payer& payer) const;
   /// What may be had beyond question.have: by the tightest limit.
   [[nodiscard]] Bytes room(const Question& question) const;
@@ -99,7 +107,9 @@ class CacheSpace {
   Registry& registry_;
   Catalog& catalog_;
   const Clock& clock_;
+  void index();
   std::map<std::pair<LimitKind, std::string>, LimitRow> limits_;
+  std::multimap<std::pair<LimitKind, std::uint32_t>, const LimitRow*> by_id_;  ///< users' and groups'
   std::map<Key, Grant> grants_;
   std::deque<std::shared_ptr<Pending>> queue_;  ///< in turn: what makes way for one is not counted for another
   bool evicting_ = false;

@@ -19,6 +19,7 @@ constexpr int kAtATime = 5;
 }  // namespace
 
 std::string Staging::comment_of(const StagedJob& job) const {
+  if (job.wedged) return std::string(kOurs) + "lost by Slurm in a crash: scancel it and submit it again";
   // As its user has named it: other names may be other people's own.
   std::string data = job.request.datasets.empty() ? "its data" : job.request.datasets.front();
   if (job.datasets.size() > 1) data += " and " + std::to_string(job.datasets.size() - 1) + " more";
@@ -61,18 +62,18 @@ void Staging::write_comments() {
     last_commented_ = at->first;
     const bool ours = job.record.comment.starts_with(kOurs);
     if (job.ending || job.patching || !(ours || job.record.comment.empty())) continue;
-    const bool waits = job.pending() && job.wait.count() > 0 && job.row.phase != JobPhase::queued &&
-                       (!job.released || job.row.phase == JobPhase::waiting);
+    const bool waits = job.wedged || (job.pending() && job.wait.count() > 0 && job.row.phase != JobPhase::queued &&
+                                      (!job.released || job.row.phase == JobPhase::waiting));
     // A job that starts at once needs no word; one that had some is told how it ended.
     const bool last = ours && !waits && (job.released || job.row.phase == JobPhase::running);
     if (!waits && !last) continue;
     if (job.commented == SteadyTime{}) job.commented = now;  // not in the first seconds, either
     if (!last && now - job.commented < kAgainAfter) continue;
+    job.commented = now;
     JobPatch patch;
     patch.job_id = at->first;
     patch.comment = printable(comment_of(job));
     if (*patch.comment == job.record.comment) continue;
-    job.commented = now;
     ++comments_under_way_;
     slurm_.apply(patch, [this](const Status&) { --comments_under_way_; });  // nothing depends on it
   }

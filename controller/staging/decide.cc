@@ -46,6 +46,7 @@ void Staging::advance(StagedJob& job) {
     recheck_pin(job);
     return releaser_.bring(job);
   }
+  if (job.taking_back) releaser_.take_back(job, job.deadline());
   note_what_it_is(job);
   if (!job.startable(now)) {
     job.kept = true;
@@ -64,12 +65,13 @@ void Staging::advance(StagedJob& job) {
     return start_cold(job, what);
   }
   if (!job.parts.empty()) {
-    const bool all_usable = std::all_of(job.parts.begin(), job.parts.end(),
-                                        [&](const StagedJob::Part& part) { return cluster_->usable(part.node); });
-    if (all_usable) return;
+    const bool any_gone =
+        std::any_of(job.parts.begin(), job.parts.end(), [&](const StagedJob::Part& part) { return gone(part.node); });
+    if (!any_gone && job.planned_for == job.where()) return;
     drop_parts(job, true);
   }
   if (job.wait.count() > 0 && !agents_settled()) return;
+  if (!turns_.take(job.row.key.job_id)) return;
   act_on(job, decide(job));
 }
 
@@ -106,6 +108,7 @@ void Staging::act_on(StagedJob& job, const Decision& decision) {
 
 void Staging::begin_warm(StagedJob& job, const std::vector<std::string>& nodes, const std::string& reason) {
   job.row.nodes = nodes;
+  job.planned_for = job.where();
   job.row.reason = job.plan_reason = reason;
   const bool seen = std::all_of(job.datasets.begin(), job.datasets.end(),
                                 [&](const DatasetId& id) { return parts_.registry.newest(id).has_value(); });
@@ -164,6 +167,7 @@ void Staging::part_done(const JobKey& key, std::size_t part, const Result<Genera
   if (final_everywhere(error.code)) job->hopeless = true;
   drop_parts(*job, false);
   job->row.nodes.clear();
+  outlook_.plan(*job);
   if (job->request.on_change != OnChange::fail) job->row.generations.clear();
   if (job->hopeless || brief) return start_cold(*job, job->failed[node]);
   parts_.log.warn("job " + std::to_string(key.job_id) + ": warm-up on " + node + " failed: " + error.message);
@@ -234,6 +238,8 @@ void Staging::check_briefly(StagedJob& job, const std::vector<std::string>& node
 void Staging::ready(StagedJob& job, const std::vector<std::string>& nodes, JobPhase phase, const std::string& reason) {
   drop_parts(job, false);
   job.released = true;
+  job.taking_back = false;
+  job.planned_for = job.where();
   job.give_up = 0;
   job.row.phase = phase;
   job.row.reason = reason + beyond_quota(job);
@@ -242,7 +248,7 @@ void Staging::ready(StagedJob& job, const std::vector<std::string>& nodes, JobPh
   // Components of a heterogeneous job start together or not at all: nodes chosen one by one may exclude each other.
   const bool may_pin = !job.user_nodes && !job.row.array && job.record.het_job_id == 0;
   if (may_pin) {
-    const bool anywhere = nodes.empty() || (cluster_ && decide(job).all_hold);
+    const bool anywhere = nodes.empty() || (cluster_ && held_everywhere(job));
     if (!anywhere) {
       job.pin = compress_hostlist(nodes);
     } else {
@@ -275,13 +281,11 @@ void Staging::start_cold(StagedJob& job, const std::string& reason) {
 
 bool Staging::free_now(const StagedJob& job, const std::vector<std::string>& nodes) const {
   if (!cluster_) return false;
-  const auto promised = promised_cpus(jobs_, &job);
   const auto need = cpus_each(job.record, job.record.nodes_wanted);
   return std::all_of(nodes.begin(), nodes.end(), [&](const std::string& name) {
     const auto at = cluster_->nodes.find(name);
     if (at == cluster_->nodes.end() || !at->second->usable) return false;
-    const auto also = promised.find(name);
-    const auto taken = at->second->cpus_busy + (also == promised.end() ? 0 : also->second);
+    const auto taken = at->second->cpus_busy + outlook_.promised_on(name, &job);
     return job.record.exclusive ? taken == 0 : taken + need <= at->second->cpus;
   });
 }
@@ -289,13 +293,15 @@ bool Staging::free_now(const StagedJob& job, const std::vector<std::string>& nod
 /// A job that waits in Slurm's queue for the nodes it was given: are they still the right ones?
 void Staging::recheck_pin(StagedJob& job) {
   if (job.user_nodes || !job.pin || job.pin->empty() || job.patching) return;
-  const auto nodes = hosts_of(*job.pin);
+  if (job.pin_expanded != *job.pin) job.pin_nodes = hosts_of(job.pin_expanded = *job.pin);
+  const auto nodes = job.pin_nodes;
   const auto now = parts_.clock.wall();
   if (!job.parts.empty()) {  // other nodes are being warmed meanwhile
     if (job.may_wait(now)) return;
     drop_parts(job, true);
   }
-  const bool usable = std::all_of(nodes.begin(), nodes.end(), [&](const auto& name) { return cluster_->usable(name); });
+  const bool serve = std::none_of(nodes.begin(), nodes.end(), [&](const auto& name) { return gone(name); });
+  const bool usable = serve && (job.planned_for == job.where() || allowed(job, nodes));
   const bool refused = now - job.patched > kSlurmsTurn && pin_is_in_the_way(job.record.state_reason);
   const bool waiting = job.row.phase == JobPhase::waiting;
   if (waiting && !job.may_wait(now) && usable)
@@ -304,7 +310,16 @@ void Staging::recheck_pin(StagedJob& job) {
   // Memory, GPUs, licences: what staging does not count is in the way although the CPUs are free.
   const bool full = !slurms_turn && job.record.state_reason == "Resources";
   if (usable && !refused && (slurms_turn || (free_now(job, nodes) && !full))) return;
-  const auto better = decide(job);
+  // What was expected of its nodes has not come true, and bringing the data elsewhere may be the better way now.
+  const bool late = now > job.planned_start + kLate && job.may_wait(now) && job.request.warm == WarmMode::wait;
+  // Nothing else can have become better than what it waits for while nobody who holds its data has become free.
+  const bool holder = job.datasets.empty() || job.request.locality ||
+                      outlook_.holder_free(job.datasets, cpus_each(job.record, job.record.nodes_wanted));
+  Decision better;
+  if (!usable || refused || (waiting && late) || holder) {
+    if (!turns_.take(job.row.key.job_id)) return;
+    better = decide(job);
+  }
   if (better.action == Action::go && better.nodes != nodes && !refused) {
     note_plan(job, better);
     return ready(job, better.nodes, JobPhase::ready, better.reason);
@@ -314,13 +329,18 @@ void Staging::recheck_pin(StagedJob& job) {
       note_plan(job, better);
       return ready(job, better.nodes, JobPhase::waiting, better.reason);
     }
-    return start_cold(
-        job, compress_hostlist(nodes) +
-                 (usable ? " was refused by Slurm (" + job.record.state_reason + ")" : " went out of service"));
+    const std::string why =
+        compress_hostlist(nodes) + (usable  ? " was refused by Slurm (" + job.record.state_reason + ")"
+                                    : serve ? " is not where it may run any more"
+                                            : " went out of service");
+    // On a node that is being drained the data can still be had from; and while there is no other node, it could not
+    // start either.
+    const bool elsewhere = better.action == Action::warm || better.nowhere;
+    if (!refused && elsewhere && job.may_wait(now) && job.request.warm == WarmMode::wait)
+      return stage_again(job, better, why);
+    return start_cold(job, why);
   }
-  // What was expected of its nodes has not come true, and bringing the data elsewhere is the better way now. They stay
-  // its own until it is there.
-  const bool late = now > job.planned_start + kLate && job.may_wait(now) && job.request.warm == WarmMode::wait;
+  // They stay its own until the data is there.
   if (waiting && late && better.action == Action::warm && better.nodes != nodes) {
     note_plan(job, better);
     return begin_warm(job, better.nodes, better.reason + "; " + compress_hostlist(nodes) + " did not become free");
@@ -332,6 +352,30 @@ void Staging::recheck_pin(StagedJob& job) {
     return touch(job);
   }
   start_cold(job, compress_hostlist(nodes) + " was taken by another job");
+}
+
+/// Released, and the nodes that it was released to are lost: it waits for its data on others.
+void Staging::stage_again(StagedJob& job, const Decision& better, const std::string& why) {
+  job.released = false;
+  job.row.phase = JobPhase::queued;
+  job.row.reason = why;
+  job.row.nodes.clear();
+  parts_.log.info("job " + std::to_string(job.row.key.job_id) + " (" + job.row.user + "): " + why + "; staged again");
+  releaser_.take_back(job, job.deadline());  // again at each poll until Slurm has heard it
+  touch(job);
+  act_on(job, better);
+}
+
+/// As far as its partition goes, and the nodes that its user does not want.
+bool Staging::allowed(const StagedJob& job, const std::vector<std::string>& nodes) const {
+  const auto excluded = hosts_of(job.record.exc_nodes);
+  for (const auto& name : nodes) {
+    const auto at = cluster_->nodes.find(name);
+    if (at == cluster_->nodes.end() || std::find(excluded.begin(), excluded.end(), name) != excluded.end())
+      return false;
+    if (!in_partition(*at->second, job.record)) return false;
+  }
+  return true;
 }
 
 /// Warms while the job starts; nobody waits for it.

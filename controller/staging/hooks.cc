@@ -83,6 +83,7 @@ void Staging::data_in(std::uint32_t job_id, const JobRecord& record) {
   if (job == nullptr) return answer_hook(job_id, true, "the job asks for nothing");
   const bool under_way = !job->parts.empty() && job->row.phase == JobPhase::warming;
   releaser_.observe(*job, record, now);
+  outlook_.plan(*job);
   const auto answer = [&] {
     if (job->released && !job->patching) return answer_hook(job_id, true, job->row.reason);
     if (under_way) answer_hook(job_id, false, job->row.reason);  // since a poll; nothing new will be known soon

@@ -1,6 +1,8 @@
 #include "controller/staging/io_limits.h"
 
 #include <algorithm>
+#include <limits>
+#include <tuple>
 #include <utility>
 
 namespace atlas {
@@ -8,6 +10,8 @@ namespace {
 
 /// A thousand limits set by a script, or a thousand nodes that come back, are told of once, not a million times.
 constexpr std::chrono::milliseconds kTogether{200};
+/// A node whose stream broke, or that an earlier controller knew, is back before that, or out of order.
+constexpr std::chrono::seconds kComesBack{60};
 
 }  // namespace
 
@@ -16,7 +20,7 @@ IoBudget IoLimits::budget_of(const LimitRow& limit) {
                limit.name,
                limit.id,
                kUnlimited,
-               limit.burst.value_or(kDefaultBurst),
+               limit.burst.value_or(std::chrono::milliseconds(0)),
                static_cast<double>(limit.weight.value_or(0))};
   if (limit.read) out.rate.bytes = static_cast<double>(limit.read->count);
   if (limit.operations) out.rate.operations = static_cast<double>(*limit.operations);
@@ -40,7 +44,62 @@ void IoLimits::changed() {
 }
 
 void IoLimits::tell(const Node& node) const {
-  node.outlet.budgets(sharing_.budgets(), static_cast<std::uint32_t>(nodes_.size()));
+  node.outlet.budgets(sharing_.budgets(), static_cast<std::uint32_t>(node_count()));
+}
+
+std::size_t IoLimits::node_count() const {
+  return clock_.now() < expected_until_ ? std::max(expected_, nodes_.size()) : nodes_.size();
+}
+
+void IoLimits::expect(std::size_t nodes) {
+  expected_ = std::max(node_count(), nodes);
+  expected_until_ = clock_.now() + kComesBack;
+  if (std::exchange(counting_, true)) return;
+  count_again(kComesBack);
+}
+
+void IoLimits::count_again(std::chrono::milliseconds wait) {
+  strand_.post_after(wait, [this] {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(expected_until_ - clock_.now());
+    if (left.count() > 0) return count_again(left);
+    counting_ = false;
+    tell_all_soon();
+  });
+}
+
+void IoLimits::note_account(std::uint32_t uid, const std::string& account) {
+  if (!account.empty()) accounts_[uid].insert(account);
+}
+
+std::string IoLimits::account_of(std::uint32_t uid) const {
+  auto known = limits_.accounts_of(uid);
+  if (const auto seen = accounts_.find(uid); seen != accounts_.end())
+    known.insert(seen->second.begin(), seen->second.end());
+  constexpr auto kNone = std::numeric_limits<std::uint64_t>::max();
+  const auto rank = [=](const LimitRow& limit) {
+    return std::tuple(limit.read.value_or(Bytes{kNone}).count, limit.operations.value_or(kNone),
+                      limit.cache.value_or(Bytes{kNone}).count);
+  };
+  const LimitRow* lowest = nullptr;
+  for (const auto& account : known) {
+    const auto at = limits_.limits_by_name().find({LimitKind::account, account});
+    if (at == limits_.limits_by_name().end()) continue;
+    if (lowest == nullptr || rank(at->second) < rank(*lowest)) lowest = &at->second;
+  }
+  if (lowest != nullptr) return lowest->name;
+  return known.size() == 1 ? *known.begin() : "";
+}
+
+bool IoLimits::knows_account(const std::string& account) const {
+  return std::any_of(accounts_.begin(), accounts_.end(),
+                     [&](const auto& user) { return user.second.contains(account); });
+}
+
+std::vector<Sharing::Use> IoLimits::uses(const std::vector<LimitRow>& limits) const {
+  std::vector<IoBudget> budgets;
+  budgets.reserve(limits.size());
+  for (const auto& limit : limits) budgets.push_back(budget_of(limit));
+  return sharing_.uses(budgets);
 }
 
 void IoLimits::tell_all_soon() {
@@ -61,6 +120,7 @@ void IoLimits::came(const std::string& node, std::uint64_t stream, Outlet outlet
 void IoLimits::lost(const std::string& node, std::uint64_t stream) {
   const auto it = nodes_.find(node);
   if (it == nodes_.end() || it->second.stream != stream) return;
+  expect(nodes_.size());
   nodes_.erase(it);
   sharing_.lost(node, clock_.now());
   tell_all_soon();

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,9 @@ class IoLimits {
       : strand_(strand), limits_(limits), clock_(clock) {}
   /// After limits are loaded, set or removed.
   void changed();
+  /// So many nodes there were before the controller was started anew: until they have had the time to come back an
+  /// equal part is one of so many. Once, before use.
+  void expect(std::size_t nodes);
   /// Whose warm-up goes first, by job. Once, before use.
   void order_by(std::function<std::int64_t(std::uint32_t)> order) { sharing_.order_by(std::move(order)); }
 
@@ -32,7 +36,18 @@ class IoLimits {
   void lost(const std::string& node, std::uint64_t stream);
   void report(const std::string& node, std::uint64_t stream, std::uint64_t seen, const std::vector<IoDemand>& demands);
 
+  /// Slurm says that a user runs jobs under this account.
+  void note_account(std::uint32_t uid, const std::string& account);
+  /// What a warm-up is charged to that a user asks for by hand: of the accounts that he is known to use (jobs in
+  /// Slurm's queue since this controller started, what is in the cache for him) the one with the lowest limit. "" when
+  /// none is known, or several of which none has one.
+  [[nodiscard]] std::string account_of(std::uint32_t uid) const;
+  /// Any job was seen under it.
+  [[nodiscard]] bool knows_account(const std::string& account) const;
+
   [[nodiscard]] Sharing::Use use_of(const LimitRow& limit) const { return sharing_.use_of(budget_of(limit)); }
+  /// Of each of them, in one pass over what is read.
+  [[nodiscard]] std::vector<Sharing::Use> uses(const std::vector<LimitRow>& limits) const;
   [[nodiscard]] std::vector<Sharing::NodeUse> uses_of(const LimitRow& limit) const {
     return sharing_.uses_of(budget_of(limit));
   }
@@ -44,6 +59,8 @@ class IoLimits {
   };
   [[nodiscard]] static IoBudget budget_of(const LimitRow& limit);
   void tell(const Node& node) const;
+  [[nodiscard]] std::size_t node_count() const;
+  void count_again(std::chrono::milliseconds wait);
   void tell_all_soon();
   void schedule();
   void divide(std::uint64_t timer);
@@ -53,9 +70,13 @@ class IoLimits {
   const Clock& clock_;
   Sharing sharing_;
   std::map<std::string, Node> nodes_;
-  SteadyTime due_ = SteadyTime::max();  ///< of the timer that counts
+  std::map<std::uint32_t, std::set<std::string>> accounts_;  ///< by user
+  SteadyTime due_ = SteadyTime::max();                       ///< of the timer that counts
   std::uint64_t timer_ = 0;
-  bool telling_ = false;  ///< nodes will be told of the limits in a moment
+  bool telling_ = false;      ///< nodes will be told of the limits in a moment
+  std::size_t expected_ = 0;  ///< nodes, here or on their way back
+  SteadyTime expected_until_{};
+  bool counting_ = false;  ///< they will be counted anew then
 };
 
 }  // namespace atlas

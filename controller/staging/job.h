@@ -30,13 +30,20 @@ struct StagedJob {
   // What Slurm's record shall say, once decided.
   bool released = false;           ///< it need not be held back by begin_time any more
   std::optional<std::string> pin;  ///< req_nodes; "" = none; nullopt = leave alone
-  bool user_nodes = false;         ///< req_nodes are the user's
-  bool user_begin = false;         ///< the start time is the user's
-  bool was_eligible = false;       ///< released, and seen with a start time that has passed
+  std::string pin_expanded;        ///< the pin that these are the names of
+  std::vector<std::string> pin_nodes;
+  bool user_nodes = false;    ///< req_nodes are the user's
+  bool user_begin = false;    ///< the start time is the user's
+  bool was_eligible = false;  ///< released, and seen with a start time that has passed
   bool patching = false;
+  SteadyTime staging_in{};   ///< since when Slurm says that its data_in hook is under way
+  bool wedged = false;       ///< and will say so for ever
   SteadyTime commented{};    ///< when a line for people was written into its comment, or could have been
   WallTime patched{};        ///< when Slurm confirmed the last update
   std::string nodes_before;  ///< req_nodes before Atlas wrote there
+  /// An update of req_nodes failed, or its answer was lost: they may still be what they were before it.
+  std::optional<std::string> nodes_unless_written;
+  bool taking_back = false;  ///< Slurm may still have the nodes that it was released to
 
   // The warm-up it waits for.
   struct Part {
@@ -46,6 +53,7 @@ struct StagedJob {
     bool done;
   };
   std::vector<Part> parts;
+  std::string planned_for;                    ///< where its user let it run then
   std::string plan_reason;                    ///< why these nodes
   PlanRows plan;                              ///< what was weighed
   WallTime planned_start{};                   ///< when its nodes were expected to be free for it; epoch = now
@@ -72,6 +80,10 @@ struct StagedJob {
     constexpr std::chrono::milliseconds kSoon{10'000};
     const WallTime own = record.own_begin.value_or(WallSeconds{});
     return !record.held && !record.dependent && own <= now + std::max(wait, kSoon);
+  }
+  /// Where its user lets it run: partition, nodes of his own choice, nodes he does not want.
+  [[nodiscard]] std::string where() const {
+    return record.partition + "|" + (user_nodes ? record.req_nodes : "") + "|" + record.exc_nodes;
   }
   [[nodiscard]] Principal principal() const { return {row.uid, row.gid, {}}; }
   [[nodiscard]] Payer payer() const { return {row.uid, row.gid, record.account}; }

@@ -36,113 +36,290 @@ std::optional<std::chrono::milliseconds> Outlook::expected_run(const JobRecord& 
 
 /// From jobs that ran when the queue was seen last and do not any more.
 void Outlook::learn(const Cluster& cluster, WallTime now) {
-  std::map<std::uint32_t, Ran> running;
+  for (auto& [id, ran] : running_) ran.seen = false;
   for (const auto& record : cluster.queue->jobs) {
-    const auto at = running_.find(record.id);
     if (runs(record)) {
-      running[record.id] = {record.uid, record.start, std::chrono::duration<double>(record.time_limit).count()};
+      auto& ran = running_[record.id];
+      ran.seen = true;
+      ran.uid = record.uid;
+      ran.start = record.start;
+      ran.limit = std::chrono::duration<double>(record.time_limit).count();
       continue;
     }
+    const auto at = running_.find(record.id);
     if (at == running_.end()) continue;
     const auto end = record.end > at->second.start ? WallTime(record.end) : now;
     run_times_.learn(at->second.uid, at->second.limit, seconds_between(at->second.start, std::min(end, now)));
     running_.erase(at);
   }
   for (const auto& [id, ran] : running_)  // Slurm has forgotten them since
-    if (!running.contains(id)) run_times_.learn(ran.uid, ran.limit, seconds_between(ran.start, now));
-  running_ = std::move(running);
+    if (!ran.seen) run_times_.learn(ran.uid, ran.limit, seconds_between(ran.start, now));
+  std::erase_if(running_, [](const auto& item) { return !item.second.seen; });
+}
+
+std::vector<std::uint32_t> Outlook::places_of(const std::vector<std::string>& names) const {
+  std::vector<std::uint32_t> out;
+  out.reserve(names.size());
+  for (const auto& name : names)
+    if (const auto at = places_.find(name); at != places_.end()) out.push_back(at->second);
+  return out;
+}
+
+std::uint32_t Outlook::number_of(const DatasetId& dataset) {
+  return numbers_.try_emplace(dataset, static_cast<std::uint32_t>(numbers_.size())).first->second;
+}
+
+/// Slurm's nodes as they are now, with nothing expected of them yet.
+void Outlook::arrange(const Cluster& cluster, const Registry& registry) {
+  const auto& records = cluster.queue->nodes;
+  const bool same = std::equal(records.begin(), records.end(), base_.nodes.begin(), base_.nodes.end(),
+                               [](const NodeRecord& record, const NodeView& view) { return record.name == view.name; });
+  if (!same) {
+    base_.nodes.assign(records.size(), {});
+    nodes_.assign(records.size(), {});
+    holders_.clear();
+    places_.clear();
+    for (std::size_t i = 0; i < records.size(); ++i) {
+      base_.nodes[i].name = records[i].name;
+      places_[records[i].name] = static_cast<std::uint32_t>(i);
+    }
+    for (auto& [id, ran] : running_) ran.nodes.clear();
+    for (std::size_t i = 0; i < records.size(); ++i) refresh_agent(i, registry);
+    changed_.clear();
+  }
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    const auto& record = records[i];
+    auto& view = base_.nodes[i];
+    view.usable = record.usable;
+    view.state = record.state;
+    view.cpus = record.cpus;
+    view.cpus_busy = record.cpus_busy;
+    view.boot = record.asleep ? cluster.queue->boot : std::chrono::milliseconds{0};
+    view.readers = 0;
+    nodes_[i].promises.clear();
+    nodes_[i].free.reset(record.usable && record.cpus > record.cpus_busy ? record.cpus - record.cpus_busy : 0);
+  }
+  promised_.clear();
+}
+
+void Outlook::expect_running(const Cluster& cluster, WallTime now) {
+  for (const auto& record : cluster.queue->jobs) {
+    if (!runs(record) || record.time_limit.count() <= 0) continue;
+    auto& ran = running_.at(record.id);
+    if (ran.nodes != record.nodes) {
+      ran.at = places_of(hosts_of(record.nodes));
+      ran.nodes = record.nodes;
+    }
+    const double left = run_times_.left(record.uid, ran.limit, seconds_between(record.start, now));
+    for (const auto place : ran.at) nodes_[place].free.give(left, cpus_each(record, ran.at.size()));
+  }
+}
+
+/// What Slurm has planned, as far as Atlas has not planned it itself.
+void Outlook::expect_predicted(const Cluster& cluster, const Jobs& jobs, WallTime now) {
+  for (const auto& record : cluster.queue->jobs) {
+    if (record.state != JobState::pending || record.predicted_nodes.empty() || record.start <= now) continue;
+    const auto mine = jobs.find(record.id);
+    if (mine != jobs.end() && promised(*mine->second)) continue;
+    const auto names = hosts_of(record.predicted_nodes);
+    const double from = seconds_between(now, record.start);
+    for (const auto place : places_of(names))
+      nodes_[place].free.take(from, from + seconds_of_run(record), cpus_each(record, names.size()));
+  }
+}
+
+/// How much of each node's cache pending jobs are going to read.
+void Outlook::count_wanted(const Jobs& jobs) {
+  std::fill(wanted_.begin(), wanted_.end(), 0);
+  for (const auto& [id, job] : jobs) {
+    if (!job->pending()) continue;
+    for (const auto& dataset : job->datasets) {
+      const auto number = number_of(dataset);
+      if (wanted_.size() <= number) wanted_.resize(number + 1, 0);
+      wanted_[number] = 1;
+    }
+  }
+  for (std::size_t i = 0; i < nodes_.size(); ++i) {
+    Bytes sum;
+    for (const auto& held : nodes_[i].held)
+      if (held.dataset < wanted_.size() && wanted_[held.dataset] != 0) sum += held.resident;
+    base_.nodes[i].wanted = sum;
+  }
+}
+
+void Outlook::refresh_agent(std::size_t place, const Registry& registry) {
+  auto& view = base_.nodes[place];
+  auto& held = nodes_[place].held;
+  for (const auto& had : held) std::erase(holders_[had.dataset], static_cast<std::uint32_t>(place));
+  held.clear();
+  const auto* agent = registry.find(view.name);
+  view.cache = agent != nullptr && agent->in_service();
+  view.room = agent == nullptr ? Bytes{} : Registry::room_on(*agent);
+  if (agent == nullptr) return;
+  for (const auto& [key, replica] : agent->replicas) {
+    const auto newest = registry.generations().find(key.first);
+    const bool complete = replica.state == ReplicaState::complete && newest != registry.generations().end() &&
+                          newest->second.id == key.second;
+    const auto number = number_of(key.first);
+    if (holders_.size() <= number) holders_.resize(number + 1);
+    // Versions of one dataset follow each other.
+    if (held.empty() || held.back().dataset != number) holders_[number].push_back(static_cast<std::uint32_t>(place));
+    held.push_back({number, complete, replica.bytes_resident});
+  }
+}
+
+/// What the node has of the dataset: an older version's bytes still count, as in Registry::holding().
+Holding Outlook::holding_on(std::size_t place, std::uint32_t number) const {
+  Holding out;
+  for (const auto& held : nodes_[place].held) {
+    if (held.dataset != number) continue;
+    out.resident = std::max(out.resident, held.resident);
+    out.complete = out.complete || held.complete;
+  }
+  return out;
+}
+
+void Outlook::refresh(const Registry& registry) {
+  for (const auto place : places_of({changed_.begin(), changed_.end()})) refresh_agent(place, registry);
+  changed_.clear();
+}
+
+void Outlook::make_view(std::size_t place, std::uint32_t except) {
+  ++views_made_;
+  auto& view = base_.nodes[place];
+  const auto& node = nodes_[place];
+  view.cpus_promised = 0;
+  const bool alone =
+      std::all_of(node.promises.begin(), node.promises.end(), [&](const Promise& p) { return p.job == except; });
+  if (alone) return node.free.put_steps(view.cpus, view.ahead);
+  CpuTimeline ahead = node.free;
+  for (const auto& promise : node.promises) {
+    if (promise.job == except) continue;
+    view.cpus_promised += promise.cpus;
+    ahead.take(promise.from, promise.to, promise.cpus);
+  }
+  ahead.put_steps(view.cpus, view.ahead);
+}
+
+void Outlook::add_promise(const StagedJob& job, std::vector<std::uint32_t>& places) {
+  if (!promised(job)) return;
+  const auto id = job.row.key.job_id;
+  const double from = std::max(0.0, seconds_between(looked_, job.planned_start));
+  const Promise promise{id, cpus_each(job.record, job.record.nodes_wanted), from, from + seconds_of_run(job.record)};
+  auto& its = promised_[id] = places_of(job.row.nodes);
+  for (const auto place : its) {
+    auto& list = nodes_[place].promises;
+    list.insert(std::upper_bound(list.begin(), list.end(), id,
+                                 [](std::uint32_t job_id, const Promise& other) { return job_id < other.job; }),
+                promise);
+    places.push_back(place);
+  }
+}
+
+void Outlook::drop_promise(std::uint32_t job_id, std::vector<std::uint32_t>& places) {
+  const auto at = promised_.find(job_id);
+  if (at == promised_.end()) return;
+  for (const auto place : at->second) {
+    std::erase_if(nodes_[place].promises, [&](const Promise& promise) { return promise.job == job_id; });
+    places.push_back(place);
+  }
+  promised_.erase(at);
+}
+
+void Outlook::plan(const StagedJob& job) {
+  std::vector<std::uint32_t> places;
+  drop_promise(job.row.key.job_id, places);
+  add_promise(job, places);
+  for (const auto place : places) make_view(place);
+}
+
+void Outlook::forget(std::uint32_t job_id) {
+  std::vector<std::uint32_t> places;
+  drop_promise(job_id, places);
+  for (const auto place : places) make_view(place);
 }
 
 void Outlook::look(const Cluster& cluster, const Jobs& jobs, const Registry& registry, const WarmUps& warmups,
                    WallTime now) {
+  looked_ = now;
+  most_free_.reset();
   learn(cluster, now);
-  nodes_.clear();
-  for (const auto& record : cluster.queue->nodes)
-    nodes_[record.name].free =
-        CpuTimeline(record.usable && record.cpus > record.cpus_busy ? record.cpus - record.cpus_busy : 0);
-  for (const auto& record : cluster.queue->jobs)
-    if (runs(record) && record.time_limit.count() > 0) {
-      const auto names = hosts_of(record.nodes);
-      const double left = run_times_.left(record.uid, std::chrono::duration<double>(record.time_limit).count(),
-                                          seconds_between(record.start, now));
-      for (const auto& name : names)
-        if (const auto node = nodes_.find(name); node != nodes_.end())
-          node->second.free.give(left, cpus_each(record, names.size()));
-    }
-  // Then what Slurm has planned, as far as Atlas has not planned it itself.
-  for (const auto& record : cluster.queue->jobs) {
-    const auto mine = jobs.find(record.id);
-    if (record.state != JobState::pending || record.predicted_nodes.empty() || record.start <= now ||
-        (mine != jobs.end() && promised(*mine->second)))
-      continue;
-    const auto names = hosts_of(record.predicted_nodes);
-    const double from = seconds_between(now, record.start);
-    for (const auto& name : names)
-      if (const auto node = nodes_.find(name); node != nodes_.end())
-        node->second.free.take(from, from + seconds_of_run(record), cpus_each(record, names.size()));
-  }
-  for (const auto& warm : warmups.all())
-    if (const auto node = nodes_.find(warm.node); node != nodes_.end()) ++node->second.readers;
-  std::set<DatasetId> wanted;
-  for (const auto& [id, job] : jobs)
-    if (job->pending()) wanted.insert(job->datasets.begin(), job->datasets.end());
-  if (wanted.empty()) return;
-  for (const auto& [name, agent] : registry.agents()) {
-    const auto node = nodes_.find(name);
-    if (node == nodes_.end()) continue;
-    for (const auto& [key, replica] : agent.replicas)
-      if (wanted.contains(key.first)) node->second.wanted += replica.bytes_resident;
-  }
+  arrange(cluster, registry);
+  refresh(registry);
+  expect_running(cluster, now);
+  expect_predicted(cluster, jobs, now);
+  std::vector<std::uint32_t> places;
+  for (const auto& [id, job] : jobs) add_promise(*job, places);
+  warmups.each([&](const std::string& node) {
+    if (const auto at = places_.find(node); at != places_.end()) ++base_.nodes[at->second].readers;
+  });
+  count_wanted(jobs);
+  for (std::size_t i = 0; i < nodes_.size(); ++i) make_view(i);
 }
 
-ClusterSnapshot Outlook::view(const Cluster& cluster, const Registry& registry, const WarmUps& warmups,
-                              const std::vector<DatasetId>& datasets, const Jobs& jobs, const StagedJob* except,
-                              WallTime now) const {
-  const auto taken = promised_cpus(jobs, except);
-  std::map<std::string, CpuTimeline> ahead;
-  for (const auto& [id, job] : jobs) {
-    if (job.get() == except || !promised(*job)) continue;
-    const auto cpus = cpus_each(job->record, job->record.nodes_wanted);
-    const double from = std::max(0.0, seconds_between(now, job->planned_start));
-    for (const auto& name : job->row.nodes) {
-      const auto node = nodes_.find(name);
-      if (node == nodes_.end()) continue;
-      ahead.try_emplace(name, node->second.free).first->second.take(from, from + seconds_of_run(job->record), cpus);
+void Outlook::show(const Registry& registry, const WarmUps& warmups, const std::vector<DatasetId>& datasets,
+                   const StagedJob* except, const std::function<void(ClusterSnapshot&)>& use) {
+  refresh(registry);
+  std::vector<std::uint32_t> own, touched;
+  if (except != nullptr)
+    if (const auto at = promised_.find(except->row.key.job_id); at != promised_.end()) own = at->second;
+  for (const auto place : own) make_view(place, except->row.key.job_id);
+  for (const auto& dataset : datasets) {
+    const auto number = number_of(dataset);
+    if (number < holders_.size())
+      for (const auto place : holders_[number]) {
+        const auto holding = holding_on(place, number);
+        if (holding.resident.count == 0 && !holding.complete) continue;
+        base_.nodes[place].holdings[dataset] = holding;
+        touched.push_back(place);
+      }
+    const Bytes all = registry.newest(dataset).value_or(Generation{}).bytes;
+    for (const auto& warm : warmups.filling(dataset)) {
+      const auto at = places_.find(warm.node);
+      if (at == places_.end() || registry.find(warm.node) == nullptr) continue;
+      auto holding = holding_on(at->second, number);
+      const auto* progress = warmups.progress(warm.node, dataset);
+      holding.warming = true;
+      if (progress->phase == WarmPhase::fetching && progress->eta.count() >= 0 &&
+          progress->bytes_total >= all)  // all of it is on its way
+        holding.left = progress->eta;
+      base_.nodes[at->second].holdings[dataset] = holding;
+      touched.push_back(at->second);
     }
   }
-  ClusterSnapshot out;
-  out.nodes.reserve(cluster.queue->nodes.size());
-  for (const auto& record : cluster.queue->nodes) {
-    NodeView node;
-    node.name = record.name;
-    node.usable = record.usable;
-    node.state = record.state;
-    node.cpus = record.cpus;
-    node.cpus_busy = record.cpus_busy;
-    if (record.asleep) node.boot = cluster.queue->boot;
-    if (const auto at = taken.find(record.name); at != taken.end()) node.cpus_promised = at->second;
-    if (const auto at = nodes_.find(record.name); at != nodes_.end()) {
-      const auto changed = ahead.find(record.name);
-      node.ahead = (changed == ahead.end() ? at->second.free : changed->second).steps(record.cpus);
-      node.readers = at->second.readers;
-      node.wanted = at->second.wanted;
-    }
-    if (const auto* agent = registry.find(record.name); agent != nullptr) {
-      node.cache = agent->in_service();
-      node.room = Registry::room_on(*agent);
-      for (const auto& dataset : datasets) {
-        auto holding = registry.holding(*agent, dataset);
-        const auto* progress = warmups.progress(record.name, dataset);
-        holding.warming = progress != nullptr;
-        if (holding.warming && progress->phase == WarmPhase::fetching && progress->eta.count() >= 0 &&
-            progress->bytes_total >= registry.newest(dataset).value_or(Generation{}).bytes)  // all of it is on its way
-          holding.left = progress->eta;
-        if (holding.resident.count > 0 || holding.complete || holding.warming) node.holdings[dataset] = holding;
+  use(base_);
+  base_.cost.reset();
+  for (const auto place : touched) base_.nodes[place].holdings.clear();
+  for (const auto place : own) make_view(place);
+}
+
+std::uint32_t Outlook::promised_on(const std::string& node, const StagedJob* except) const {
+  const auto at = places_.find(node);
+  if (at == places_.end()) return 0;
+  std::uint32_t sum = 0;
+  for (const auto& promise : nodes_[at->second].promises)
+    if (except == nullptr || promise.job != except->row.key.job_id) sum += promise.cpus;
+  return sum;
+}
+
+bool Outlook::holder_free(const std::vector<DatasetId>& datasets, std::uint32_t cpus) {
+  if (!most_free_) {
+    most_free_.emplace();
+    for (std::size_t i = 0; i < nodes_.size(); ++i) {
+      const auto& view = base_.nodes[i];
+      const auto taken = view.cpus_busy + view.cpus_promised;
+      if (!view.usable || !view.cache || taken >= view.cpus) continue;
+      for (const auto& held : nodes_[i].held) {
+        if (!held.complete) continue;
+        if (most_free_->size() <= held.dataset) most_free_->resize(held.dataset + 1, 0);
+        (*most_free_)[held.dataset] = std::max((*most_free_)[held.dataset], view.cpus - taken);
       }
     }
-    out.nodes.push_back(std::move(node));
   }
-  return out;
+  return std::all_of(datasets.begin(), datasets.end(), [&](const DatasetId& dataset) {
+    const auto number = number_of(dataset);
+    return number < most_free_->size() && (*most_free_)[number] >= cpus;
+  });
 }
 
 std::vector<DatasetId> Outlook::wanted(const Jobs& jobs, const Registry& registry, WallTime now) {
@@ -160,7 +337,8 @@ std::vector<DatasetId> Outlook::wanted(const Jobs& jobs, const Registry& registr
   for (const auto& [place, job] : order)
     for (const auto& dataset : job->datasets)
       // Naming a dataset is no right to keep it in caches; to have read it is, or to be let in by the origin now.
-      if ((registry.has_read(dataset, job->row.uid) || !job->row.nodes.empty()) && seen.insert(dataset).second)
+      if (!seen.contains(dataset) && (!job->row.nodes.empty() || registry.has_read(dataset, job->row.uid)) &&
+          seen.insert(dataset).second)
         out.push_back(dataset);
   return out;
 }

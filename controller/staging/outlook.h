@@ -1,10 +1,13 @@
 #pragma once
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "controller/placement/placement.h"
@@ -18,7 +21,8 @@
 namespace atlas {
 
 /// What is to be expected of the nodes: when which of their CPUs come free, who is to have them then, and what of their
-/// caches pending jobs are going to read. Made anew at each poll of Slurm's queue. Lives on the strand.
+/// caches pending jobs are going to read. Made anew at each poll of Slurm's queue and kept up to date in between, so
+/// that a decision costs no copy of the site. Lives on the strand.
 class Outlook {
  public:
   using Jobs = std::map<std::uint32_t, std::unique_ptr<StagedJob>>;
@@ -26,33 +30,82 @@ class Outlook {
   /// From running jobs (they end when their user's usually do), from Slurm's own estimate for pending ones, and from
   /// what is planned for `jobs`.
   void look(const Cluster& cluster, const Jobs& jobs, const Registry& registry, const WarmUps& warmups, WallTime now);
+  /// The job is planned to go elsewhere, or nowhere, since the last look.
+  void plan(const StagedJob& job);
+  void forget(std::uint32_t job_id);
+  /// The registry has something new of the node.
+  void agent_changed(const std::string& node) { changed_.insert(node); }
 
-  /// What place() is shown for a job that reads `datasets`; `except` is the job itself. Without a cost model.
-  [[nodiscard]] ClusterSnapshot view(const Cluster& cluster, const Registry& registry, const WarmUps& warmups,
-                                     const std::vector<DatasetId>& datasets, const Jobs& jobs, const StagedJob* except,
-                                     WallTime now) const;
+  /// Shows what place() is to see for a job that reads `datasets`; `except` is the job itself. Without a cost model,
+  /// which `use` may set. The view is good until `use` returns.
+  void show(const Registry& registry, const WarmUps& warmups, const std::vector<DatasetId>& datasets,
+            const StagedJob* except, const std::function<void(ClusterSnapshot&)>& use);
+  /// CPUs of the node that planned jobs are going to take, `except` left out.
+  [[nodiscard]] std::uint32_t promised_on(const std::string& node, const StagedJob* except) const;
+  /// Whether some node that holds all of one of the datasets had so many CPUs for nobody at the last look: without one
+  /// a job that waits for others has no better place to go to now.
+  [[nodiscard]] bool holder_free(const std::vector<DatasetId>& datasets, std::uint32_t cpus);
   /// How long a job will keep its nodes; nullopt = it has no time limit.
   [[nodiscard]] std::optional<std::chrono::milliseconds> expected_run(const JobRecord& record) const;
   /// The datasets that pending jobs are going to read, soonest first.
   [[nodiscard]] static std::vector<DatasetId> wanted(const Jobs& jobs, const Registry& registry, WallTime now);
 
+  /// How often a node's view was made, since the start: what a poll and a decision cost.
+  [[nodiscard]] std::uint64_t views_made() const { return views_made_; }
+
  private:
+  struct Promise {
+    std::uint32_t job = 0, cpus = 0;
+    double from = 0, to = 0;
+  };
+  struct Held {
+    std::uint32_t dataset = 0;  ///< its number here
+    bool complete = false;      ///< of the newest version
+    Bytes resident;
+  };
+  /// Beside base_.nodes, in the same order.
   struct Node {
-    CpuTimeline free;
-    std::uint32_t readers = 0;  ///< warm-ups
-    Bytes wanted;               ///< of its cache, what pending jobs are going to read
+    CpuTimeline free = CpuTimeline();  ///< without promises
+    std::vector<Promise> promises;     ///< by job
+    std::vector<Held> held;
   };
   struct Ran {
     std::uint32_t uid = 0;
     WallSeconds start{};
     double limit = 0;
+    std::string nodes{};
+    std::vector<std::uint32_t> at{};  ///< these nodes' places
+    bool seen = false;
   };
   void learn(const Cluster& cluster, WallTime now);
+  void arrange(const Cluster& cluster, const Registry& registry);
+  void expect_running(const Cluster& cluster, WallTime now);
+  void expect_predicted(const Cluster& cluster, const Jobs& jobs, WallTime now);
+  void count_wanted(const Jobs& jobs);
+  void refresh(const Registry& registry);
+  void refresh_agent(std::size_t place, const Registry& registry);
+  /// The node's CPUs as place() sees them; a job's own promise is none to itself.
+  [[nodiscard]] Holding holding_on(std::size_t place, std::uint32_t number) const;
+  void make_view(std::size_t place, std::uint32_t except = 0);
+  void add_promise(const StagedJob& job, std::vector<std::uint32_t>& places);
+  void drop_promise(std::uint32_t job_id, std::vector<std::uint32_t>& places);
+  [[nodiscard]] std::vector<std::uint32_t> places_of(const std::vector<std::string>& names) const;
+  [[nodiscard]] std::uint32_t number_of(const DatasetId& dataset);
   [[nodiscard]] double seconds_of_run(const JobRecord& record) const;
 
   RunTimes run_times_;
   std::map<std::uint32_t, Ran> running_;  ///< jobs
-  std::map<std::string, Node> nodes_;
+  WallTime looked_{};
+  ClusterSnapshot base_;  ///< what all jobs see; with one's own while it is shown
+  std::vector<Node> nodes_;
+  std::unordered_map<std::string, std::uint32_t> places_;                   ///< of nodes
+  std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> promised_;  ///< places, by job
+  std::unordered_set<std::string> changed_;                                 ///< agents, since they were seen last
+  std::map<DatasetId, std::uint32_t> numbers_;
+  std::vector<std::vector<std::uint32_t>> holders_;        ///< places, by number
+  std::vector<char> wanted_;                               ///< by number of a dataset: a pending job reads it
+  std::optional<std::vector<std::uint32_t>> most_free_{};  ///< CPUs, by number: of the nodes that hold it
+  std::uint64_t views_made_ = 0;
 };
 
 }  // namespace atlas

@@ -5,8 +5,16 @@
 
 namespace atlas {
 
+std::chrono::milliseconds together(const Generation& generation, std::uint32_t operations, Bytes chunk) {
+  // What is read twice shall be less than a fiftieth.
+  constexpr std::uint64_t kPart = 50;
+  const std::uint64_t piece =
+      std::min(chunk.count, generation.bytes.count / std::max<std::uint64_t>(1, generation.files));
+  return generation.bytes.count / kPart < piece * operations ? kSameMoment : kTogether;
+}
+
 std::vector<PeerInfo> peers_of(const DatasetId& dataset, const GenerationId& generation, const Registry& registry,
-                               const WarmUps& warmups) {
+                               const WarmUps& warmups, std::chrono::milliseconds together) {
   std::map<std::string, PeerInfo> found;
   for (const auto& [node, agent] : registry.agents()) {
     if (!agent.connected) continue;
@@ -26,7 +34,7 @@ std::vector<PeerInfo> peers_of(const DatasetId& dataset, const GenerationId& gen
   for (const auto& [node, since] : began) first = std::min(first, since);
   for (const auto& [node, since] : began)
     found[node] = {node, registry.find(node)->address,
-                   since - first <= kTogether ? PeerRole::fills_first : PeerRole::fills_later};
+                   since - first <= together ? PeerRole::fills_first : PeerRole::fills_later};
   std::vector<PeerInfo> out;
   for (auto& [node, peer] : found) out.push_back(std::move(peer));
   return out;

@@ -6,7 +6,7 @@
 
 namespace atlas {
 
-Decision Staging::decide(const StagedJob& job) const {
+PlacementRequest Staging::request_for(const StagedJob& job) const {
   const auto now = parts_.clock.wall();
   auto request = placement_request(*cluster_, parts_.registry, job.request, job.datasets, job.record,
                                    job.user_nodes ? job.record.req_nodes : "");
@@ -17,14 +17,31 @@ Decision Staging::decide(const StagedJob& job) const {
   request.divide = parts_.config.warm.peers;
   request.failed = job.failed;
   if (job.row.array) request.tasks = job.record.array_tasks;
-  return weigh(request, job.datasets, &job, job.payer(), job.request);
+  return request;
+}
+
+Decision Staging::decide(const StagedJob& job) const {
+  ++decisions_;
+  return weigh(request_for(job), job.datasets, &job, job.payer(), job.request);
+}
+
+/// Every node that the job could run on holds its data: it needs no pin.
+bool Staging::held_everywhere(const StagedJob& job) const {
+  const auto request = request_for(job);
+  bool out = false;
+  outlook_.show(parts_.registry, warmups_, job.datasets, &job,
+                [&](const ClusterSnapshot& view) { out = all_hold(view, request); });
+  return out;
 }
 
 Decision Staging::weigh(const PlacementRequest& request, const std::vector<DatasetId>& datasets,
                         const StagedJob* except, const Payer& payer, const Request& asked) const {
-  auto view = outlook_.view(*cluster_, parts_.registry, warmups_, datasets, jobs_, except, parts_.clock.wall());
-  view.cost = cost_for(payer, asked);
-  return place(view, request);
+  Decision out;
+  outlook_.show(parts_.registry, warmups_, datasets, except, [&](ClusterSnapshot& view) {
+    view.cost = cost_for(payer, asked);
+    out = place(view, request);
+  });
+  return out;
 }
 
 /// What the next transfer may expect that is made for the job: as measured, within the limits that apply to it.
@@ -39,10 +56,9 @@ CostModel Staging::cost_for(const Payer& payer, const Request& request) const {
       if (limit && rate.count > 0 && (origin.empty() || origin == name)) rate = std::min(rate, *limit);
   };
   if (request.io_limit) lower("", request.io_limit->read);
-  for (const auto& [name, limit] : cache_space_.limits_by_name()) {
-    if (limit.kind == LimitKind::origin) lower(limit.name, limit.read);
-    if (CacheSpace::covers(limit, payer)) lower("", limit.read);
-  }
+  for (const auto& origin : parts_.config.origins)
+    if (const auto* limit = cache_space_.find(LimitKind::origin, origin.name)) lower(origin.name, limit->read);
+  for (const auto* limit : cache_space_.covering(payer)) lower("", limit->read);
   model.origin_rate = std::move(most);
   return model;
 }
@@ -55,6 +71,7 @@ void Staging::note_plan(StagedJob& job, const Decision& decision) {
   plan.made = std::chrono::floor<std::chrono::seconds>(now);
   for (const auto& what : decision.alternatives) plan.rows.push_back(plan_row(what));
   if (!decision.alternatives.empty()) job.planned_start = now + decision.alternatives.front().start;
+  outlook_.plan(job);
   if (plan.rows == job.plan.rows) return;
   job.plan = std::move(plan);
   if (auto ok = parts_.catalog.put_plan(job.row.key, job.plan); !ok) parts_.log.warn(ok.error().message);
@@ -64,11 +81,13 @@ void Staging::note_plan(StagedJob& job, const Decision& decision) {
 void Staging::learn_rates(const std::string& node, const WarmOrder& order, const WarmProgress* progress) {
   if (progress != nullptr) {
     const Payer payer{order.as.uid, order.as.gid, order.account};
-    bool limited = !is_unlimited(order.io_limit.bytes) || !is_unlimited(order.io_limit.operations);
-    for (const auto& [name, limit] : cache_space_.limits_by_name())
-      limited =
-          limited || ((limit.read || limit.operations) &&
-                      (CacheSpace::covers(limit, payer) || (limit.kind == LimitKind::node && limit.name == node)));
+    const auto of_reading = [](const LimitRow* limit) {
+      return limit != nullptr && (limit->read || limit->operations);
+    };
+    const auto covering = cache_space_.covering(payer);
+    const bool limited = !is_unlimited(order.io_limit.bytes) || !is_unlimited(order.io_limit.operations) ||
+                         of_reading(cache_space_.find(LimitKind::node, node)) ||
+                         std::any_of(covering.begin(), covering.end(), of_reading);
     return rates_.note(node, order.dataset, *progress, limited);
   }
   rates_.ended(node, order.dataset);

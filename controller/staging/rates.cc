@@ -25,9 +25,23 @@ void follow(double& best, double rate, double seconds) {
 
 }  // namespace
 
+void TransferRates::Source::set(const Transfer& transfer, double rate) {
+  auto& its = active[transfer];
+  now += rate - its;
+  its = rate;
+}
+
+void TransferRates::Source::drop(const Transfer& transfer) {
+  const auto at = active.find(transfer);
+  if (at == active.end()) return;
+  now -= at->second;
+  active.erase(at);
+  if (active.empty()) now = 0;  // what rounding has left
+}
+
 void TransferRates::load(const std::map<std::string, Known>& known) {
   for (const auto& [source, rates] : known)
-    sources_[source] = {static_cast<double>(rates.one.count), static_cast<double>(rates.all.count), {}};
+    sources_[source] = {static_cast<double>(rates.one.count), static_cast<double>(rates.all.count)};
 }
 
 std::map<std::string, TransferRates::Known> TransferRates::known() const {
@@ -63,13 +77,12 @@ void TransferRates::note(const std::string& node, const DatasetId& dataset, cons
 /// `of`: what the transfer has got from all sources. Where another one gave most, this one could have given more.
 void TransferRates::learn(const std::string& source, const Transfer& transfer, double rate, double of, double seconds) {
   if (rate <= 0) {
-    if (const auto at = sources_.find(source); at != sources_.end()) at->second.active.erase(transfer);
+    if (const auto at = sources_.find(source); at != sources_.end()) at->second.drop(transfer);
     return;
   }
   auto& known = sources_[source];
-  known.active[transfer] = rate;
-  double all = 0;
-  for (const auto& [other, its] : known.active) all += its;
+  known.set(transfer, rate);
+  const double all = known.now;
   // One of many gets less than it would alone, one alone less than all could get: neither is news.
   const bool its_own = rate >= of / 2;
   if ((known.active.size() == 1 && its_own) || rate > known.one) follow(known.one, rate, seconds);
@@ -80,7 +93,7 @@ void TransferRates::learn(const std::string& source, const Transfer& transfer, d
 void TransferRates::ended(const std::string& node, const DatasetId& dataset) {
   const Transfer transfer(node, dataset);
   samples_.erase(transfer);
-  for (auto& [name, source] : sources_) source.active.erase(transfer);
+  for (auto& [name, source] : sources_) source.drop(transfer);
 }
 
 Bytes TransferRates::expected(const std::string& source) const {

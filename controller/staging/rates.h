@@ -40,7 +40,10 @@ class TransferRates {
   using Transfer = std::pair<std::string, DatasetId>;  ///< whoever wants it: it is moved once
   struct Source {
     double one = 0, all = 0;
-    std::map<Transfer, double> active;  ///< bytes per second, now
+    std::map<Transfer, double> active{};  ///< bytes per second, now
+    double now = 0;                       ///< of all of these together
+    void set(const Transfer& transfer, double rate);
+    void drop(const Transfer& transfer);
   };
   struct Sample {
     SteadyTime at{};

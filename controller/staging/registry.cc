@@ -19,7 +19,7 @@ Status Registry::load() {
   for (const auto& [node, replica] : replicas) {
     auto& agent = agents_[node];
     agent.node = node;
-    agent.replicas[{replica.dataset, replica.generation.id}] = replica;
+    put(agent, replica);
   }
   ATLAS_ASSIGN(const auto drained, catalog_.drained());
   for (const auto& node : drained) {
@@ -33,6 +33,42 @@ Status Registry::load() {
 
 void Registry::check(const Status& status) {
   if (!status) complain_(status.error());
+}
+
+void Registry::put(AgentInfo& agent, const ReplicaInfo& replica) {
+  const auto [at, added] = agent.replicas.try_emplace({replica.dataset, replica.generation.id});
+  agent.leased -= at->second.leases.empty() ? 0U : 1U;
+  at->second = replica;
+  agent.leased += replica.leases.empty() ? 0U : 1U;
+  if (!added) return;
+  auto& holders = holders_[replica.dataset];
+  if (std::find(holders.begin(), holders.end(), &agent) == holders.end()) holders.push_back(&agent);
+}
+
+bool Registry::drop(AgentInfo& agent, const DatasetId& dataset, const GenerationId& generation) {
+  const auto found = agent.replicas.find({dataset, generation});
+  if (found == agent.replicas.end()) return false;
+  agent.leased -= found->second.leases.empty() ? 0U : 1U;
+  agent.replicas.erase(found);
+  const auto other = agent.replicas.lower_bound({dataset, GenerationId{}});
+  if (other != agent.replicas.end() && other->first.first == dataset) return true;
+  if (const auto at = holders_.find(dataset); at != holders_.end()) {
+    std::erase(at->second, &agent);
+    if (at->second.empty()) holders_.erase(at);
+  }
+  return true;
+}
+
+void Registry::drop_all(AgentInfo& agent) {
+  while (!agent.replicas.empty()) {
+    const auto [dataset, generation] = agent.replicas.begin()->first;
+    static_cast<void>(drop(agent, dataset, generation));
+  }
+}
+
+void Registry::changed(AgentInfo& agent) {
+  agent.room.reset();
+  observer_(agent.node);
 }
 
 AgentInfo* Registry::current(std::uint64_t stream, const std::string& node) {
@@ -50,18 +86,20 @@ void Registry::hello(std::uint64_t stream, const Greeting& greeting) {
   agent.connected = true;
   agent.stream = stream;
   agent.last_seen = clock_.wall();
+  changed(agent);
 }
 
 void Registry::inventory(std::uint64_t stream, const std::string& node, const std::vector<ReplicaInfo>& replicas) {
   auto* agent = current(stream, node);
   if (agent == nullptr) return;
   agent->last_seen = clock_.wall();
-  agent->replicas.clear();
+  drop_all(*agent);
   for (const auto& replica : replicas) {
     if (replica.state == ReplicaState::absent) continue;
-    agent->replicas[{replica.dataset, replica.generation.id}] = replica;
+    put(*agent, replica);
     observe(replica.dataset, replica.generation);
   }
+  changed(*agent);
   check(catalog_.replace_replicas(node, replicas));
 }
 
@@ -70,11 +108,12 @@ void Registry::change(std::uint64_t stream, const std::string& node, const Repli
   if (agent == nullptr) return;
   agent->last_seen = clock_.wall();
   if (replica.state == ReplicaState::absent) {
-    agent->replicas.erase({replica.dataset, replica.generation.id});
+    static_cast<void>(drop(*agent, replica.dataset, replica.generation.id));
   } else {
-    agent->replicas[{replica.dataset, replica.generation.id}] = replica;
+    put(*agent, replica);
     observe(replica.dataset, replica.generation);
   }
+  changed(*agent);
   check(catalog_.put_replica(node, replica));
 }
 
@@ -82,7 +121,13 @@ void Registry::heartbeat(std::uint64_t stream, const std::string& node, Heartbea
   auto* agent = current(stream, node);
   if (agent == nullptr) return;
   agent->last_seen = clock_.wall();
+  const bool other =
+      !beat.tiers.empty() && !std::equal(beat.tiers.begin(), beat.tiers.end(), agent->tiers.begin(), agent->tiers.end(),
+                                         [](const TierInfo& a, const TierInfo& b) {
+                                           return a.name == b.name && a.quota == b.quota && a.state == b.state;
+                                         });
   if (!beat.tiers.empty()) agent->tiers = std::move(beat.tiers);
+  if (other) changed(*agent);
   agent->warming = beat.warming;
   agent->in_flight = beat.in_flight;
   agent->warnings = std::move(beat.warnings);
@@ -105,13 +150,18 @@ bool Registry::lost(std::uint64_t stream, const std::string& node) {
   agent->connected = false;
   agent->warming = agent->in_flight = 0;
   agent->reads.clear();
+  changed(*agent);
   return true;
 }
 
 void Registry::observe(const DatasetId& dataset, const Generation& generation) {
   if (generation.id.empty()) return;
   const auto [at, added] = newest_.try_emplace(dataset, generation);
-  if (!added && at->second.observed <= generation.observed) at->second = generation;
+  if (!added && at->second.observed > generation.observed) return;
+  const bool other = added || at->second.id != generation.id;
+  at->second = generation;
+  if (other)
+    for (const auto* agent : holders_of(dataset)) observer_(agent->node);  // what was complete is not any more
 }
 
 void Registry::note_generation(const DatasetId& dataset, const Generation& generation) {
@@ -125,19 +175,23 @@ void Registry::note_complete(const std::string& node, const DatasetId& dataset, 
   const auto at = agents_.find(node);
   if (at == agents_.end() || generation.id.empty()) return;
   observe(dataset, generation);
-  auto& replica = at->second.replicas[{dataset, generation.id}];
+  const auto known = at->second.replicas.find({dataset, generation.id});
+  ReplicaInfo replica = known == at->second.replicas.end() ? ReplicaInfo{} : known->second;
   replica.dataset = dataset;
   replica.generation = generation;
   replica.state = ReplicaState::complete;
   replica.bytes_resident = generation.bytes;
   replica.files_resident = generation.files;
   replica.last_used = clock_.wall();
+  put(at->second, replica);
+  changed(at->second);
   check(catalog_.put_replica(node, replica));
 }
 
 void Registry::note_gone(const std::string& node, const DatasetId& dataset, const GenerationId& generation) {
   const auto at = agents_.find(node);
-  if (at == agents_.end() || at->second.replicas.erase({dataset, generation}) == 0) return;
+  if (at == agents_.end() || !drop(at->second, dataset, generation)) return;
+  changed(at->second);
   ReplicaInfo gone;
   gone.dataset = dataset;
   gone.generation.id = generation;
@@ -148,6 +202,7 @@ Status Registry::set_drained(const std::string& node, bool drained, const std::s
   ATLAS_TRY(catalog_.set_drained(node, drained, by, clock_.wall()));
   agents_[node].node = node;
   agents_[node].drained = drained;
+  changed(agents_[node]);
   return {};
 }
 
@@ -159,6 +214,12 @@ const AgentInfo* Registry::find(const std::string& node) const {
 std::optional<Generation> Registry::newest(const DatasetId& dataset) const {
   const auto at = newest_.find(dataset);
   return at == newest_.end() ? std::nullopt : std::optional(at->second);
+}
+
+const std::vector<const AgentInfo*>& Registry::holders_of(const DatasetId& dataset) const {
+  static const std::vector<const AgentInfo*> kNobody;
+  const auto at = holders_.find(dataset);
+  return at == holders_.end() ? kNobody : at->second;
 }
 
 Holding Registry::holding(const AgentInfo& agent, const DatasetId& dataset) const {
@@ -180,6 +241,7 @@ bool Registry::complete_on(const std::string& node, const DatasetId& dataset) co
 }
 
 Bytes Registry::room_on(const AgentInfo& agent) {
+  if (agent.room) return *agent.room;
   Bytes best;
   for (const auto& tier : agent.tiers) {
     if (tier.state != "ok") continue;
@@ -188,6 +250,7 @@ Bytes Registry::room_on(const AgentInfo& agent) {
       if (replica.tier == tier.name && (replica.pinned || !replica.leases.empty())) kept += replica.bytes_resident;
     if (tier.quota > kept) best = std::max(best, tier.quota - kept);
   }
+  agent.room = best;
   return best;
 }
 

@@ -36,6 +36,8 @@ struct AgentInfo {
   std::vector<DatasetReads> reads;  ///< as last reported, at `reads_at`
   SteadyTime reads_at{};
   std::map<std::pair<DatasetId, GenerationId>, ReplicaInfo> replicas;
+  std::size_t leased = 0;               ///< replicas that jobs hold
+  mutable std::optional<Bytes> room{};  ///< room_on(), as long as nothing has changed
 
   [[nodiscard]] bool in_service() const { return connected && !drained; }
 };
@@ -53,6 +55,10 @@ class Registry {
     std::vector<TierInfo> tiers;
     std::vector<std::string> warnings{};
   };
+  /// Told of each node of which placement has something new to know: service, room, replicas. One at a time.
+  using Observer = std::function<void(const std::string& node)>;
+  void observe_nodes(Observer observer) { observer_ = std::move(observer); }
+
   /// A later stream of the same node replaces an earlier one; what the earlier one still says is ignored.
   void hello(std::uint64_t stream, const Greeting& greeting);
   void inventory(std::uint64_t stream, const std::string& node, const std::vector<ReplicaInfo>& replicas);
@@ -82,6 +88,8 @@ class Registry {
   /// The version observed last, on any node.
   [[nodiscard]] std::optional<Generation> newest(const DatasetId& dataset) const;
   [[nodiscard]] const std::map<DatasetId, Generation>& generations() const { return newest_; }
+  /// Nodes that hold something of a dataset, of any version; in no order.
+  [[nodiscard]] const std::vector<const AgentInfo*>& holders_of(const DatasetId& dataset) const;
   /// What the node has of the newest version.
   [[nodiscard]] Holding holding(const AgentInfo& agent, const DatasetId& dataset) const;
   [[nodiscard]] bool complete_on(const std::string& node, const DatasetId& dataset) const;
@@ -94,6 +102,10 @@ class Registry {
  private:
   [[nodiscard]] AgentInfo* current(std::uint64_t stream, const std::string& node);
   void observe(const DatasetId& dataset, const Generation& generation);
+  void put(AgentInfo& agent, const ReplicaInfo& replica);
+  [[nodiscard]] bool drop(AgentInfo& agent, const DatasetId& dataset, const GenerationId& generation);
+  void drop_all(AgentInfo& agent);
+  void changed(AgentInfo& agent);
   void check(const Status& status);
 
   Catalog& catalog_;
@@ -101,6 +113,8 @@ class Registry {
   std::function<void(const Error&)> complain_;
   std::map<std::string, AgentInfo> agents_;
   std::map<DatasetId, Generation> newest_;
+  std::map<DatasetId, std::vector<const AgentInfo*>> holders_;
+  Observer observer_ = [](const auto&) {};
   std::set<std::pair<DatasetId, std::uint32_t>> readers_;
 };
 

@@ -57,7 +57,8 @@ void Releaser::observe(StagedJob& job, const JobRecord& record, WallTime taken) 
   const bool slurm_forgot = came_back_ != WallTime{} && taken - came_back_ < kAfterRestart;
   const std::string expected = job.row.wrote_req_nodes.value_or(job.nodes_before);
   if (!job.user_nodes && !same_hosts(record.req_nodes, expected)) {
-    const bool lost = slurm_forgot && same_hosts(record.req_nodes, job.nodes_before);
+    const bool lost = (slurm_forgot && same_hosts(record.req_nodes, job.nodes_before)) ||
+                      (job.nodes_unless_written && same_hosts(record.req_nodes, *job.nodes_unless_written));
     if (!lost) {
       job.user_nodes = true;
       job.pin.reset();
@@ -83,6 +84,7 @@ void Releaser::bring(StagedJob& job, std::function<void()> settled) {
   // The intent first: after a crash in between, what is found in Slurm's record is recognised as ours.
   if (patch.req_nodes) {
     if (!job.row.wrote_req_nodes) job.nodes_before = job.record.req_nodes;
+    job.nodes_unless_written = job.record.req_nodes;
     job.row.wrote_req_nodes = *patch.req_nodes;
   }
   if (patch.begin) job.row.wrote_begin = *patch.begin;
@@ -96,7 +98,7 @@ void Releaser::bring(StagedJob& job, std::function<void()> settled) {
 void Releaser::hold_back(StagedJob& job, WallTime until, std::chrono::milliseconds margin) {
   const auto now = clock_.wall();
   const WallTime begin = job.record.begin;
-  if (job.patching || job.user_begin || job.record.held || !job.pending()) return;
+  if (job.patching || job.taking_back || job.user_begin || job.record.held || !job.pending()) return;
   if (begin <= now || begin > now + margin || begin + 5s > until || !begin_is_ours(job, job.record, now)) return;
   if (job.record.own_begin && *job.record.own_begin == job.record.begin) return;  // not moved by Atlas (yet)
   JobPatch patch;
@@ -108,6 +110,30 @@ void Releaser::hold_back(StagedJob& job, WallTime until, std::chrono::millisecon
   slurm_.apply(patch, [this, key = job.row.key, patch](const Status& status) { applied(key, patch, status, {}); });
 }
 
+void Releaser::take_back(StagedJob& job, WallTime until) {
+  if (job.patching || !job.pending()) return;
+  JobPatch patch;
+  patch.job_id = job.row.key.job_id;
+  if (!job.user_nodes && !job.record.req_nodes.empty()) {
+    job.nodes_unless_written = job.record.req_nodes;
+    patch.req_nodes = job.row.wrote_req_nodes = "";
+  }
+  job.pin.reset();
+  job.taking_back = true;
+  job.was_eligible = false;
+  if (!job.user_begin) patch.begin = job.row.wrote_begin = std::chrono::ceil<std::chrono::seconds>(until);
+  if (auto ok = catalog_.put_job(job.row); !ok) complain_(ok.error());
+  if (!patch.req_nodes && !patch.begin) {
+    job.taking_back = false;
+    return;
+  }
+  job.patching = true;
+  slurm_.apply(patch, [this, key = job.row.key, patch](const Status& status) {
+    if (auto* same = find_(key); same != nullptr && status) same->taking_back = false;
+    applied(key, patch, status, {});
+  });
+}
+
 void Releaser::applied(const JobKey& key, const JobPatch& patch, const Status& status,
                        const std::function<void()>& settled) {
   auto* job = find_(key);
@@ -115,7 +141,10 @@ void Releaser::applied(const JobKey& key, const JobPatch& patch, const Status& s
   job->patching = false;
   job->patched = clock_.wall();
   if (status) {
-    if (patch.req_nodes) job->record.req_nodes = *patch.req_nodes;
+    if (patch.req_nodes) {
+      job->record.req_nodes = *patch.req_nodes;
+      job->nodes_unless_written.reset();
+    }
     if (patch.begin) job->record.begin = *patch.begin;
     return bring(*job, settled);  // the target may have moved meanwhile
   }
@@ -125,6 +154,7 @@ void Releaser::applied(const JobKey& key, const JobPatch& patch, const Status& s
   const bool retry_without_pin = !gone && code != Code::unavailable && patch.req_nodes && !patch.req_nodes->empty();
   if (retry_without_pin) {  // Slurm does not want the job there: it must start all the same
     job->row.wrote_req_nodes.reset();
+    job->nodes_unless_written.reset();
     job->pin.reset();
     job->row.reason = "Slurm refused " + *patch.req_nodes + ": " + status.error().message;
     return bring(*job, settled);

@@ -27,6 +27,9 @@ class Releaser {
   /// A job that waits for its data and would be let go within `margin` (because the controller was not there to say for
   /// how long, or other jobs keep it waiting longer) waits until `until`. A start time the user has set stays.
   void hold_back(StagedJob& job, WallTime until, std::chrono::milliseconds margin);
+  /// A released job that must wait after all: it loses the nodes that Atlas gave it and waits until `until`, in one
+  /// update.
+  void take_back(StagedJob& job, WallTime until);
   /// A task that was split out of a released array still waits: lets it go.
   void release_task(const StagedJob& array, const JobRecord& task);
 

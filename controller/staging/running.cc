@@ -15,24 +15,26 @@ constexpr auto kFillAgainAfter = 60s;
 void Staging::runs(StagedJob& job, const JobRecord& record) {
   const auto nodes = hosts_of(record.nodes);
   if (job.ending || nodes.empty()) return;
-  if (job.row.phase != JobPhase::running || job.row.nodes != nodes) {
-    drop_parts(job, false);
-    if (job.row.phase == JobPhase::waiting && job.wait.count() > 0) job.row.waited = job.held(parts_.clock.wall());
-    if (job.row.phase != JobPhase::running) job.got_nodes = parts_.clock.wall();
-    job.row.phase = JobPhase::running;
-    job.row.nodes = nodes;
-    job.row.array = false;
-    job.row.cold = job.datasets.empty() || !std::all_of(nodes.begin(), nodes.end(), [&](const std::string& node) {
-                     return std::all_of(job.datasets.begin(), job.datasets.end(),
-                                        [&](const DatasetId& id) { return parts_.registry.complete_on(node, id); });
-                   });
-    touch(job);
-    answer_hook(job.row.key.job_id, true, job.row.reason);
-    for (const auto& node : leases_.nodes_of(job.row.key.job_id))
-      if (std::find(nodes.begin(), nodes.end(), node) == nodes.end()) leases_.release(node, job.row.key);
-  }
+  if (job.row.phase != JobPhase::running || job.row.nodes != nodes) note_nodes(job, nodes);
   plan_on(job, nodes, true);
   if (record.state == JobState::running) fill(job);
+}
+
+void Staging::note_nodes(StagedJob& job, const std::vector<std::string>& nodes) {
+  drop_parts(job, false);
+  if (job.row.phase == JobPhase::waiting && job.wait.count() > 0) job.row.waited = job.held(parts_.clock.wall());
+  if (job.row.phase != JobPhase::running) job.got_nodes = parts_.clock.wall();
+  job.row.phase = JobPhase::running;
+  job.row.nodes = nodes;
+  job.row.array = false;
+  job.row.cold = job.datasets.empty() || !std::all_of(nodes.begin(), nodes.end(), [&](const std::string& node) {
+                   return std::all_of(job.datasets.begin(), job.datasets.end(),
+                                      [&](const DatasetId& id) { return parts_.registry.complete_on(node, id); });
+                 });
+  touch(job);
+  answer_hook(job.row.key.job_id, true, job.row.reason);
+  for (const auto& node : leases_.nodes_of(job.row.key.job_id))
+    if (std::find(nodes.begin(), nodes.end(), node) == nodes.end()) leases_.release(node, job.row.key);
 }
 
 void Staging::plan_on(StagedJob& job, const std::vector<std::string>& nodes, bool hard) {
@@ -76,9 +78,13 @@ void Staging::look_again(StagedJob& job) {
 
 void Staging::end(StagedJob& job, const std::string& reason) {
   if (job.ending) return;
+  const bool over = job.record.state == JobState::ended || job.record.state == JobState::completing;
+  if (const auto nodes = hosts_of(job.record.nodes); over && !nodes.empty() && job.row.phase != JobPhase::running)
+    note_nodes(job, nodes);  // it has begun and ended since the queue was looked at
   const bool ran = job.row.phase == JobPhase::running;
   drop_parts(job, !ran);
   job.ending = true;
+  outlook_.forget(job.row.key.job_id);
   job.ending_since = parts_.clock.now();
   if (ran) {
     job.receipt.nodes = job.row.nodes;

@@ -19,8 +19,22 @@ std::vector<std::string> hosts_of(const std::string& hostlist) {
   return names ? std::move(*names) : std::vector<std::string>();
 }
 
-Cluster Cluster::of(std::shared_ptr<const QueueSnapshot> queue) {
+Cluster Cluster::of(std::shared_ptr<const QueueSnapshot> queue, std::optional<Cluster> before) {
   Cluster cluster;
+  const auto same_name = [](const auto& a, const auto& b) { return a.name == b.name; };
+  const auto same_partition = [](const PartitionRecord& a, const PartitionRecord& b) {
+    return a.name == b.name && a.nodes == b.nodes && a.is_default == b.is_default;
+  };
+  const auto* old = before ? before->queue.get() : nullptr;
+  if (old != nullptr &&
+      std::equal(old->nodes.begin(), old->nodes.end(), queue->nodes.begin(), queue->nodes.end(), same_name) &&
+      std::equal(old->partitions.begin(), old->partitions.end(), queue->partitions.begin(), queue->partitions.end(),
+                 same_partition)) {
+    cluster = std::move(*before);
+    for (auto& [name, record] : cluster.nodes) record = queue->nodes.data() + (record - old->nodes.data());
+    cluster.queue = std::move(queue);
+    return cluster;
+  }
   cluster.queue = std::move(queue);
   for (const auto& partition : cluster.queue->partitions) {
     cluster.partitions[partition.name] = hosts_of(partition.nodes);
@@ -30,9 +44,36 @@ Cluster Cluster::of(std::shared_ptr<const QueueSnapshot> queue) {
   return cluster;
 }
 
+std::shared_ptr<const std::vector<char>> Cluster::places_in(const std::string& partition) const {
+  const auto [known, added] = places_.try_emplace(partition);
+  if (!added) return known->second;
+  std::vector<char> places(queue->nodes.size(), 0);
+  bool any = false;
+  for (std::size_t from = 0; from <= partition.size();) {
+    const auto comma = std::min(partition.find(',', from), partition.size());
+    const auto at = partitions.find(partition.substr(from, comma - from));
+    from = comma + 1;
+    if (at == partitions.end()) continue;
+    for (const auto& name : at->second) {
+      any = true;
+      if (const auto node = nodes.find(name); node != nodes.end())
+        places[static_cast<std::size_t>(node->second - queue->nodes.data())] = 1;
+    }
+  }
+  if (any) known->second = std::make_shared<const std::vector<char>>(std::move(places));
+  return known->second;
+}
+
 bool Cluster::usable(const std::string& node) const {
   const auto at = nodes.find(node);
   return at != nodes.end() && at->second->usable;
+}
+
+bool in_partition(const NodeRecord& node, const JobRecord& job) {
+  if (job.partition.empty()) return true;
+  const std::string named = "," + job.partition + ",";  // a job may name several: "gpu,cpu"
+  return std::any_of(node.partitions.begin(), node.partitions.end(),
+                     [&](const std::string& one) { return named.find("," + one + ",") != std::string::npos; });
 }
 
 bool promised(const StagedJob& job) {
@@ -53,17 +94,6 @@ PlanRow plan_row(const Alternative& what) {
           what.stall};
 }
 
-std::map<std::string, std::uint32_t> promised_cpus(const std::map<std::uint32_t, std::unique_ptr<StagedJob>>& jobs,
-                                                   const StagedJob* except) {
-  std::map<std::string, std::uint32_t> promised;
-  for (const auto& [id, job] : jobs) {
-    if (job.get() == except || !atlas::promised(*job)) continue;
-    const auto each = cpus_each(job->record, job->record.nodes_wanted);
-    for (const auto& node : job->row.nodes) promised[node] += each;
-  }
-  return promised;
-}
-
 PlacementRequest placement_request(const Cluster& cluster, const Registry& registry, const Request& request,
                                    const std::vector<DatasetId>& datasets, const JobRecord& record,
                                    const std::string& user_nodes) {
@@ -76,14 +106,7 @@ PlacementRequest placement_request(const Cluster& cluster, const Registry& regis
   out.cpus = std::max<std::uint32_t>(1, record.cpus_wanted);
   out.exclusive = record.exclusive;
   out.partition = record.partition.empty() ? cluster.default_partition : record.partition;
-  // A job may name several partitions: "gpu,cpu".
-  for (std::size_t from = 0; from <= out.partition.size();) {
-    const auto comma = std::min(out.partition.find(',', from), out.partition.size());
-    if (const auto at = cluster.partitions.find(out.partition.substr(from, comma - from));
-        at != cluster.partitions.end())
-      out.partition_nodes.insert(out.partition_nodes.end(), at->second.begin(), at->second.end());
-    from = comma + 1;
-  }
+  out.partition_places = cluster.places_in(out.partition);
   out.required = hosts_of(user_nodes);
   out.excluded = hosts_of(record.exc_nodes);
   out.cache = request.cache;

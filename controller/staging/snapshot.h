@@ -1,6 +1,7 @@
 #pragma once
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,22 +20,27 @@ struct Cluster {
   std::string default_partition;
   std::map<std::string, const NodeRecord*> nodes;
 
-  [[nodiscard]] static Cluster of(std::shared_ptr<const QueueSnapshot> queue);
+  /// `before`, if given, is the one of the last look: what has not changed is taken over from it.
+  [[nodiscard]] static Cluster of(std::shared_ptr<const QueueSnapshot> queue, std::optional<Cluster> before = {});
+  /// Which of queue->nodes a job of these partitions ("gpu,cpu") may have, by place; null = no such partition.
+  [[nodiscard]] std::shared_ptr<const std::vector<char>> places_in(const std::string& partition) const;
   /// Whether Slurm could start something there, now or later.
   [[nodiscard]] bool usable(const std::string& node) const;
+
+ private:
+  mutable std::map<std::string, std::shared_ptr<const std::vector<char>>> places_;  ///< what has been asked for
 };
 
 /// A hostlist's names; what cannot be read is empty (Slurm's own fields are well formed).
 [[nodiscard]] std::vector<std::string> hosts_of(const std::string& hostlist);
 
+/// The node is in one of the job's partitions.
+[[nodiscard]] bool in_partition(const NodeRecord& node, const JobRecord& job);
+
 /// It is planned to start on nodes of Atlas's choice.
 [[nodiscard]] bool promised(const StagedJob& job);
 /// CPUs of each of a job's nodes.
 [[nodiscard]] std::uint32_t cpus_each(const JobRecord& record, std::size_t nodes);
-
-/// CPUs per node that pending jobs will take where they are planned; `except` is left out.
-[[nodiscard]] std::map<std::string, std::uint32_t> promised_cpus(
-    const std::map<std::uint32_t, std::unique_ptr<StagedJob>>& jobs, const StagedJob* except);
 
 /// As it is kept and shown.
 [[nodiscard]] PlanRow plan_row(const Alternative& what);

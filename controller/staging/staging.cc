@@ -1,7 +1,9 @@
 #include "controller/staging/staging.h"
 
+#include <algorithm>
 #include <limits>
 #include <set>
+#include <unordered_set>
 
 #include "common/percent.h"
 
@@ -14,7 +16,12 @@ using namespace std::chrono_literals;
 // jobs that may wait nothing is decided before all known ones are back or had the time, or every job would be told that
 // no node has a cache.
 constexpr auto kAgentsComeBack = 15s;
-constexpr int kSlowPolls = 5;
+// While nothing is staged: an array, which has no hooks, waits until it is seen.
+constexpr int kSlowPolls = 2;
+// And so do nodes after a start of slurmctld.
+constexpr auto kNodesComeBack = 30s;
+// Thousands of agents that come back together are one reason to look at the queue, not thousands.
+constexpr auto kTogether = 200ms;
 
 }  // namespace
 
@@ -29,11 +36,17 @@ Staging::Staging(const Parts& parts)
       releaser_(
           slurm_, parts.catalog, parts.clock, [this](const JobKey& key) { return find(key); },
           [warn = parts.log.warn](const Error& error) { warn(error.message); }),
-      upkeep_(parts.strand, parts.agents, parts.registry, parts.datasets, warmups_, parts.clock, parts.log.info),
+      upkeep_(parts.strand, parts.agents, parts.registry, parts.datasets, warmups_, parts.clock, parts.log.info,
+              [this](std::uint32_t uid) { return io_limits_.account_of(uid); }),
       rates_(parts.clock) {
   warmups_.observe([this](const std::string& node, const WarmOrder& order, const WarmProgress* progress) {
     learn_rates(node, order, progress);
   });
+  parts_.registry.observe_nodes([this](const std::string& node) { outlook_.agent_changed(node); });
+}
+
+Staging::~Staging() {
+  parts_.registry.observe_nodes([](const auto&) {});
 }
 
 Status Staging::load() {
@@ -44,6 +57,7 @@ Status Staging::load() {
     return job == jobs_.end() ? std::numeric_limits<std::int64_t>::max()
                               : static_cast<std::int64_t>(job->second->eligible().time_since_epoch().count());
   });
+  io_limits_.expect(parts_.registry.agents().size());
   io_limits_.changed();
   ATLAS_ASSIGN(const auto rates, parts_.catalog.rates());
   for (const auto& [source, rate] : rates) saved_rates_[source] = {rate.first, rate.second};
@@ -89,12 +103,14 @@ void Staging::start() {
 }
 
 /// After a start agents come one by one: what is decided before all are here sees nodes without a cache.
-bool Staging::agents_settled() const {
+bool Staging::agents_settled() {
   if (parts_.clock.now() - started_ >= kAgentsComeBack) return true;
-  return cluster_ && std::all_of(cluster_->nodes.begin(), cluster_->nodes.end(), [&](const auto& node) {
-           const auto* agent = parts_.registry.find(node.first);
-           return !node.second->usable || node.second->asleep || (agent != nullptr && agent->connected);
-         });
+  if (!settled_)
+    settled_ = cluster_ && std::all_of(cluster_->nodes.begin(), cluster_->nodes.end(), [&](const auto& node) {
+                 const auto* agent = parts_.registry.find(node.first);
+                 return !node.second->usable || node.second->asleep || (agent != nullptr && agent->connected);
+               });
+  return *settled_;
 }
 
 bool Staging::anything_staged() const {
@@ -107,12 +123,23 @@ bool Staging::anything_staged() const {
 void Staging::poll() {
   if (polling_) return;
   polling_ = true;
+  polled_ = parts_.clock.now();
   ++poll_generation_;
   slurm_.load([this](const Result<SlurmCalls::Queue>& queue) {
     polling_ = false;
     loaded(queue);
     schedule_poll();
   });
+}
+
+/// Out of service, and not only because a slurmctld that was just started has not heard of it yet.
+bool Staging::gone(const std::string& node) const {
+  if (cluster_->usable(node)) return false;
+  const auto at = cluster_->nodes.find(node);
+  const bool starting = slurm_back_ != SteadyTime{} && parts_.clock.now() - slurm_back_ < kNodesComeBack;
+  if (!starting || at == cluster_->nodes.end()) return true;
+  const auto& state = at->second->state;
+  return !state.ends_with('*') && !state.starts_with("unknown");
 }
 
 /// Nodes that slurmctld, just started, has not heard of: they will be there in a moment.
@@ -136,20 +163,34 @@ void Staging::loaded(const Result<SlurmCalls::Queue>& queue) {
     return;
   }
   const auto taken = (*queue)->taken;
-  if (slurm_trouble_) {
-    parts_.log.info("Slurm answers again");
+  const auto started = (*queue)->slurmctld_started;
+  const bool restarted = cluster_ && started != cluster_->queue->slurmctld_started;
+  if (slurm_trouble_ || restarted) {
+    parts_.log.info(restarted ? "slurmctld was started anew" : "Slurm answers again");
     releaser_.slurm_came_back(parts_.clock.wall());
+    slurm_back_ = parts_.clock.now();
     slurm_trouble_.reset();
   }
-  cluster_ = Cluster::of(*queue);
-  std::set<std::uint32_t> seen;
+  cluster_ = Cluster::of(*queue, std::exchange(cluster_, std::nullopt));
+  settled_.reset();
+  std::unordered_set<std::uint32_t> seen;
+  seen.reserve(cluster_->queue->jobs.size());
   for (const auto& record : cluster_->queue->jobs) {
     seen.insert(record.id);
+    io_limits_.note_account(record.uid, record.account);
     see(record, taken);
   }
   outlook_.look(*cluster_, jobs_, parts_.registry, warmups_, parts_.clock.wall());
+  // Slurm itself asks for these, and may start them once it is answered: they do not wait for their turn.
+  std::vector<std::uint32_t> asked;
+  for (const auto& [id, waiter] : hook_waiters_) asked.push_back(id);
+  for (const auto id : asked)
+    if (const auto at = jobs_.find(id); at != jobs_.end() && at->second->pending()) advance(*at->second);
+  turns_.begin(Turns::affordable(cluster_->queue->nodes.size()));
   std::vector<std::uint32_t> ids;
+  ids.reserve(jobs_.size());
   for (const auto& [id, job] : jobs_) ids.push_back(id);
+  std::rotate(ids.begin(), std::lower_bound(ids.begin(), ids.end(), turns_.from()), ids.end());
   for (const auto id : ids) {
     const auto at = jobs_.find(id);
     if (at == jobs_.end()) continue;
@@ -160,13 +201,17 @@ void Staging::loaded(const Result<SlurmCalls::Queue>& queue) {
       advance(job);
     }
   }
+  turns_.end();
+  copy_from_leaving_nodes();
   release_strangers();
   release_leftovers();
   leases_.reconcile();
   finish_endings();
   const auto wanted = Outlook::wanted(jobs_, parts_.registry, parts_.clock.wall());
-  cache_space_.want(wanted);
-  wanted_notes_.tell(wanted, parts_.registry);
+  followers_.look(jobs_, parts_.registry, parts_.clock.now());
+  const auto held = followers_.places();
+  cache_space_.want(wanted, held);
+  wanted_notes_.tell(wanted, held, parts_.registry);
   write_comments();
   upkeep_.look();
 }
@@ -191,6 +236,7 @@ void Staging::see(const JobRecord& record, WallTime taken) {
     if (job == nullptr) return;
   }
   releaser_.observe(*job, record, taken);
+  note_staging_in(*job);
   switch (record.state) {
     case JobState::pending:
       if (job->row.phase == JobPhase::running && taken > job->patched) job->row.phase = JobPhase::ready;
@@ -287,7 +333,7 @@ void Staging::release_strangers() {
 void Staging::release_leftovers() {
   std::set<std::pair<std::string, std::uint32_t>> found;
   for (const auto& [node, agent] : parts_.registry.agents()) {
-    if (!agent.connected) continue;
+    if (!agent.connected || agent.leased == 0) continue;
     for (const auto& [id, replica] : agent.replicas)
       for (const auto job_id : replica.leases)
         if (!jobs_.contains(job_id) && !leases_.contains(node, job_id)) found.emplace(node, job_id);
@@ -302,7 +348,13 @@ void Staging::release_leftovers() {
 
 void Staging::agent_came(const std::string& node, const std::vector<JobKey>& jobs) {
   for (const auto& key : leases_.agent_knows(node, jobs)) strangers_.emplace_back(node, key);
-  poll();
+  settled_.reset();
+  if (parts_.clock.now() - polled_ >= kTogether) return poll();
+  if (std::exchange(poll_soon_, true)) return;
+  parts_.strand.post_after(kTogether, [this] {
+    poll_soon_ = false;
+    poll();
+  });
 }
 
 void Staging::agent_lost(const std::string& node) {
@@ -315,6 +367,7 @@ void Staging::save(const StagedJob& job) {
 
 /// What changed is kept and shown.
 void Staging::touch(StagedJob& job) {
+  outlook_.plan(job);
   save(job);
   if (watchers_.any(job.row.key.job_id)) watchers_.show(view_of(job));
 }

@@ -11,6 +11,7 @@
 #include "controller/placement/placement.h"
 #include "controller/staging/cache_space.h"
 #include "controller/staging/datasets.h"
+#include "controller/staging/followers.h"
 #include "controller/staging/io_limits.h"
 #include "controller/staging/job.h"
 #include "controller/staging/leases.h"
@@ -20,6 +21,7 @@
 #include "controller/staging/releaser.h"
 #include "controller/staging/slurm_calls.h"
 #include "controller/staging/snapshot.h"
+#include "controller/staging/turns.h"
 #include "controller/staging/upkeep.h"
 #include "controller/staging/users.h"
 #include "controller/staging/wanted.h"
@@ -53,6 +55,9 @@ class Staging {
     Log log;
   };
   explicit Staging(const Parts& parts);
+  ~Staging();
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
 
   /// What the catalogue remembers. Before start().
   [[nodiscard]] Status load();
@@ -93,6 +98,8 @@ class Staging {
   [[nodiscard]] const Cluster* cluster() const { return cluster_ ? &*cluster_ : nullptr; }
   [[nodiscard]] const std::optional<Error>& slurm_trouble() const { return slurm_trouble_; }
   [[nodiscard]] const std::string& cluster_name() const { return cluster_name_; }
+  /// Jobs that Slurm will never be done with staging in, because slurmctld was killed in the middle of it.
+  [[nodiscard]] std::vector<std::uint32_t> wedged_jobs() const;
   [[nodiscard]] WarmUps& warmups() { return warmups_; }
   [[nodiscard]] Leases& leases() { return leases_; }
   [[nodiscard]] CacheSpace& cache_space() { return cache_space_; }
@@ -105,6 +112,11 @@ class Staging {
     std::chrono::milliseconds waited{0}, throttled{0};
   };
   [[nodiscard]] const Totals& totals() const { return totals_; }
+  /// What has been done since the start, in counts that no machine's speed changes.
+  struct Work {
+    std::uint64_t decisions, node_views;
+  };
+  [[nodiscard]] Work work() const { return {decisions_, outlook_.views_made()}; }
   /// Whether a job of another user than `uid` runs on, or is about to run on, the dataset.
   [[nodiscard]] bool used_by_other(const DatasetId& dataset, std::uint32_t uid) const;
 
@@ -125,12 +137,13 @@ class Staging {
   void release_leftovers();
   [[nodiscard]] bool anything_staged() const;
   [[nodiscard]] bool nodes_to_come() const;
+  [[nodiscard]] bool gone(const std::string& node) const;
   [[nodiscard]] StagedJob* find(const JobKey& key);
   [[nodiscard]] StagedJob* adopt(const JobRecord& record);
   [[nodiscard]] std::optional<Request> request_of(const JobRecord& record, std::string& trouble) const;
   void save(const StagedJob& job);
   void touch(StagedJob& job);
-  [[nodiscard]] bool agents_settled() const;
+  [[nodiscard]] bool agents_settled();
 
   // hooks.cc
   void data_in(std::uint32_t job_id, const JobRecord& record);
@@ -152,10 +165,14 @@ class Staging {
   void start_cold(StagedJob& job, const std::string& reason);
   [[nodiscard]] std::string beyond_quota(const StagedJob& job) const;
   void recheck_pin(StagedJob& job);
+  void stage_again(StagedJob& job, const Decision& better, const std::string& why);
+  [[nodiscard]] bool allowed(const StagedJob& job, const std::vector<std::string>& nodes) const;
   void prefetch(StagedJob& job, const std::vector<std::string>& nodes);
   [[nodiscard]] bool free_now(const StagedJob& job, const std::vector<std::string>& nodes) const;
 
   // plan.cc
+  [[nodiscard]] PlacementRequest request_for(const StagedJob& job) const;
+  [[nodiscard]] bool held_everywhere(const StagedJob& job) const;
   [[nodiscard]] Decision decide(const StagedJob& job) const;
   /// place() with what is expected now; `except` is the job itself.
   [[nodiscard]] Decision weigh(const PlacementRequest& request, const std::vector<DatasetId>& datasets,
@@ -163,6 +180,12 @@ class Staging {
   [[nodiscard]] CostModel cost_for(const Payer& payer, const Request& request) const;
   void note_plan(StagedJob& job, const Decision& decision);
   void learn_rates(const std::string& node, const WarmOrder& order, const WarmProgress* progress);
+
+  // drain.cc
+  void copy_from_leaving_nodes();
+  [[nodiscard]] bool kept_elsewhere(const DatasetId& dataset) const;
+  [[nodiscard]] const AgentInfo* refuge_for(const StagedJob& job, const DatasetId& dataset) const;
+  void note_staging_in(StagedJob& job);
 
   // comments.cc
   [[nodiscard]] std::string comment_of(const StagedJob& job) const;
@@ -177,6 +200,7 @@ class Staging {
 
   // running.cc
   void runs(StagedJob& job, const JobRecord& record);
+  void note_nodes(StagedJob& job, const std::vector<std::string>& nodes);
   void plan_on(StagedJob& job, const std::vector<std::string>& nodes, bool hard);
   void fill(StagedJob& job);
   void look_again(StagedJob& job);
@@ -200,14 +224,20 @@ class Staging {
   Upkeep upkeep_;
   TransferRates rates_;
   std::map<std::string, TransferRates::Known> saved_rates_;
-  Outlook outlook_;
+  mutable Outlook outlook_;  ///< a decision borrows its view of the nodes
+  mutable std::uint64_t decisions_ = 0;
+  Turns turns_;
+  std::optional<bool> settled_;  ///< agents_settled(), as of the last poll or agent
+  SteadyTime polled_{};
+  bool poll_soon_ = false;
   WantedNotes wanted_notes_;
+  Followers followers_;
   Watchers watchers_;
   Jobs jobs_;
   std::optional<Cluster> cluster_;
   std::optional<Error> slurm_trouble_;
   std::string cluster_name_;
-  SteadyTime started_{};
+  SteadyTime started_{}, slurm_back_{};
   /// Ended jobs that the catalogue remembers, cut back to at the start and whenever so many more have ended.
   static constexpr std::size_t kKeptJobs = 10000, kPruneEvery = 1000;
   std::size_t ended_ = 0;  ///< since the start
@@ -218,6 +248,7 @@ class Staging {
   std::uint64_t poll_generation_ = 0, next_id_ = 1;
   std::map<std::uint32_t, HookWaiter> hook_waiters_;
   std::map<std::tuple<std::string, DatasetId, std::uint32_t>, SteadyTime> fill_failed_;
+  std::map<DatasetId, SteadyTime> moved_;  ///< copies from nodes that leave, when they were begun last
   std::vector<std::pair<std::string, JobKey>> strangers_;
   std::set<std::pair<std::string, std::uint32_t>> leftovers_;  ///< leases seen at the last poll that nobody here took
 };

@@ -64,10 +64,12 @@ void Upkeep::spread(const DatasetId& dataset, const DatasetSettings& settings) {
     return Registry::room_on(*a) > Registry::room_on(*b);
   });
   others.resize(std::min<std::size_t>(others.size(), settings.policy.replicas - have));
+  const auto account = account_of_(settings.uid);
   for (const auto* agent : others) {
     WarmOrder order{dataset, {settings.uid, settings.gid, {}}, {}, {}};
     order.policy = datasets_.policy_of(dataset);
     order.asked = clock_.wall();
+    order.account = account;
     tell_(datasets_.label_of(dataset) + " goes to " + agent->node +
           " too: " + std::to_string(settings.policy.replicas) + " replicas are wanted");
     static_cast<void>(warmups_.want(agent->node, order,

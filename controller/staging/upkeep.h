@@ -18,15 +18,18 @@ namespace atlas {
 class Upkeep {
  public:
   using Tell = std::function<void(const std::string&)>;
+  /// What reading for a user, and for no job of his, is charged to.
+  using AccountOf = std::function<std::string(std::uint32_t uid)>;
   Upkeep(Executor& strand, AgentPort& agents, Registry& registry, Datasets& datasets, WarmUps& warmups,
-         const Clock& clock, Tell tell)
+         const Clock& clock, Tell tell, AccountOf account_of)
       : strand_(strand),
         agents_(agents),
         registry_(registry),
         datasets_(datasets),
         warmups_(warmups),
         clock_(clock),
-        tell_(std::move(tell)) {}
+        tell_(std::move(tell)),
+        account_of_(std::move(account_of)) {}
 
   /// Compares what nodes hold with what was settled, if it has not done so for a while. Called at every poll.
   void look();
@@ -43,6 +46,7 @@ class Upkeep {
   WarmUps& warmups_;
   const Clock& clock_;
   Tell tell_;
+  AccountOf account_of_;
   SteadyTime looked_{};
   std::set<std::pair<std::string, GenerationId>> dropping_;  ///< on which node
   std::map<Place, SteadyTime> failed_;                       ///< warm-ups; tried again after a while

@@ -35,6 +35,9 @@ JobView Staging::view_of(const StagedJob& job) const {
     if (!job.record.state_reason.empty() && job.record.state_reason != "None")
       view.slurm_state += " (" + job.record.state_reason + ")";
     if (!job.released && job.wait.count() > 0) view.row.waited = job.held(parts_.clock.wall());
+    if (job.wedged)
+      view.row.reason = "slurmctld was killed while it staged the job in, and Slurm will not go on with it: scancel " +
+                        std::to_string(job.row.key.job_id) + ", and submit it again";
   }
   for (const auto& part : job.parts)
     if (const auto* progress = warmups_.progress(part.node, job.datasets[part.dataset]))

@@ -15,10 +15,23 @@ constexpr std::chrono::milliseconds kRetryAfter{1000};
 WarmUps::WarmUps(Executor& strand, AgentPort& agents, Registry& registry, const Clock& clock)
     : strand_(strand), agents_(agents), registry_(registry), clock_(clock) {}
 
+std::pair<std::map<WarmUps::Key, WarmUps::Running>::iterator, bool> WarmUps::enter(const Key& key) {
+  const auto out = running_.try_emplace(key);
+  if (out.second) of_dataset_[std::get<1>(key)].insert(key);
+  return out;
+}
+
+void WarmUps::leave(const Key& key) {
+  const auto at = of_dataset_.find(std::get<1>(key));
+  if (at == of_dataset_.end()) return;
+  at->second.erase(key);
+  if (at->second.empty()) of_dataset_.erase(at);
+}
+
 WarmUps::Ticket WarmUps::want(const std::string& node, const WarmOrder& order, Waiter waiter) {
   const Key key{node, order.dataset, order.as.uid, order.cache_limit.count, order.divided};
   const Ticket ticket = next_ticket_++;
-  const auto [at, added] = running_.try_emplace(key);
+  const auto [at, added] = enter(key);
   at->second.waiters.emplace(ticket, Waiting{std::move(waiter), order});
   tickets_.emplace(ticket, key);
   if (added) {
@@ -44,6 +57,7 @@ void WarmUps::drop(Ticket ticket, bool cancel) {
     agents_.cancel_warm(agent->address, at->second.order.dataset, at->second.order.as);
   observer_(std::get<0>(key), at->second.order, nullptr);
   running_.erase(at);
+  leave(key);
 }
 
 void WarmUps::start(const Key& key) {
@@ -108,6 +122,7 @@ void WarmUps::on_done(const Key& key, std::uint64_t call, const Status& status) 
 /// Who joined after its walk had begun may want something newer, or all of it: the agent is asked once more for him.
 void WarmUps::finish(const Key& key, const Result<Generation>& result) {
   auto node = running_.extract(key);
+  leave(key);
   const auto served = node.mapped().order;
   observer_(std::get<0>(key), served, nullptr);
   for (auto& [ticket, waiting] : node.mapped().waiters) {
@@ -120,7 +135,7 @@ void WarmUps::finish(const Key& key, const Result<Generation>& result) {
       waiting.waiter.done(result);
       continue;
     }
-    const auto [at, added] = running_.try_emplace(key);
+    const auto [at, added] = enter(key);
     at->second.waiters.emplace(ticket, waiting);
     auto& next = at->second.order;
     const WallTime newest = added ? order.asked : std::max(next.asked, order.asked);
@@ -159,8 +174,12 @@ std::chrono::milliseconds WarmUps::running_for(const std::string& node, const Da
 
 std::vector<WarmUps::Filling> WarmUps::filling(const DatasetId& dataset) const {
   std::vector<Filling> out;
-  for (const auto& [key, running] : running_)
-    if (std::get<1>(key) == dataset) out.push_back({std::get<0>(key), running.since, running.last.generation.id});
+  const auto at = of_dataset_.find(dataset);
+  if (at == of_dataset_.end()) return out;
+  for (const auto& key : at->second) {
+    const auto& running = running_.at(key);
+    out.push_back({std::get<0>(key), running.since, running.last.generation.id});
+  }
   return out;
 }
 

@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -41,6 +42,10 @@ class WarmUps {
     WarmProgress progress;
   };
   [[nodiscard]] std::vector<View> all() const;
+  /// The node of each.
+  void each(const std::function<void(const std::string& node)>& visit) const {
+    for (const auto& [key, running] : running_) visit(std::get<0>(key));
+  }
   struct Filling {
     std::string node;
     SteadyTime since;
@@ -67,6 +72,9 @@ class WarmUps {
     Bytes bytes_most;
     std::uint64_t call = 0;  ///< the call whose answers count
   };
+  /// running_'s entry of the key, and whether it is new.
+  std::pair<std::map<Key, Running>::iterator, bool> enter(const Key& key);
+  void leave(const Key& key);
   void start(const Key& key);
   void on_progress(const Key& key, std::uint64_t call, const WarmProgress& progress);
   void on_done(const Key& key, std::uint64_t call, const Status& status);
@@ -78,6 +86,7 @@ class WarmUps {
   const Clock& clock_;
   Observer observer_ = [](const auto&, const auto&, const auto*) {};
   std::map<Key, Running> running_;
+  std::map<DatasetId, std::set<Key>> of_dataset_;  ///< the same keys
   std::map<Ticket, Key> tickets_;
   Ticket next_ticket_ = 1;
   std::uint64_t next_call_ = 1;

@@ -7,7 +7,7 @@
 --
 -- Without the pcall a missing module would keep slurmctld from starting. submit() never raises an error and never
 -- rejects a job: whatever is wrong is logged, and the job goes on without Atlas. It runs under slurmctld's lock, so it
--- asks nobody and reads three small local files at most.
+-- asks nobody and reads a few small local files at most.
 --
 -- What it writes:
 --   * a job: a burst buffer directive, "#BB_LUA atlas pool=atlas capacity=1 req=...", in front of whatever directive
@@ -17,9 +17,9 @@
 --     used: no directive. The request goes into admin_comment, "atlas:...", where the controller finds it, and what
 --     wants to wait gets a begin time.
 --
--- Settings, to be changed after require() if need be:
---   atlas.burst_buffer   false: never write a directive (for sites whose BurstBufferType is another one)
-local M = { burst_buffer = true }
+-- A site that uses another burst buffer plug-in needs to do nothing if slurm.conf says so; else it sets
+-- site.burst_buffer = false in atlas.toml, and no directive is ever written.
+local M = {}
 
 local MAX_REQUEST = 8 * 1024 -- common/request.h: kMaxEncodedRequest
 local MAX_BURST_BUFFER = 8 * 1024 -- what slurmctld accepts in that field; admin_comment has no limit
@@ -66,15 +66,21 @@ local function seconds_of(text)
   return number and scale and math.ceil(tonumber(number) * scale)
 end
 
--- A duration of [warm] in atlas.toml, in seconds.
-local function warm_key(config, key, default)
+-- What a pattern finds behind "KEY =" in a table of atlas.toml, or nil.
+local function config_value(config, wanted, key, pattern)
   local table_name = ""
   for line in (read(config) or ""):gmatch("[^\r\n]+") do
     table_name = line:match("^%s*%[([%w_]+)%]") or (line:match("^%s*%[%[") and "") or table_name
-    local value = table_name == "warm" and line:match("^%s*" .. key .. '%s*=%s*["\']([^"\']*)["\']')
-    if value then return seconds_of(value) or default end
+    local value = table_name == wanted and line:match("^%s*" .. key .. "%s*=%s*" .. pattern)
+    if value then return value end
   end
-  return default
+  return nil
+end
+
+-- A duration of [warm] in atlas.toml, in seconds.
+local function warm_key(config, key, default)
+  local value = config_value(config, "warm", key, '["\']([^"\']*)["\']')
+  return value and seconds_of(value) or default
 end
 
 -- The most seconds that a job with this request waits for its data, as launcher/atlas_stage.cc: longest_wait().
@@ -97,7 +103,9 @@ end
 -- Why a directive must not be written now, or nil. Slurm refuses a job whose burst buffer script does not load or whose
 -- pool nobody defined, and Atlas must not cost anyone a job.
 local function directive_trouble(paths)
-  if not M.burst_buffer then return "switched off in job_submit.lua" end
+  if config_value(paths.config, "site", "burst_buffer", "(%a+)") == "false" then
+    return "site.burst_buffer is false in " .. paths.config
+  end
   local conf = read(paths.slurm_conf)
   if conf == nil then return paths.slurm_conf .. " cannot be read" end
   conf = ("\n" .. conf):lower()

@@ -1,7 +1,7 @@
 # One ctest entry for each pytest file. Each has a cluster of its own in namespaces of its own, so several run at once: they
 # mostly wait. Only the file that loads the whole machine itself runs alone.
 set(_alone cluster_many_jobs)
-set(_longest cluster_trouble cluster_staging_hooks)  # they begin first, else the others wait for them at the end
+set(_longest cluster_trouble cluster_queue_changes cluster_staging_hooks)  # they begin first, else the others wait for them at the end
 file(GLOB _files CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cluster/test_*.py)
 foreach(_file ${_files})
   get_filename_component(_name ${_file} NAME_WE)

@@ -57,6 +57,52 @@ def test_what_a_running_job_uses_stays(cluster: Cluster) -> None:
     assert f"{used}=complete" in cluster.job_output(job)
 
 
+def test_what_a_pending_job_is_going_to_read_stays_and_something_else_goes(cluster: Cluster) -> None:
+    """The queue is the future: what was used least recently would go, but a job waits to read it."""
+    older, newer, third = (dataset(cluster, name, 25 * MB) for name in ("queue-older", "queue-newer", "queue-third"))
+    for root in (older, newer):
+        cluster.wait_done(cluster.submit("true", *warm(root)))
+    assert {"queue-older", "queue-newer"} <= held(cluster)
+    go = cluster.state / "jobs" / "queue-go"
+    running = cluster.submit(f"until [ -e {go} ]; do sleep 0.1; done")
+    pending = cluster.submit(STATE, "-d", f"afterok:{running}", *warm(older))
+    wait_for(lambda: any(job["job_id"] == pending for job in cluster.atlasctl("job", "list")), 20, "the controller knows the pending job")
+    cluster.wait_done(cluster.submit(STATE, *warm(third)), 60)
+    assert {"queue-older", "queue-third"} <= held(cluster) and "queue-newer" not in held(cluster)
+    cluster.origin_ctl("reset")
+    go.touch()
+    cluster.wait_done(pending)
+    assert f"{older}=complete" in cluster.job_output(pending)
+    assert cluster.origin_stats()["read_bytes"] == 0
+
+
+def test_what_a_job_has_read_stays_for_the_one_that_follows_it(cluster: Cluster) -> None:
+    """Even when something larger wants all of the cache between the two."""
+    root, large = dataset(cluster, "chain", 25 * MB), dataset(cluster, "large", 50 * MB)
+    go, last = (cluster.state / "jobs" / name for name in ("chain-go", "chain-last"))
+    first = cluster.submit(f"until [ -e {go} ]; do sleep 0.1; done; {STATE}", *warm(root))
+    between = cluster.submit(f"until [ -e {last} ]; do sleep 0.1; done")
+    second = cluster.submit(STATE, "-d", f"afterok:{first}:{between}", *warm(root))
+    cluster.wait_state(first, "RUNNING")
+    wait_for(lambda: any(job["job_id"] == second for job in cluster.atlasctl("job", "list")), 20, "the controller knows the second job")
+    wait_for(lambda: any(job["job_id"] == first and job["phase"] == "running" for job in cluster.atlasctl("job", "list")), 20, "and the first")
+    go.touch()
+    cluster.wait_done(first)
+    wait_for(lambda: all(not row["jobs"] for row in cluster.atlasctl("placement", str(root))), 20, "the first has let go")
+    job = cluster.submit(STATE, *warm(large))
+    cluster.wait_done(job, 60)
+    assert f"{large}=partial" in cluster.job_output(job), "it has the room that is left"
+    assert "chain" in held(cluster)
+    cluster.origin_ctl("reset")
+    last.touch()
+    cluster.wait_done(second)
+    assert f"{root}=complete" in cluster.job_output(second)
+    assert cluster.origin_stats()["read_bytes"] == 0
+    wait_for(lambda: all(not row["jobs"] for row in cluster.atlasctl("placement")), 20, "all have let go")
+    cluster.wait_done(cluster.submit(STATE, *warm(large)), 60)
+    assert "large" in held(cluster) and "chain" not in held(cluster), "nobody follows any more"
+
+
 def test_a_pinned_dataset_stays_and_an_unpinned_one_can_be_evicted(cluster: Cluster) -> None:
     root = dataset(cluster, "pinned", 40 * MB)
     cluster.run("atlasctl", "dataset", "warm", str(root), "--node", "n001").check()

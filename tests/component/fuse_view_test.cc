@@ -233,6 +233,63 @@ TEST_F(FuseView, WhatDoesNotFitIsReadAheadInMemoryOnceAndDroppedBehind) {
   EXPECT_EQ(job.view->counters().window.count, 0U) << "what has been read is gone";
 }
 
+TEST_F(FuseView, AReaderInStepsFindsItsNextPiecesOnTheirWay) {
+  constexpr std::uint64_t kStep = 3 * kMega, kSteps = 40;
+  const std::string bytes = random_bytes(kStep * kSteps + 4321, 8);
+  file("ds/big", bytes);
+  SlowOrigin slow(origin(), temp_.path("mnt"), {});
+  NodeParts node(options("mnt"));
+  const auto job = start(node);
+  const UniqueFd fd(open(job.path("big").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(fd);
+  ASSERT_EQ(posix_fadvise(fd.get(), 0, 0, POSIX_FADV_RANDOM), 0);  // the kernel asks for what the reader asks for
+  const auto read_at = [&](std::uint64_t step) {
+    std::string piece(4096, '\0');
+    const auto at = kMega / 2 + step * kStep;
+    return pread(fd.get(), piece.data(), piece.size(), off_t(at)) == ssize_t(piece.size()) &&
+           bytes.compare(at, piece.size(), piece) == 0;
+  };
+  for (std::uint64_t step = 0; step < 8; ++step) ASSERT_TRUE(read_at(step));
+  ASSERT_TRUE(test::eventually([&] { return node.fetcher->in_flight() == 0; }));
+  const auto read_before = node.origin.counters().bytes;
+  EXPECT_GE(read_before, 16 * kMega) << "blocks that nobody has asked for yet";
+  // The origin gives nothing more: what is ahead of the reader is here, and what is farther has been asked for.
+  slow.tell({"hang", "read"});
+  ASSERT_TRUE(read_at(8)) << "without the origin";
+  ASSERT_TRUE(read_at(9));
+  EXPECT_TRUE(test::eventually([&] { return slow.hanging() >= 2 && node.fetcher->in_flight() >= 2; }))
+      << slow.hanging() << " reads, " << node.fetcher->in_flight() << " fetches, and no reader waits";
+  slow.tell({"resume"});
+  for (std::uint64_t step = 10; step < kSteps; ++step) ASSERT_TRUE(read_at(step));
+  ASSERT_TRUE(test::eventually([&] { return node.fetcher->in_flight() == 0; }));
+  EXPECT_EQ(node.origin.counters().bytes, kSteps * kMega) << "of each step its block, once, and nothing between them";
+}
+
+TEST_F(FuseView, ReadersOfWhatDoesNotFitDoNotHaveTheOriginReadTwice) {
+  const std::string bytes = random_bytes(64 * kMega, 11);
+  file("ds/big", bytes);
+  const SlowOrigin slow(origin(), temp_.path("mnt"), {"--latency", "1"});
+  NodeParts node(options("mnt"));
+  const auto job = start(node, Bytes{1});
+  slow.tell({"reset"});
+  constexpr unsigned kReaders = 8, kReads = 8;
+  std::vector<std::thread> readers;
+  for (unsigned i = 0; i < kReaders; ++i)
+    readers.emplace_back([&, i] {
+      const UniqueFd fd(open(job.path("big").c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT));
+      ASSERT_TRUE(fd);
+      const std::unique_ptr<void, decltype(&std::free)> memory(std::aligned_alloc(4096, kMega), &std::free);
+      for (unsigned n = 0; n < kReads; ++n) {  // each piece once, in no order
+        const auto at = (i + kReaders * ((n * 5 + i) % kReads)) * kMega;
+        ASSERT_EQ(pread(fd.get(), memory.get(), kMega, off_t(at)), ssize_t(kMega));
+        ASSERT_EQ(std::memcmp(memory.get(), bytes.data() + at, kMega), 0);
+      }
+    });
+  for (auto& reader : readers) reader.join();
+  EXPECT_EQ(node.origin.counters().bytes, bytes.size());
+  EXPECT_EQ(slow.read_bytes(), bytes.size()) << "what one opens does not throw away what others are just reading";
+}
+
 TEST_F(FuseView, AFullDiskFailsNoRead) {
   for (int i = 0; i < 30; ++i) file("ds/" + std::to_string(i), random_bytes(kMega, unsigned(i)));
   std::filesystem::create_directory(temp_.path("tier"));

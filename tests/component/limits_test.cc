@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <fstream>
 #include <thread>
 
 #include "cache-agent/limit/limit_governor.h"
@@ -23,6 +24,55 @@ std::string why(std::promise<Status>& done) {
   const Status status = done.get_future().get();
   return status ? "" : status.error().message;
 }
+
+/// Notes who has paid what in the end.
+class Payments final : public Governor {
+ public:
+  explicit Payments(Governor& governor) : governor_(governor) {}
+  std::optional<Grant> try_admit(const Charge& charge) override {
+    auto grant = governor_.try_admit(charge);
+    if (grant) note(*grant, charge.uid);
+    return grant;
+  }
+  Ticket admit(const Charge& charge, std::function<void(Grant)> go) override {
+    return governor_.admit(charge, [this, uid = charge.uid, go = std::move(go)](Grant grant) {
+      note(grant, uid);
+      go(grant);
+    });
+  }
+  void charge(const Charge& charge) override {
+    governor_.charge(charge);
+    const std::lock_guard lock(mutex_);
+    paid_[charge.uid] += charge.bytes.count;
+  }
+  Bytes at_a_time(const Charge& payer, Bytes least, Bytes most) override {
+    return governor_.at_a_time(payer, least, most);
+  }
+  [[nodiscard]] bool parks(std::uint32_t uid, std::uint32_t job_id) const override {
+    return governor_.parks(uid, job_id);
+  }
+  void settle(const Grant& grant, Bytes moved, std::uint32_t operations) override {
+    {
+      const std::lock_guard lock(mutex_);
+      paid_[whose_.at(grant.account)] += moved.count;
+    }
+    governor_.settle(grant, moved, operations);
+  }
+  [[nodiscard]] std::uint64_t paid(std::uint32_t uid) {
+    const std::lock_guard lock(mutex_);
+    return paid_[uid];
+  }
+
+ private:
+  void note(const Grant& grant, std::uint32_t uid) {
+    const std::lock_guard lock(mutex_);
+    whose_[grant.account] = uid;
+  }
+  Governor& governor_;
+  std::mutex mutex_;  ///< guards what follows
+  std::map<void*, std::uint32_t> whose_;
+  std::map<std::uint32_t, std::uint64_t> paid_;
+};
 
 class Limits : public OriginOnNode {
  protected:
@@ -82,7 +132,8 @@ TEST_F(Limits, AWarmUpIsNoFasterThanItsLimit) {
   EXPECT_GE(took.count(), 12 * kMiB.count / 16e6 - 0.1) << "all but the last piece, and a burst";
   const auto throttled = governor.throttled(kAlicesJob);
   EXPECT_GT(throttled.time, 0ms);
-  EXPECT_EQ(throttled.bytes.count, 12 * kMiB.count);
+  EXPECT_GE(throttled.bytes.count, 4 * kMiB.count);  // a busy machine may be slower than the limit for a piece
+  EXPECT_LE(throttled.bytes.count, 12 * kMiB.count);
 }
 
 TEST_F(Limits, OperationsAreCountedToo) {
@@ -119,7 +170,10 @@ TEST_F(Limits, WhoWaitsHoldsUpNobodyElse) {
 TEST_F(Limits, ABlockThatSeveralWaitForBeginsWithWhoMayFirstAndEachPaysAPart) {
   big_file(2);
   limit(kAlice, 1e3);
-  NodeParts node(limited());
+  auto options = limited();
+  Payments payments(governor);
+  options.governor = &payments;
+  NodeParts node(options);
   const auto replica = empty_replica(node, kAlice);
   ASSERT_TRUE(replica);
   std::promise<Status> first, hers, his;
@@ -130,6 +184,9 @@ TEST_F(Limits, ABlockThatSeveralWaitForBeginsWithWhoMayFirstAndEachPaysAPart) {
   EXPECT_EQ(why(his), "");
   EXPECT_EQ(why(hers), "") << "it came with his";
   EXPECT_EQ(node.origin.counters().bytes, 2 * kMiB.count) << "and only once";
+  while (node.fetcher->in_flight() != 0) std::this_thread::yield();
+  EXPECT_EQ(payments.paid(kBob), kMiB.count / 2) << "though it began with what he may";
+  EXPECT_EQ(payments.paid(kAlice), kMiB.count + kMiB.count / 2);
 }
 
 TEST_F(Limits, WhatNobodyWaitsForAnyMoreIsNotRead) {
@@ -151,6 +208,43 @@ TEST_F(Limits, WhatNobodyWaitsForAnyMoreIsNotRead) {
   std::promise<Status> again;
   const auto later = read(node, replica, kAlice, kAlicesJob, kMiB.count, again);
   EXPECT_EQ(why(again), "") << "it can be had later";
+}
+
+/// Of this process.
+std::size_t resident_memory() {
+  std::ifstream in("/proc/self/statm");
+  std::size_t all = 0, here = 0;
+  in >> all >> here;
+  return here * 4096;
+}
+
+TEST_F(Limits, ManyWhoWaitTakeNoMemoryAndGoAtOnceWhenTheyAreKilled) {
+  big_file(2);
+  limit(kAlice, 1);
+  NodeParts node(limited());
+  const auto replica = empty_replica(node, kAlice);
+  ASSERT_TRUE(replica);
+  const auto pass = [&](const Fetcher::GotBytes& done) {
+    FetchRequest request;
+    request.into = replica;
+    request.want = {*replica->manifest().value()->find("big"), Bytes{}, kMiB};
+    request.as = user(kAlice);
+    request.payer.job_id = kAlicesJob;
+    request.urgency = Urgency::fault;
+    return node.fetcher->read_through(std::move(request), done);
+  };
+  std::promise<bool> first;
+  const auto one = pass([&](const auto& bytes) { first.set_value(bytes && bytes->size() == kMiB.count); });
+  EXPECT_TRUE(first.get_future().get());
+  while (node.fetcher->in_flight() != 0) std::this_thread::yield();
+  const auto before = resident_memory();
+  std::vector<Waiter> waiters;
+  for (int i = 0; i < 500; ++i) waiters.push_back(pass([](const auto&) { ADD_FAILURE() << "nobody waits for it"; }));
+  EXPECT_EQ(node.fetcher->in_flight(), waiters.size());
+  EXPECT_LT(resident_memory(), before + 64 * kMiB.count);
+  waiters.clear();  // the next may pass in half a minute, they all in hours
+  while (node.fetcher->in_flight() != 0) std::this_thread::yield();
+  EXPECT_EQ(node.origin.counters().bytes, kMiB.count);
 }
 
 TEST_F(Limits, ALimitOfAByteLetsAJobReadOnSlowly) {
@@ -175,12 +269,12 @@ TEST_F(Limits, WhoWaitsForAnothersChunkAndMayPaysForTheRestOfIt) {
   };
   std::promise<Status> hers, his;
   const auto one = warm(kAlice, kAlicesJob, hers);
-  while (node.origin.counters().bytes < 4 * kMiB.count) std::this_thread::yield();
+  while (node.origin.counters().bytes < kMiB.count) std::this_thread::yield();
   const auto began = std::chrono::steady_clock::now();
   const auto two = warm(kBob, kBobsJob, his);
   EXPECT_EQ(why(his), "");
   EXPECT_EQ(why(hers), "");
-  // Each of the other four pieces alone would have taken her ten seconds.
+  // Each of the other pieces alone would have taken her half a minute.
   EXPECT_LT(std::chrono::steady_clock::now() - began, TokenBucket::kLongestDebt * 2);
   EXPECT_EQ(node.origin.counters().bytes, 20 * kMiB.count);
 }
@@ -190,14 +284,14 @@ TEST_F(Limits, AnothersWarmUpOfTheSameDataDoesNotWaitForTheFirstOnesLimit) {
   limit(kAlice, 1);
   NodeParts node(limited());
   auto hers = node.start(warm_as(kAlice, kAlicesJob));
-  while (node.origin.counters().bytes < 4 * kMiB.count) std::this_thread::yield();
+  while (node.origin.counters().bytes < kMiB.count) std::this_thread::yield();
   const auto began = std::chrono::steady_clock::now();
   auto his = node.start(warm_as(kBob, kBobsJob));
   const auto done = his.get();
   ASSERT_TRUE(done) << done.error().message;
   EXPECT_EQ(done->bytes_done.count, 40 * kMiB.count);
   EXPECT_TRUE(hers.get()) << "it came with his";
-  // Each of the other nine pieces alone would have taken her ten seconds.
+  // Each of the other pieces alone would have taken her half a minute.
   EXPECT_LT(std::chrono::steady_clock::now() - began, TokenBucket::kLongestDebt * 2);
   EXPECT_EQ(node.origin.counters().bytes, 40 * kMiB.count) << "each byte once";
   EXPECT_EQ(node.store->newest_complete({"o", "ds"})->state(), ReplicaState::complete);
@@ -210,10 +304,10 @@ TEST_F(Limits, WhoCallsOffHisWarmUpPaysForNobodysAnyMore) {
                        1);
   NodeParts node(limited());
   auto hers = node.start(warm_as(kAlice, kAlicesJob));
-  while (node.origin.counters().bytes < 4 * kMiB.count) std::this_thread::yield();
+  while (node.origin.counters().bytes < kMiB.count) std::this_thread::yield();
   auto his = node.start(warm_as(kBob, kBobsJob));
   while (node.origin.counters().bytes < 12 * kMiB.count)
-    std::this_thread::yield();  // she alone: a piece in ten seconds
+    std::this_thread::yield();  // she alone: a piece in half a minute
   ASSERT_TRUE(node.engine->cancel({"o", "ds"}, user(kBob)));
   const auto of_bob = [&] {
     for (const auto& demand : governor.demands())
@@ -234,7 +328,7 @@ TEST_F(Limits, WhoWantsAPartOfWhatAnotherWarmsDoesNotWaitForTheRestOfIt) {
   limit(kAlice, 1);
   NodeParts node(limited());
   auto hers = node.start(warm_as(kAlice, kAlicesJob));
-  while (node.origin.counters().bytes < 4 * kMiB.count) std::this_thread::yield();
+  while (node.origin.counters().bytes < kMiB.count) std::this_thread::yield();
   auto part = warm_as(kBob, kBobsJob);
   part.only.patterns = {"small"};
   const auto done = node.start(part).get();
@@ -282,6 +376,34 @@ TEST_F(Limits, WhatIsReadIsCountedByDatasetAndUserWithAndWithoutALimit) {
   EXPECT_EQ(of(reads, kAlice).throttled, kMiB.count);
   EXPECT_EQ(of(reads, kAlice).waiting, 0U);
   EXPECT_TRUE(node.fetcher->take_reads().empty());
+}
+
+TEST_F(Limits, AReaderWhoWaitsForHisLimitIsReadAheadOfByLittle) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root: it mounts a view";
+  big_file(64);
+  limit(kAlice, 4e6);
+  NodeParts node(limited());
+  ViewJobs jobs(kAlice);
+  const auto job = jobs.start(node, {}, 30s, kAlicesJob);
+  const std::string path = job.path("big");
+  std::atomic<bool> through = false;
+  std::thread reader([&] {
+    const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    std::vector<char> piece(128 << 10);
+    for (int i = 0; i < 8 * 8; ++i) EXPECT_EQ(::read(fd.get(), piece.data(), piece.size()), ssize_t(piece.size()));
+    through = true;
+  });
+  std::uint32_t most = 0;
+  while (!through) {
+    for (const auto& demand : governor.demands()) most = std::max(most, demand.waiting);
+    std::this_thread::yield();
+  }
+  reader.join();
+  EXPECT_GT(governor.throttled(kAlicesJob).time, 500ms);
+  EXPECT_LE(most, 6U) << "what he waits for, and 2 MiB";
+  limit(kAlice, kNoRate);
+  while (node.fetcher->in_flight() != 0) std::this_thread::yield();
+  EXPECT_LE(node.origin.counters().bytes, 24 * kMiB.count) << "of 64: 8 MiB were read";
 }
 
 TEST_F(Limits, TimeForWhichAReadWaitsForALimitIsNotTheOrigins) {

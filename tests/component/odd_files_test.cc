@@ -265,5 +265,100 @@ TEST_F(OddFiles, AnOriginThatFailsAReadFailsThatReadAndIsAskedAgain) {
   }
 }
 
+/// What storage gives of a read is less than was asked for: so the rest is asked for, and nothing is made up.
+class ShortReads : public OddFiles {
+ protected:
+  void SetUp() override {
+    OddFiles::SetUp();
+    for (const auto& [name, size] : sizes_) file("ds/" + name, bytes(name));
+  }
+  [[nodiscard]] std::string bytes(const std::string& name) const {
+    return random_bytes(sizes_.at(name), static_cast<unsigned>(sizes_.at(name)));
+  }
+  [[nodiscard]] std::string all_of(const ViewJobs::Job& job) const {
+    std::string wrong;
+    for (const auto& [name, size] : sizes_)
+      if (content(job.path(name)) != bytes(name)) wrong += name + " ";
+    return wrong;
+  }
+
+  const std::map<std::string, std::size_t> sizes_{
+      {"small", 100'000}, {"blocks", 3 * kMega + 5}, {"pieces", 40 * kMega + 4321}, {"even", 2 * kMega}};
+  ViewJobs jobs_{kAlice};
+};
+
+TEST_F(ShortReads, AreReadOnUntilAllIsThere) {
+  for (const auto* most : {"4096", "40001", "900000"}) {
+    const std::string tier = std::string("tier-") + most;
+    SlowOrigin slow(origin(), temp_.path("mnt"), {});
+    slow.tell({"short", "*", most});
+    auto o = options("mnt");
+    o.tiers[0].path = temp_.path(tier);
+    NodeParts node(o);
+    {
+      const auto kept = jobs_.start(node);
+      EXPECT_EQ(all_of(kept), "") << "kept, in pieces of " << most;
+      EXPECT_GT(slow.shortened(), 40U) << "it happened";
+    }
+    {
+      o.tiers[0].path += "-nothing";
+      NodeParts other(o);
+      const auto before = slow.shortened();
+      const auto passing = jobs_.start(other, Bytes{1});
+      EXPECT_EQ(all_of(passing), "") << "read through, in pieces of " << most;
+      EXPECT_GT(slow.shortened(), before + 40);
+    }
+    o.tiers[0].path = temp_.path(tier) + "-warm";
+    NodeParts warmed(o);
+    const auto done = warmed.warm("ds", user(kAlice));
+    ASSERT_TRUE(done) << done.error().message;
+    EXPECT_EQ(difference_to(origin("ds"), warmed), "");
+    EXPECT_EQ(done->origin_bytes.count, done->bytes_total.count) << "no byte twice";
+  }
+}
+
+TEST_F(ShortReads, ThatGiveNothingBeforeTheEndAreErrorsAndNeverZeros) {
+  SlowOrigin slow(origin(), temp_.path("mnt"), {});
+  NodeParts node(options("mnt"));
+  {
+    const auto job = jobs_.start(node);
+    const auto passing = jobs_.start(node, Bytes{1}, std::chrono::seconds(30), 8);
+    slow.tell({"short", "*", "0"});
+    for (const auto& [name, size] : sizes_)
+      for (const auto* each : {&job, &passing})
+        EXPECT_THAT(content(each->path(name)), AnyOf(HasSubstr("read: Input"), HasSubstr("read: Stale"))) << name;
+    EXPECT_EQ(job.replica->bytes_resident().count, 0U) << "and nothing of it is kept";
+    EXPECT_GT(slow.shortened(), 0U);
+    slow.tell({"heal"});
+    EXPECT_EQ(all_of(job), "") << "the next read asks again";
+    EXPECT_EQ(all_of(passing), "");
+  }
+  std::filesystem::remove_all(temp_.path("tier-2"));
+  auto o = options("mnt");
+  o.tiers[0].path = temp_.path("tier-2");
+  NodeParts other(o);
+  slow.tell({"short", "*", "0"});
+  const auto failed = other.warm("ds", user(kAlice));
+  EXPECT_FALSE(failed) << "complete, without its bytes";
+  EXPECT_FALSE(other.store->newest_complete({"o", "ds"}));
+  slow.tell({"heal"});
+  const auto done = other.warm("ds", user(kAlice));
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(difference_to(origin("ds"), other), "");
+}
+
+TEST_F(ShortReads, ThatTheKernelTakesForTheEndOfTheFileAreErrorsAndNeverZeros) {
+  SlowOrigin slow(origin(), temp_.path("mnt"), {});
+  NodeParts node(options("mnt"));
+  const auto job = jobs_.start(node);
+  slow.tell({"short", "--cached", "*", "40001"});  // its own pages are filled with zeros behind what came
+  for (const auto& [name, size] : sizes_) {
+    const auto got = content(job.path(name));
+    EXPECT_TRUE(got == bytes(name) || got.starts_with("read: ")) << name << ": " << got.size() << " wrong bytes";
+  }
+  EXPECT_GT(slow.shortened(), 0U);
+  slow.tell({"heal"});
+}
+
 }  // namespace
 }  // namespace atlas::agent

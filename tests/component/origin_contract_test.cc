@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "cache-agent/origin/posix_origin.h"
+#include "tests/support/eventually.h"
 #include "tests/support/origin_tree.h"
 #include "tests/support/own_mounts.h"
 #include "tests/support/slow_origin_process.h"
@@ -277,6 +278,52 @@ TEST_P(OriginContract, WhatIsExcludedIsLeftOutOrAWindow) {
   EXPECT_TRUE(seen->find("data"));
 }
 
+TEST_P(OriginContract, AnOpenFileLeadsNobodyElseIntoItsDirectory) {
+  directory("ds", kAlice, 0755);
+  directory("ds/closed", kAlice, 0700);
+  file("ds/closed/one", "1");
+  file("ds/closed/two", "2");
+  const auto seen = walk(user(kAlice));
+  ASSERT_TRUE(seen);
+  const auto open_as = [&](const Principal& who, const std::string& name) {
+    return as(who, [&] { return origin_->open("ds/closed/" + name, attributes(*seen, "closed/" + name)); });
+  };
+  const auto held = open_as(user(kAlice), "one");
+  ASSERT_TRUE(held) << held.error().message;
+  const auto bob = open_as(user(kBob), "two");
+  ASSERT_FALSE(bob);
+  EXPECT_EQ(bob.error().code, Code::permission_denied) << bob.error().message;
+  EXPECT_TRUE(open_as(user(kAlice), "two"));
+}
+
+TEST_P(OriginContract, ADirectoryThatClosesOrIsReplacedIsNoticedWhileItsFilesAreOpen) {
+  directory("ds", kAlice, 0755);
+  directory("ds/a", kAlice, 0755);
+  file("ds/a/one", "1");
+  file("ds/a/two", "2");
+  const auto seen = walk(user(kBob));
+  ASSERT_TRUE(seen);
+  const auto open_now = [&](const std::string& name, const EntryAttributes& expected) {
+    return as(user(kBob), [&] { return origin_->open("ds/a/" + name, expected); });
+  };
+  const auto held = open_now("one", attributes(*seen, "a/one"));
+  ASSERT_TRUE(held) << held.error().message;
+
+  std::filesystem::rename(origin("ds/a"), origin("ds/old"));
+  directory("ds/a", kAlice, 0755);
+  file("ds/a/new", "3");
+  EXPECT_TRUE(test::eventually([&] {
+    const auto again = walk(user(kBob));
+    return again && again->find("a/new") && open_now("new", attributes(*again, "a/new"));
+  })) << "what is not in the directory that was is looked for in the one that is";
+
+  ASSERT_EQ(chmod(origin("ds").c_str(), 0700), 0);
+  EXPECT_TRUE(test::eventually([&] {
+    const auto refused = open_now("two", attributes(*seen, "a/two"));
+    return !refused && refused.error().code == Code::permission_denied;
+  })) << "above it the way is closed";
+}
+
 TEST_P(OriginContract, AWalkEndsWhenItIsAskedToStop) {
   directory("ds", kAlice, 0755);
   std::stop_source stop;
@@ -298,6 +345,59 @@ const Storage kStorages[] = {
      }}};
 INSTANTIATE_TEST_SUITE_P(Origins, OriginContract, ::testing::ValuesIn(kStorages),
                          [](const auto& each) { return each.param.name; });
+
+TEST(ReaderPool, WhatOneUserWaitsForLeavesThreadsToOthers) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root: it acts as users";
+  std::promise<void> storage_answers;
+  const auto answer = storage_answers.get_future().share();
+  std::promise<void> bob_was_served;
+  {
+    ReaderPool pool(4);
+    for (int i = 0; i < 100; ++i)
+      pool.post(user(kAlice), Urgency::read_ahead, [answer](const Status&) { answer.wait(); });
+    pool.post(user(kBob), Urgency::fault, [&](const Status&) { bob_was_served.set_value(); });
+    EXPECT_EQ(bob_was_served.get_future().wait_for(std::chrono::seconds(30)), std::future_status::ready);
+    storage_answers.set_value();
+  }
+}
+
+class OriginRequests : public OriginTree {};
+
+TEST_F(OriginRequests, FilesThatAreOpenTogetherAskForTheirDirectoryOnce) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root: it mounts";
+  ASSERT_TRUE(testing::own_mounts());
+  constexpr int kFiles = 24;
+  const std::string deep = "ds/a/b/c/d/e";
+  std::filesystem::create_directories(origin(deep));
+  for (int i = 0; i < kFiles; ++i) file(deep + "/" + std::to_string(i), "x");
+  std::filesystem::create_directory(temp_.path("mnt"));
+  const SlowOrigin slow(origin(), temp_.path("mnt"), {"--cache", "0"});
+  PosixOrigin storage("o", temp_.path("mnt"), 8);
+  ManifestBuilder builder(temp_.path("mnt") + "/ds");
+  const Principal who = user(0);
+  ASSERT_TRUE(storage.walk(who, "ds", {}, builder, {}));
+  const auto manifest = std::move(builder).build();
+  ASSERT_TRUE(manifest);
+  slow.tell({"reset"});
+  std::vector<std::future<Result<std::unique_ptr<OriginFile>>>> opened;
+  for (int i = 0; i < kFiles; ++i) {
+    const auto at = manifest->find("a/b/c/d/e/" + std::to_string(i));
+    ASSERT_TRUE(at);
+    auto done = std::make_shared<std::promise<Result<std::unique_ptr<OriginFile>>>>();
+    opened.push_back(done->get_future());
+    storage.run(who, Urgency::warm_queued,
+                [&storage, done, path = deep + "/" + std::to_string(i), expected = manifest->at(*at).attributes](
+                    const Status&) { done->set_value(storage.open(path, expected)); });
+  }
+  std::vector<std::unique_ptr<OriginFile>> held;
+  for (auto& one : opened) {
+    auto file = one.get();
+    ASSERT_TRUE(file) << file.error().message;
+    held.push_back(std::move(*file));
+  }
+  EXPECT_GE(slow.operations("open"), std::uint64_t{kFiles}) << "it counts";
+  EXPECT_LE(slow.operations("lookup"), std::uint64_t{kFiles} + 3 * 8) << "not eight for each file";
+}
 
 }  // namespace
 }  // namespace atlas::agent

@@ -16,6 +16,7 @@
 #include "tests/support/origin_tree.h"
 #include "tests/support/peer_nodes.h"
 #include "tests/support/private_munged.h"
+#include "tests/support/slow_origin_process.h"
 
 namespace atlas::agent {
 namespace {
@@ -31,11 +32,12 @@ class Peers : public OriginTree {
     std::filesystem::create_directory(origin());
     std::filesystem::permissions(origin(), std::filesystem::perms(0755));
   }
-  PeerNode& add(std::chrono::milliseconds silence = 30s) {
+  PeerNode& add(std::chrono::milliseconds silence = 30s) { return add("", silence); }
+  PeerNode& add(const std::string& store, std::chrono::milliseconds silence = 30s) {
     const std::string name = "n" + std::to_string(nodes_.size() + 1);
     NodeParts::Options options;
-    options.origin = origin();
-    options.tiers = {{"nvme", temp_.path("tier-" + name), kGiB}};
+    options.origin = served_from_.empty() ? origin() : served_from_;
+    options.tiers = {{"nvme", temp_.path("tier-" + name + store), kGiB}};
     options.chunk = Bytes{4 << 20};
     PeerClientOptions ask;
     ask.silence = silence;
@@ -96,6 +98,7 @@ class Peers : public OriginTree {
   test::PrivateMunged munged_;
   Authenticator auth_{Munge(munged_.socket()), {0}};
   FixedPeers finder_;
+  std::string served_from_;  ///< empty = the origin's own directory
   std::vector<std::unique_ptr<PeerNode>> nodes_;
 };
 
@@ -123,6 +126,44 @@ TEST_F(Peers, ThreeNodesThatWarmOneDatasetReadTheOriginOnce) {
   ASSERT_TRUE(done);
   EXPECT_EQ(read_by_all(), one.origin.counters().bytes) << "as much as one node by itself";
   EXPECT_EQ(peers, 2 * one.origin.counters().bytes);
+}
+
+/// What the storage is asked for, of which the nodes know nothing themselves. Every node walks the tree as the user:
+/// that decides what he may have of it, and no other node's word would do. So what is asked for about names and
+/// attributes grows with the nodes; what is asked for to get the data does not.
+TEST_F(Peers, HoweverManyNodesWarmItItsDataIsAskedForOnce) {
+  small_files(300, 40'000);
+  file("ds/large", random_bytes((37 << 20) + 5, 77));
+  struct Asked {
+    std::uint64_t bytes = 0, data = 0, names = 0;
+  };
+  std::map<std::size_t, Asked> asked;
+  for (const std::size_t count : {1U, 2U, 4U}) {
+    std::vector<std::unique_ptr<SlowOrigin>> clients;  // each node has one, which knows nothing of the others' caches
+    for (std::size_t i = 0; i < count; ++i) {
+      served_from_ = temp_.path("mnt-" + std::to_string(i));
+      std::filesystem::create_directory(served_from_);
+      clients.push_back(std::make_unique<SlowOrigin>(origin(), served_from_, std::vector<std::string>{}));
+      add("-of-" + std::to_string(count));
+    }
+    know(PeerRole::fills_first);
+    for (const auto& client : clients) client->tell({"reset"});
+    for (const auto& done : warm_all()) ASSERT_TRUE(done) << done.error().message;
+    auto& now = asked[count];
+    for (const auto& client : clients) {
+      const auto data = client->operations("open") + client->operations("read");
+      now.bytes += client->read_bytes();
+      now.data += data;
+      now.names += client->operations() - data;
+    }
+    std::printf("%zu nodes: %llu bytes, %llu opens and reads, %llu other operations\n", count,
+                static_cast<unsigned long long>(now.bytes), static_cast<unsigned long long>(now.data),
+                static_cast<unsigned long long>(now.names));
+    EXPECT_LE(now.bytes * 100, asked[1].bytes * 102);
+    EXPECT_LE(now.data * 100, asked[1].data * 110);
+    EXPECT_LE(now.names * 10, asked[1].names * count * 11) << "a walk each, and no more";
+    nodes_.clear();
+  }
 }
 
 TEST_F(Peers, ALateNodeCopiesFromAllHoldersAndLeavesTheOriginAlone) {

@@ -16,6 +16,8 @@
 #include <thread>
 
 #include "cache-agent/store/replica_state.h"
+#include "cache-agent/store/scrubber.h"
+#include "tests/support/eventually.h"
 #include "tests/support/node_parts.h"
 #include "tests/support/own_mounts.h"
 
@@ -96,6 +98,20 @@ TEST_F(StoreOnDisk, WhatPendingJobsReadStaysTheSoonerTheLonger) {
   node.store->want({{"o", "e"}});
   warm(node, "c");
   EXPECT_FALSE(has(node, "a")) << "nobody waits for it any more";
+}
+
+TEST_F(StoreOnDisk, WhatAJobThatFollowsOnAnotherReadsDoesNotGoAtAll) {
+  for (const char* name : {"a", "b", "c"}) dataset(name, 3);
+  NodeParts node(options(Bytes{8 * kMiB.count}));
+  warm(node, "a");
+  warm(node, "b");
+  node.store->want({{"o", "a"}, {"o", "b"}}, 2);
+  EXPECT_FALSE(node.warm("c", user(0), true)) << "both are spoken for";
+  EXPECT_TRUE(has(node, "a") && has(node, "b"));
+  node.store->want({{"o", "a"}, {"o", "b"}}, 1);
+  warm(node, "c");
+  EXPECT_TRUE(has(node, "a"));
+  EXPECT_FALSE(has(node, "b")) << "wanted, but not held";
 }
 
 TEST_F(StoreOnDisk, WhatIsUsedOftenStaysLongerThanWhatWasUsedOnceSince) {
@@ -404,9 +420,237 @@ TEST_F(StoreOnDisk, ADamagedManifestCostsTheReplicaNotTheAgent) {
   }
   NodeParts node(options(kGiB));
   EXPECT_THAT(node.store->inventory(), IsEmpty());
+  node.store->empty_trash({});
   EXPECT_THAT(directories(), IsEmpty());
   warm(node, "a");
   EXPECT_TRUE(has(node, "a"));
+}
+
+/// "a" lies on the first tier, "b" on the second.
+class TwoTiers : public StoreOnDisk {
+ protected:
+  void SetUp() override {
+    StoreOnDisk::SetUp();
+    if (IsSkipped()) return;
+    dataset("a", 2);
+    dataset("b", 2);
+    const auto node = start();
+    warm(*node, "a");
+    warm(*node, "b");
+    ASSERT_EQ(node->store->newest_complete({"o", "a"})->tier(), "nvme");
+    ASSERT_EQ(node->store->newest_complete({"o", "b"})->tier(), "disk");
+  }
+  [[nodiscard]] std::unique_ptr<NodeParts> start(const std::string& first = "nvme") const {
+    auto both = options(Bytes{3 * kMiB.count});
+    both.tiers[0].name = first;
+    both.tiers.push_back({"disk", temp_.path("tier2"), Bytes{8 * kMiB.count}});
+    return std::make_unique<NodeParts>(both);
+  }
+  [[nodiscard]] std::string on_second() const {
+    for (const auto& dataset : std::filesystem::directory_iterator(temp_.path("tier2/replicas")))
+      for (const auto& generation : std::filesystem::directory_iterator(dataset)) return generation.path();
+    return "";
+  }
+};
+
+TEST_F(TwoTiers, ATierThatIsEmptyAfterARebootTakesNothingElseAlong) {
+  std::filesystem::remove_all(temp_.path("tier"));
+  const auto node = start();
+  EXPECT_FALSE(has(*node, "a"));
+  EXPECT_TRUE(has(*node, "b"));
+  warm(*node, "b");
+  EXPECT_EQ(node->origin.counters().bytes, 0U);
+}
+
+TEST_F(TwoTiers, WhatLiesOnATierThatIsOutIsThereWhenItComesBack) {
+  std::filesystem::rename(temp_.path("tier"), temp_.path("away"));
+  write_file(temp_.path("tier"), "no directory");
+  {
+    const auto node = start();
+    EXPECT_EQ(node->store->tiers()[0].state, "out");
+    EXPECT_THAT(node->store->tiers()[0].why, HasSubstr("tier"));
+    EXPECT_FALSE(has(*node, "a"));
+    EXPECT_TRUE(has(*node, "b"));
+  }
+  std::filesystem::remove(temp_.path("tier"));
+  std::filesystem::rename(temp_.path("away"), temp_.path("tier"));
+  const auto node = start();
+  EXPECT_TRUE(has(*node, "a") && has(*node, "b"));
+}
+
+TEST_F(TwoTiers, WhatCannotBeReadNowStaysAsItIs) {
+  const std::string residency = on_second() + "/residency";
+  std::filesystem::rename(residency, residency + ".kept");
+  std::filesystem::create_symlink(residency + ".kept", residency);  // ELOOP, as good as EIO
+  {
+    const auto node = start();
+    EXPECT_GT(node->store->tiers()[1].used.count, 2 * kMiB.count) << "it takes its room";
+    EXPECT_TRUE(has(*node, "a"));
+    EXPECT_FALSE(has(*node, "b"));
+    node->store->empty_trash({});
+  }
+  std::filesystem::rename(residency + ".kept", residency);
+  const auto node = start();
+  EXPECT_EQ(node->store->tiers()[1].state, "ok");
+  EXPECT_TRUE(has(*node, "b"));
+}
+
+TEST_F(TwoTiers, RecordsThatAnEarlierVersionKeptInTheFirstTierFindTheirOwn) {
+  {
+    const auto first = NodeManifest::open(temp_.path("tier/node.db"));
+    ASSERT_TRUE(first);
+    const auto second = NodeManifest::open(temp_.path("tier2/node.db"));
+    ASSERT_TRUE(second);
+    const auto rows = (*second)->replicas();
+    ASSERT_TRUE(rows);
+    ASSERT_EQ(rows->size(), 1U);
+    ASSERT_TRUE((*first)->put_replica(rows->front()));
+  }
+  std::filesystem::remove(temp_.path("tier2/node.db"));
+  for (int n = 0; n < 2; ++n) {
+    const auto node = start();
+    EXPECT_TRUE(has(*node, "a") && has(*node, "b"));
+    EXPECT_EQ(node->store->newest_complete({"o", "b"})->tier(), "disk");
+  }
+}
+
+TEST_F(TwoTiers, OfTwoCopiesThatAreThereWhenATierComesBackOneIsKept) {
+  std::filesystem::rename(temp_.path("tier2"), temp_.path("away"));
+  write_file(temp_.path("tier2"), "no directory");
+  {
+    const auto node = start();
+    ASSERT_EQ(node->store->evict({"o", "a"}, {}).replicas, 1U);
+    warm(*node, "b");
+    ASSERT_EQ(node->store->newest_complete({"o", "b"})->tier(), "nvme");
+  }
+  std::filesystem::remove(temp_.path("tier2"));
+  std::filesystem::rename(temp_.path("away"), temp_.path("tier2"));
+  for (int n = 0; n < 2; ++n) {
+    const auto node = start();
+    EXPECT_TRUE(has(*node, "b"));
+    EXPECT_EQ(node->store->inventory().size(), 1U);
+    EXPECT_EQ(node->store->tiers()[1].used.count, 0U) << "the other one is charged to nobody";
+    node->store->empty_trash({});
+    EXPECT_EQ(on_second(), "");
+  }
+}
+
+TEST_F(TwoTiers, AManifestThatTheCrashLeftEmptyCostsOneReplica) {
+  {
+    const auto second = NodeManifest::open(temp_.path("tier2/node.db"));
+    ASSERT_TRUE(second);
+    auto row = (*second)->replicas()->at(0);
+    row.complete = false;
+    ASSERT_TRUE((*second)->put_replica(row));
+  }
+  write_file(on_second() + "/manifest.db", "");
+  write_file(temp_.path("tier2/replicas/stray"), "no directory");
+  const auto node = start();
+  EXPECT_EQ(node->store->tiers()[1].state, "ok");
+  EXPECT_TRUE(has(*node, "a"));
+  EXPECT_FALSE(has(*node, "b"));
+  warm(*node, "b");
+  EXPECT_TRUE(has(*node, "b"));
+}
+
+TEST_F(TwoTiers, ATierMayBeGivenAnotherName) {
+  const auto node = start("ssd");
+  ASSERT_TRUE(has(*node, "a"));
+  EXPECT_EQ(node->store->newest_complete({"o", "a"})->tier(), "ssd");
+}
+
+TEST_F(TwoTiers, WhatAJobHasMountedIsNotThrownAwayWithTheRecords) {
+  ASSERT_TRUE(testing::own_mounts());
+  const std::string tree = on_second() + "/tree", seen = temp_.path("seen");
+  std::filesystem::create_directory(seen);
+  ASSERT_EQ(mount(tree.c_str(), seen.c_str(), nullptr, MS_BIND, nullptr), 0);
+  std::filesystem::remove(temp_.path("tier2/node.db"));
+  {
+    const auto node = start();
+    EXPECT_FALSE(has(*node, "b"));
+    node->store->empty_trash({});
+    EXPECT_FALSE(node->warm("b", user(0), true)) << "not over what a job reads";
+  }
+  EXPECT_TRUE(std::filesystem::exists(seen + "/0"));
+  ASSERT_EQ(umount2(seen.c_str(), 0), 0);
+  start()->store->empty_trash({});
+  EXPECT_EQ(on_second(), "");
+  EXPECT_TRUE(std::filesystem::is_empty(temp_.path("tier2/trash")));
+}
+
+TEST_F(TwoTiers, WhatIsLeftToDeleteWaitsUntilTheAgentIsUp) {
+  std::filesystem::create_directories(temp_.path("tier/trash/old/tree/deep"));
+  write_file(temp_.path("tier/trash/old/tree/deep/file"), "x");
+  const auto node = start();
+  EXPECT_TRUE(std::filesystem::exists(temp_.path("tier/trash/old/tree/deep/file")));
+  node->store->empty_trash({});
+  EXPECT_TRUE(std::filesystem::is_empty(temp_.path("tier/trash")));
+}
+
+TEST_F(StoreOnDisk, ABlockThatAReaderFoundToBeBadIsNoPartOfACompleteReplicaAfterARestart) {
+  dataset("a", 2);
+  GenerationId generation;
+  {
+    NodeParts node(options(kGiB));
+    generation = warm(node, "a");
+    const UniqueFd fd(open((directories().at(0) + "/tree/0").c_str(), O_RDWR));
+    ASSERT_EQ(pwrite(fd.get(), "rot", 3, 4711), 3);
+    const auto replica = node.store->find({"o", "a"}, generation);
+    const auto manifest = replica->manifest().value();
+    std::vector<std::byte> data(1000);
+    ReplicaState told = ReplicaState::complete;
+    node.store->on_change([&](const ReplicaInfo& about) { told = about.state; });
+    EXPECT_EQ(replica->read({*manifest->find("0"), Bytes{0}, Bytes{1000}}, data, Verify::yes).error().code,
+              Code::data_loss);
+    EXPECT_EQ(told, ReplicaState::partial) << "the controller shall know";
+    EXPECT_FALSE(node.store->database().replicas()->at(0).complete);
+    // The record may not have reached the disk.
+    ReplicaRow row = node.store->database().replicas()->at(0);
+    row.complete = true;
+    ASSERT_TRUE(node.store->database().put_replica(row));
+  }
+  NodeParts node(options(kGiB));
+  EXPECT_EQ(node.store->find({"o", "a"}, generation)->state(), ReplicaState::partial);
+  warm(node, "a");
+  EXPECT_EQ(node.origin.counters().bytes, kMiB.count);
+  EXPECT_EQ(node.store->find({"o", "a"}, generation)->state(), ReplicaState::complete);
+}
+
+TEST_F(StoreOnDisk, APartOfSomethingLargeDoesNotDriveOutWhatIsUsedMore) {
+  for (const char* name : {"often", "wanted", "once"}) dataset(name, 3);
+  dataset("huge", 40);
+  NodeParts node(options(Bytes{12 * kMiB.count}));
+  const auto huge = node.engine->survey({"o", "huge"}, user(0), {});
+  ASSERT_TRUE(huge);
+  for (const char* name : {"often", "wanted", "once"}) warm(node, name);
+  for (std::uint32_t job = 1; job <= 8; ++job) {
+    node.store->lease(*node.store->newest_complete({"o", "often"}), job);
+    node.store->unlease(job);
+  }
+  node.store->want({{"o", "wanted"}});
+  ManifestSummary summary;
+  summary.generation = huge->generation.id;
+  summary.bytes = summary.allocated = huge->bytes_total.count;
+  summary.files = summary.blocks = 40;
+  summary.entries = 41;
+  const auto room = node.store->reserve_some({"o", "huge"}, summary, {});
+  ASSERT_TRUE(room) << room.error().message;
+  EXPECT_TRUE(has(node, "often"));
+  EXPECT_TRUE(has(node, "wanted"));
+  EXPECT_FALSE(has(node, "once")) << "that was used once, and nobody waits for it";
+}
+
+TEST_F(StoreOnDisk, WhatIsBeingScrubbedMakesWay) {
+  dataset("a", 3);
+  dataset("b", 3);
+  NodeParts node(options(Bytes{4 * kMiB.count}));
+  warm(node, "a");
+  const Scrubber slow(*node.store, node.clock, {std::chrono::milliseconds(1), Bytes{1}},
+                      [](const std::string& found) { ADD_FAILURE() << found; });
+  ASSERT_TRUE(test::eventually([&] { return node.store->newest_complete({"o", "a"})->internals().looked_at != 0; }));
+  warm(node, "b");
+  EXPECT_FALSE(has(node, "a"));
+  EXPECT_TRUE(has(node, "b"));
 }
 
 }  // namespace

@@ -503,5 +503,24 @@ TEST_F(WritableView, AHungOriginGivesErrorsInTime) {
   EXPECT_EQ(failed(pwrite(fd.get(), "z", 1, 0) == 1), 0);
 }
 
+TEST_F(WritableView, AnOriginThatGivesLessThanItHasIsAskedAgainAndNoZerosAreRead) {
+  const std::string bytes = random_bytes(2 * kMega + 4321, 3);
+  file("ds/f", bytes);
+  const SlowOrigin slow(origin(), temp_.path("mnt"), {});
+  NodeParts node(options("mnt"));
+  const auto job = start(node);
+  as_user(user(kAlice), [&] {
+    const UniqueFd fd(open(job.path("f").c_str(), O_RDWR | O_CLOEXEC));
+    ASSERT_EQ(pwrite(fd.get(), bytes.data(), 1, 0), 1) << "from now on the origin is read";
+  });
+  slow.tell({"short", "*", "40001"});
+  as_user(user(kAlice), [&] { EXPECT_TRUE(content(job.path("f")) == bytes); });
+  EXPECT_GT(slow.shortened(), 10U);
+  slow.tell({"short", "*", "0"});
+  as_user(user(kAlice), [&] { EXPECT_EQ(content(job.path("f")), "read: Input/output error"); });
+  slow.tell({"heal"});
+  as_user(user(kAlice), [&] { EXPECT_TRUE(content(job.path("f")) == bytes); });
+}
+
 }  // namespace
 }  // namespace atlas::agent

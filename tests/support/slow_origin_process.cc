@@ -59,4 +59,20 @@ std::uint64_t SlowOrigin::hanging() const {
   return nlohmann::json::parse(tell({"stats"})).at("hanging").get<std::uint64_t>();
 }
 
+std::uint64_t SlowOrigin::shortened() const {
+  return nlohmann::json::parse(tell({"stats"})).at("short").get<std::uint64_t>();
+}
+
+std::uint64_t SlowOrigin::operations() const {
+  return nlohmann::json::parse(tell({"stats"})).at("ops_total").get<std::uint64_t>();
+}
+
+std::uint64_t SlowOrigin::operations(const std::string& kind) const {
+  return nlohmann::json::parse(tell({"stats"})).at("ops").value(kind, std::uint64_t{0});
+}
+
+std::uint64_t SlowOrigin::read_bytes() const {
+  return nlohmann::json::parse(tell({"stats"})).at("read_bytes").get<std::uint64_t>();
+}
+
 }  // namespace atlas

@@ -19,6 +19,14 @@ class SlowOrigin {
   std::string tell(const std::vector<std::string>& words) const;
   /// How many operations hang right now.
   [[nodiscard]] std::uint64_t hanging() const;
+  /// How many reads it answered with less than they asked for: see "short".
+  [[nodiscard]] std::uint64_t shortened() const;
+  /// How many it was asked for of all kinds since the last "reset".
+  [[nodiscard]] std::uint64_t operations() const;
+  /// How many it was asked for of a kind ("lookup", "read", ...) since the last "reset".
+  [[nodiscard]] std::uint64_t operations(const std::string& kind) const;
+  /// Bytes that were read of it since then.
+  [[nodiscard]] std::uint64_t read_bytes() const;
 
  private:
   std::string mountpoint_, socket_;

@@ -80,6 +80,7 @@ class FakeSlurm final : public SlurmPort {
     for (const auto& [name, node] : nodes) queue.nodes.push_back(node);
     queue.partitions = partitions;
     queue.boot = boot;
+    queue.slurmctld_started = started;
     queue.taken = clock_.wall();
     return queue;
   }
@@ -90,7 +91,7 @@ class FakeSlurm final : public SlurmPort {
     return at->second;
   }
   Status apply(const JobPatch& patch) override {
-    if (down) return fail(Code::unavailable, "slurmctld does not answer");
+    if (down || deaf) return fail(Code::unavailable, "slurmctld does not answer");
     const auto at = jobs.find(patch.job_id);
     if (at == jobs.end()) return fail(Code::not_found, "no such job");
     if (at->second.state != JobState::pending) return fail(Code::failed_precondition, "no longer pending");
@@ -119,7 +120,9 @@ class FakeSlurm final : public SlurmPort {
   std::vector<PartitionRecord> partitions;
   std::vector<JobPatch> patches;
   std::chrono::milliseconds boot{0};
+  WallSeconds started{};
   bool down = false, refuse_nodes = false;
+  bool deaf = false;  ///< it answers questions, and updates get lost
 
  private:
   FakeClock& clock_;

@@ -37,6 +37,7 @@ class StallGovernor final : public Governor {
     return {};
   }
   void charge(const Charge&) override {}
+  [[nodiscard]] Bytes at_a_time(const Charge&, Bytes, Bytes most) override { return most; }
   [[nodiscard]] bool parks(std::uint32_t, std::uint32_t) const override { return false; }
   void settle(const Grant& /*grant*/, Bytes /*moved*/, std::uint32_t /*operations*/) override {
     const std::lock_guard lock(mutex_);

@@ -104,6 +104,53 @@ TEST_F(CacheSpaceTest, AThousandLimitsOneAfterTheOtherAreToldToNodesTogether) {
   EXPECT_LE(told["n1"].times, 5);
 }
 
+TEST_F(CacheSpaceTest, NodesThatComeBackOneByOneAreToldOfAllThatWereThere) {
+  std::map<std::string, std::uint32_t> told;
+  auto& limits = world.staging->io_limits();
+  const auto comes = [&](const std::string& node, std::uint64_t stream) {
+    limits.came(node, stream,
+                {[&told, node](const std::vector<IoBudget>&, std::uint32_t nodes) { told[node] = nodes; },
+                 [](const Sharing::Message&) {}});
+  };
+  limits.expect(100);  // an earlier controller knew so many
+  comes("a1", 1);
+  EXPECT_EQ(told["a1"], 100U);
+  for (std::uint64_t node = 2; node <= 50; ++node) comes("a" + std::to_string(node), node);
+  world.executor.pass(70s);
+  EXPECT_EQ(told["a1"], 50U) << "the others have had the time";
+  for (std::uint64_t node = 2; node <= 50; ++node) limits.lost("a" + std::to_string(node), node);
+  world.executor.pass(1s);
+  EXPECT_EQ(told["a1"], 50U) << "they read on";
+  comes("a2", 60);
+  EXPECT_EQ(told["a2"], 50U);
+  world.executor.pass(70s);
+  EXPECT_EQ(told["a1"], 2U);
+}
+
+TEST_F(CacheSpaceTest, WhatAUserWarmsByHandIsChargedToTheAccountOfHisWithTheLowestLimit) {
+  auto& limits = world.staging->io_limits();
+  const auto set = [&](const std::string& account, std::uint64_t rate) {
+    LimitRow row{LimitKind::account, account, 0, {}, "root", world.clock.wall()};
+    row.read = Bytes{rate};
+    ASSERT_TRUE(space().set(row));
+    limits.changed();
+  };
+  EXPECT_EQ(limits.account_of(1000), "") << "nothing is known";
+  limits.note_account(1000, "");
+  limits.note_account(1000, "ml");
+  EXPECT_EQ(limits.account_of(1000), "ml");
+  EXPECT_TRUE(limits.knows_account("ml"));
+  EXPECT_FALSE(limits.knows_account("speech"));
+  on("n1", 'a', 1_G, kAlice, 1);  // speech
+  EXPECT_EQ(limits.account_of(1000), "") << "which of them nobody knows, and it makes no difference";
+  set("speech", 5'000'000);
+  set("vision", 1);
+  EXPECT_EQ(limits.account_of(1000), "speech");
+  set("ml", 4'000'000);
+  EXPECT_EQ(limits.account_of(1000), "ml");
+  EXPECT_EQ(limits.account_of(1001), "");
+}
+
 TEST_F(CacheSpaceTest, AReplicaCountsForItsUserItsGroupAndItsAccount) {
   limit(LimitKind::user, "alice", kAlice.uid, 100_G);
   limit(LimitKind::group, "staff", 100, 100_G);

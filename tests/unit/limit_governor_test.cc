@@ -39,6 +39,22 @@ struct LimitGovernorTest : testing::Test {
       governor.settle(grant, grant.bytes, grant.operations);
     }));
   }
+  /// Megabytes that he gets without waiting.
+  int at_once(std::uint32_t uid, std::uint32_t job_id = 7, int most = 10'000) {
+    for (int got = 0; got < most; ++got) {
+      const auto grant = governor.try_admit(charge(uid, 1'000'000, Urgency::fault, job_id));
+      if (!grant) return got;
+      governor.settle(*grant, grant->bytes, grant->operations);
+    }
+    return most;
+  }
+  /// Lets a time pass as the agent does: what is wanted is told each second.
+  void idle(std::chrono::seconds length) {
+    for (auto second = 0s; second < length; ++second) {
+      time.run_until(time.now() + 1s);
+      static_cast<void>(governor.demands());
+    }
+  }
   /// What a payer who asks for a megabyte again and again gets in so long.
   double megabytes(std::uint32_t uid, std::chrono::seconds length, std::uint32_t job_id = 7) {
     double got = 0;
@@ -112,6 +128,92 @@ TEST_F(LimitGovernorTest, HoldsRatesOfBytesAndOfOperations) {
 TEST_F(LimitGovernorTest, NobodyGetsASecondsWorthByARestart) {
   governor.set_budgets({user_limit(1, 50 * kM)}, 1);
   EXPECT_LE(megabytes(1, 1s), 51);
+}
+
+TEST_F(LimitGovernorTest, ABurstIsOfTheLimitItWasSetForWhateverOtherLimitsWithoutOneApply) {
+  auto alice = user_limit(1, 50 * kM);
+  alice.burst = 2s;
+  auto origin = origin_limit(400 * kM);
+  origin.burst = 0s;
+  governor.set_budgets({alice, origin}, 1);
+  ask("first", charge(1));
+  idle(2s);
+  time.run_until(time.now() + 10s);
+  EXPECT_NEAR(at_once(1), 100, 2);
+  origin.burst = 500ms;
+  governor.set_budgets({alice, origin}, 1);
+  time.run_until(time.now() + 10s);
+  EXPECT_NEAR(at_once(1), 25, 2) << "of those that were set the smallest";
+  alice.burst = origin.burst = 0s;
+  governor.set_budgets({alice, origin}, 1);
+  time.run_until(time.now() + 10s);
+  EXPECT_NEAR(at_once(1), 5, 1) << "nobody said anything: 100 ms";
+}
+
+TEST_F(LimitGovernorTest, WhatWasSavedUpIsThereAfterAPause) {
+  auto alice = user_limit(1, 50 * kM);
+  alice.burst = 2s;
+  governor.set_budgets({alice}, 10);
+  governor.set_connected(true);
+  governor.set_job(7, "ml", kUnlimited);
+  ask("first", charge(1));
+  governor.set_shares({share(1, 50 * kM)});
+  idle(600s);  // the share runs out, then the flow ends: its rate would be a tenth of a tenth
+  governor.set_shares({share(1, 2.5 * kM)});  // a twentieth, as who comes anew gets first
+  EXPECT_NEAR(at_once(1), 100, 2);
+  governor.set_shares({share(1, 50 * kM)});
+  EXPECT_LE(at_once(1), 1) << "once";
+}
+
+TEST_F(LimitGovernorTest, AfterARestartNothingIsSavedUp) {
+  auto alice = user_limit(1, 50 * kM);
+  alice.burst = 60s;
+  governor.set_budgets({alice}, 1);
+  time.run_until(start + 1h);
+  ask("first", charge(1));
+  EXPECT_LE(at_once(1), 1);
+  time.run_until(time.now() + 1s);
+  EXPECT_LE(at_once(1), 51);
+}
+
+TEST_F(LimitGovernorTest, ALimitOfTerabytesIsOne) {
+  governor.set_budgets({user_limit(1, 2e12, 1e9)}, 1);
+  EXPECT_EQ(governor.at_a_time(charge(1), Bytes{1}, Bytes{4 << 20}), Bytes{4 << 20});
+  ask("first", charge(1, 4'000'000'000'000));
+  ask("second", charge(1));
+  EXPECT_EQ(began.size(), 1U);
+  time.run_until(start + 2100ms);
+  EXPECT_EQ(began.size(), 2U);
+}
+
+TEST_F(LimitGovernorTest, WhoMayReadLittleReadsLittleAtATime) {
+  constexpr Bytes kLeast{1 << 20}, kMost{4 << 20};
+  governor.set_budgets({user_limit(1, 2 * kM), user_limit(2, 1)}, 1);
+  EXPECT_EQ(governor.at_a_time(charge(1), kLeast, kMost), Bytes{2'000'000});
+  EXPECT_EQ(governor.at_a_time(charge(2), kLeast, kMost), kLeast);
+  EXPECT_EQ(governor.at_a_time(charge(3), kLeast, kMost), kMost);
+}
+
+TEST_F(LimitGovernorTest, AJobThatIsForgottenIsNotRememberedByWhatItStillWaitedFor) {
+  governor.set_budgets({user_limit(1, 10 * kM)}, 1);
+  ask("first", charge(1, 10'000'000));
+  ask("second", charge(1));
+  time.run_until(start + 500ms);
+  governor.forget_job(7);
+  time.run_until(start + 2s);
+  EXPECT_EQ(began.size(), 2U);
+  EXPECT_EQ(governor.throttled(7).time, 0ms);
+}
+
+TEST_F(LimitGovernorTest, WhatAUserReadsForNoJobIsHisAccountsToo) {
+  governor.set_budgets({{LimitKind::account, "ml", 0, {10 * kM, kNoRate}, {}, 0}}, 1);
+  EXPECT_GE(at_once(1, 0, 1000), 1000);
+  governor.set_user(1, "ml");
+  EXPECT_NEAR(megabytes(1, 10s, 0), 100, 2);
+  EXPECT_GE(at_once(1, 7, 1000), 1000) << "of a job its own account counts";
+  EXPECT_GE(at_once(2, 0, 1000), 1000);
+  governor.set_user(1, "");
+  EXPECT_GE(at_once(1, 0, 1000), 1000);
 }
 
 TEST_F(LimitGovernorTest, AnUnknownOneHasATenthOfAnEqualPartAndIsReportedOnce) {

@@ -152,4 +152,59 @@ TEST(SharingOut, WhatALostNodeMayStillUseIsNotLentBeforeItHasRunOut) {
       << "it is back: nothing is lent twice, nothing lost";
 }
 
+TEST(SharingOut, WhoseWarmUpGoesFirstIsLookedAtEachTime) {
+  Sharing sharing;
+  std::map<std::uint32_t, std::int64_t> could_start{{7, 100}, {8, 200}};
+  sharing.order_by([&](std::uint32_t job_id) { return could_start.at(job_id); });
+  sharing.set_budgets({{LimitKind::origin, "lustre", 0, {10e6, kNoRate}, {}, 0}});
+  SteadyTime now{};
+  now += 1h;
+  const auto shares = [&] {
+    std::vector<IoDemand> demands;
+    for (const std::uint32_t job : {7U, 8U})
+      demands.push_back({{"lustre", 1, 1, job, {}}, {}, {50e6, 10}, {}, 1, kUnlimited});
+    std::map<std::uint32_t, double> out;
+    for (int i = 0; i < 5; ++i) {
+      sharing.report("n1", 0, demands, now);
+      for (const auto& share : sharing.divide(now).at("n1").shares) out[share.flow.job_id] = share.rate.bytes;
+      now += 1s;
+    }
+    return out;
+  };
+  auto before = shares();
+  EXPECT_GT(before[7], 9 * before[8]);
+  could_start[7] = 300;
+  auto after = shares();
+  EXPECT_GT(after[8], 9 * after[7]);
+}
+
+TEST(SharingOut, WhatAllLimitsAreUsedForIsTheSameInOnePassAsOneByOne) {
+  Sharing sharing;
+  const std::vector<IoBudget> budgets{
+      {LimitKind::origin, "lustre", 0, {10e6, kNoRate}, {}, 0}, {LimitKind::user, "alice", 1, {5e6, kNoRate}, {}, 0},
+      {LimitKind::user, "bob", 2, {5e6, kNoRate}, {}, 0},       {LimitKind::group, "staff", 9, {5e6, kNoRate}, {}, 0},
+      {LimitKind::account, "ml", 0, {5e6, kNoRate}, {}, 0},     {LimitKind::node, "n2", 0, {5e6, kNoRate}, {}, 0},
+      {LimitKind::node, "n3", 0, {5e6, kNoRate}, {}, 0}};
+  sharing.set_budgets(budgets);
+  SteadyTime now{};
+  now += 1h;
+  for (const auto* node : {"n1", "n2"})
+    sharing.report(node, 0,
+                   {{{"lustre", 1, 9, 7, "ml"}, {1e6, 10}, {}, {1e6, 10}, 2, kUnlimited},
+                    {{"lustre", 2, 9, 8, ""}, {2e6, 20}, {}, {2e6, 20}, 3, kUnlimited}},
+                   now);
+  static_cast<void>(sharing.divide(now));
+  const auto uses = sharing.uses(budgets);
+  const std::vector<double> used{6e6, 2e6, 4e6, 6e6, 2e6, 3e6, 0};
+  const std::vector<std::uint32_t> waiting{10, 4, 6, 10, 4, 5, 0};
+  ASSERT_EQ(uses.size(), budgets.size());
+  for (std::size_t i = 0; i < uses.size(); ++i) {
+    EXPECT_EQ(uses[i].used.bytes, used[i]) << budgets[i].name;
+    EXPECT_EQ(uses[i].waiting, waiting[i]) << budgets[i].name;
+    double share = 0;
+    for (const auto& part : sharing.uses_of(budgets[i])) share += part.use.share.bytes;
+    EXPECT_DOUBLE_EQ(uses[i].share.bytes, share) << budgets[i].name;
+  }
+}
+
 }  // namespace atlas

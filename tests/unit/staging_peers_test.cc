@@ -54,6 +54,29 @@ TEST_F(StagingPeers, ThoseThatBeginTogetherComeFirstAndWhoComesLaterIsToldApart)
   EXPECT_THAT(peers(world.generation.id), ElementsAre("n2 holds", "n3 first")) << "the others move up";
 }
 
+TEST_F(StagingPeers, OfASmallDatasetOnlyWhatBeginsInTheSameMomentIsDivided) {
+  constexpr Bytes kChunk{32 * kMiB.count};
+  const auto of = [](std::uint64_t bytes, std::uint64_t files) {
+    Generation generation;
+    generation.bytes = Bytes{bytes};
+    generation.files = files;
+    return together(generation, 48, kChunk);
+  };
+  EXPECT_EQ(of(183 * kGiB.count, 500'000), kTogether);
+  EXPECT_EQ(of(125 * kGiB.count, 1), kTogether);
+  EXPECT_EQ(of(8 * kGiB.count, 1), kSameMoment) << "half of it is begun at once";
+  EXPECT_EQ(of(4'000'000, 100), kSameMoment);
+  EXPECT_EQ(of(0, 0), kTogether);
+  warm("n1");
+  world.pass(100ms);
+  warm("n2");
+  const auto peers =
+      peers_of(world.speech, world.generation.id, *world.registry, world.staging->warmups(), kSameMoment);
+  ASSERT_EQ(peers.size(), 2U);
+  EXPECT_EQ(peers[0].role, PeerRole::fills_first);
+  EXPECT_EQ(peers[1].role, PeerRole::fills_later);
+}
+
 TEST_F(StagingPeers, AnotherGenerationAndALostNodeDoNotCount) {
   const auto other = GenerationId::of("fedcba9876543210");
   warm("n1");

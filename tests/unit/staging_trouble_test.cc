@@ -1,8 +1,5 @@
 // What staging does when things break, when jobs are cancelled, and when users change their jobs.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
-#include "tests/support/staging_world.h"
+#include "tests/support/staging_trouble.h"
 
 namespace atlas::test {
 namespace {
@@ -11,38 +8,6 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Pair;
-
-constexpr const char* kAlone = "v1,d=/lustre/speech";
-constexpr const char* kWarm = "v1,w=wait,d=/lustre/speech";
-
-class StagingTrouble : public ::testing::Test {
- protected:
-  /// A job whose warm-up is under way.
-  FakeAgents::Warm& warming(std::uint32_t id) {
-    world.submit(id, kWarm);
-    world.data_in(id);
-    EXPECT_FALSE(world.agents.open().empty());
-    return *world.agents.open().at(0);
-  }
-  /// A job that was released to the node where its data is, and is still in the queue.
-  std::string released(std::uint32_t id) {
-    auto& warm = warming(id);
-    FakeAgents::finish(warm, world.generation);
-    world.pass(1s);
-    EXPECT_EQ(world.slurm.jobs[id].req_nodes, warm.node);
-    return warm.node;
-  }
-  void expect_nothing_left() {
-    world.pass(10s);
-    EXPECT_TRUE(world.staging->leases().idle());
-    EXPECT_TRUE(world.staging->jobs().empty());
-    EXPECT_THAT(world.agents.plans, IsEmpty());
-    EXPECT_THAT(world.catalog->leases().value(), IsEmpty());
-    EXPECT_THAT(world.catalog->open_jobs().value(), IsEmpty());
-  }
-
-  StagingWorld world;
-};
 
 TEST_F(StagingTrouble, ALateBeginTimeOfDataInIsOverwrittenAtTheNextPoll) {
   released(10);
@@ -163,15 +128,6 @@ TEST_F(StagingTrouble, ANodeThatIsDrainedWhileItWarmsIsReplaced) {
   EXPECT_THAT(world.agents.cancelled, Contains(Pair(node, world.speech)));
   ASSERT_FALSE(world.agents.open().empty());
   EXPECT_NE(world.agents.open().back()->node, node);
-}
-
-TEST_F(StagingTrouble, APinnedNodeThatIsDrainedIsUnpinned) {
-  const auto node = released(10);
-  world.slurm.nodes[node].usable = false;
-  world.pass(3s);
-  EXPECT_EQ(world.slurm.jobs[10].req_nodes, "");
-  EXPECT_FALSE(world.held_back(10));
-  EXPECT_THAT(world.job(10).row.reason, HasSubstr("went out of service"));
 }
 
 TEST_F(StagingTrouble, APinnedNodeThatIsDrainedGivesWayToAnotherHolder) {

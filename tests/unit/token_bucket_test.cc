@@ -53,8 +53,8 @@ TEST(TokenBucket, ARateThatIsLoweredKeepsTheDebtButNotTheTimeBeyondTheLongest) {
   TokenBucket bucket(1000, 1s, at(0ms));
   bucket.take(5000);
   bucket.set(1, 1s, at(0ms));
-  EXPECT_FALSE(bucket.ready(at(9s)));
-  EXPECT_TRUE(bucket.ready(at(10s) + 1ms));
+  EXPECT_FALSE(bucket.ready(at(29s)));
+  EXPECT_TRUE(bucket.ready(at(30s) + 1ms));
 }
 
 TEST(TokenBucket, ARateThatIsRaisedLetsTheDebtBeRepaidSooner) {
@@ -62,6 +62,19 @@ TEST(TokenBucket, ARateThatIsRaisedLetsTheDebtBeRepaidSooner) {
   bucket.take(50);
   bucket.set(100, 1s, at(0ms));
   EXPECT_TRUE(bucket.ready(at(501ms)));
+}
+
+TEST(TokenBucket, WhatWasSavedUpStaysWhenTheRateGoesDownButNoMoreComesUntilItIsSpent) {
+  TokenBucket bucket(100, 2s, at(0ms));
+  bucket.set(10, 2s, at(5s), 1000);
+  EXPECT_DOUBLE_EQ(bucket.level(), 200);
+  ASSERT_TRUE(bucket.ready(at(60s)));
+  EXPECT_DOUBLE_EQ(bucket.level(), 200);
+  bucket.take(190);
+  ASSERT_TRUE(bucket.ready(at(120s)));
+  EXPECT_DOUBLE_EQ(bucket.level(), 20);
+  bucket.set(1, 2s, at(120s));
+  EXPECT_DOUBLE_EQ(bucket.level(), 2) << "a limit that was lowered itself leaves nothing";
 }
 
 TEST(TokenBucket, ATimeThatGoesBackIsOneThatStandsStill) {
@@ -81,10 +94,20 @@ TEST(TokenBucket, WhatIsGivenBackIsThereButNotMoreThanTheBurst) {
   EXPECT_LE(bucket.level(), 10);
 }
 
-TEST(TokenBucket, AByteASecondLetsARequestPassInTenSeconds) {
+TEST(TokenBucket, AByteASecondLetsARequestPassInHalfAMinute) {
   TokenBucket bucket(1, 100ms, at(0ms));
   bucket.take(1 << 20);
-  EXPECT_LE(bucket.ready_at(), at(10s) + 1ms);
+  EXPECT_LE(bucket.ready_at(), at(30s) + 1ms);
+}
+
+TEST(TokenBucket, WhatWasReadWithoutALimitHasSavedUpNothingForOne) {
+  TokenBucket bucket(kNoRate, 0s, at(0ms));
+  ASSERT_TRUE(bucket.ready(at(60s)));
+  bucket.set(100, 60s, at(61s), 100 * 60);
+  EXPECT_LE(bucket.level(), 0);
+  EXPECT_TRUE(bucket.ready(at(61s)));
+  bucket.take(100);
+  EXPECT_FALSE(bucket.ready(at(61s + 900ms)));
 }
 
 TEST(TokenBucket, WithoutALimitNothingIsCounted) {

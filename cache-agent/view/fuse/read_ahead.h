@@ -20,9 +20,9 @@ class ReadAhead {
     std::uint64_t offset = 0, length = 0;
     bool operator==(const Piece&) const = default;
   };
+  using Pieces = std::vector<Piece>;
   /// A read of a file of this size came; what to fetch besides. Nothing beyond the end, nothing twice.
-  [[nodiscard]] std::vector<Piece> on_read(agent::FileIndex file, std::uint64_t offset, std::uint64_t length,
-                                           std::uint64_t size);
+  [[nodiscard]] Pieces on_read(agent::FileIndex file, std::uint64_t offset, std::uint64_t length, std::uint64_t size);
 
  private:
   struct Stream {

@@ -182,6 +182,8 @@ void ViewCore::read(fuse_req_t req, FileIndex index, std::size_t size, std::uint
   const std::uint64_t length = std::min<std::uint64_t>({size, whole - std::min(whole, offset), kMaxRead.count});
   if (length == 0) return void(fuse_reply_buf(req, nullptr, 0));
   const Extent want{index, Bytes{offset}, Bytes{length}};
+  // Noted before it is answered: the reader's next read must not overtake this one, or its steps are not recognized.
+  const auto next = entry.blocks > 1 ? read_ahead_.on_read(index, offset, length, whole) : ReadAhead::Pieces{};
   const bool here = parts.replica->resident(*manifest, want);
   if (here && answer_from_store(req, want)) {
     hits_.fetch_add(1, std::memory_order_relaxed);
@@ -192,7 +194,7 @@ void ViewCore::read(fuse_req_t req, FileIndex index, std::size_t size, std::uint
     next_part(
         std::make_shared<Miss>(Miss{Connection::of(req).lot().park(req, name_of(index)), want, std::move(otherwise)}));
   }
-  if (entry.blocks > 1) read_ahead(index, offset, length);
+  read_ahead(index, next);
 }
 
 off_t ViewCore::seek(FileIndex file, off_t offset, int whence) {
@@ -313,9 +315,8 @@ void ViewCore::failed(const Miss& miss, const Error& error) {
                " failed: " + error.message);
 }
 
-void ViewCore::read_ahead(FileIndex file, std::uint64_t offset, std::uint64_t length) {
-  const std::uint64_t size = manifest->at(file).attributes.size;
-  for (const auto& piece : read_ahead_.on_read(file, offset, length, size)) {
+void ViewCore::read_ahead(FileIndex file, const ReadAhead::Pieces& pieces) {
+  for (const auto& piece : pieces) {
     for (Extent rest{file, Bytes{piece.offset}, Bytes{piece.length}}; rest.length.count != 0;) {
       const Extent next = first_share(rest);
       bring_ahead(next);

@@ -118,7 +118,7 @@ class ViewCore : public std::enable_shared_from_this<ViewCore> {
   void from_window(const std::shared_ptr<Miss>& miss);
   void read_through(const std::shared_ptr<Miss>& miss);
   void failed(const Miss& miss, const Error& error);
-  void read_ahead(agent::FileIndex file, std::uint64_t offset, std::uint64_t length);
+  void read_ahead(agent::FileIndex file, const ReadAhead::Pieces& pieces);
   void bring_ahead(const agent::Extent& stretch);
   void fill_window(const agent::Extent& stretch);
   void sweep_window();

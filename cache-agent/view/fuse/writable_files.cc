@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "cache-agent/view/fuse/connection.h"
 #include "cache-agent/view/fuse/view_core.h"
@@ -79,14 +80,24 @@ void create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fu
   });
 }
 
+/// What is answered with less than was asked for, the kernel takes for the file's end, and fills its page with zeros.
 Answer read_origin(Writable& self, const OpenFile& file, std::size_t size, off_t offset) {
   std::string data(size, '\0');
   std::size_t got = 0;
+  bool ended = false;
   while (got < size) {
-    const ssize_t n = pread(file.fd.get(), data.data() + got, size - got, offset + static_cast<off_t>(got));
+    const off_t at = offset + static_cast<off_t>(got);
+    const ssize_t n = pread(file.fd.get(), data.data() + got, size - got, at);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && got == 0) return refuse(errno);
-    if (n <= 0) break;
+    if (n < 0) return refuse(errno);
+    if (n == 0) {
+      struct stat st {};
+      if (fstat(file.fd.get(), &st) != 0) return refuse(errno);
+      if (st.st_size <= at) break;
+      if (std::exchange(ended, true)) return refuse(EIO);  // it has not grown just now
+      continue;
+    }
+    ended = false;
     got += static_cast<std::size_t>(n);
   }
   data.resize(got);

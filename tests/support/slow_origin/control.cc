@@ -118,14 +118,18 @@ Result<std::string> execute(const std::vector<std::string>& words, Gate& gate) {
   } else if (command == "hang") {
     ATLAS_ASSIGN(Arguments arguments, parse_selection(words, 1));
     gate.hang(std::move(arguments.what));
+  } else if (command == "short" && words.size() >= 3) {
+    const bool cached = words[1] == "--cached" && words.size() == 4;
+    ATLAS_ASSIGN(const std::uint64_t most, parse_rate(words.back()));
+    gate.shorten({words[cached ? 2 : 1], most, cached});
   } else if (command == "fail" && words.size() >= 2) {
     ATLAS_ASSIGN(Arguments arguments, parse_selection(words, 2));
     arguments.what.pattern = words[1];
     gate.fail(std::move(arguments.what), arguments.error);
   } else {
-    return fail(Code::invalid_argument,
-                "unknown command '" + command +
-                    "': stats, reset, hang, resume, fail PATTERN, heal, latency MS, bandwidth RATE");
+    return fail(Code::invalid_argument, "unknown command '" + command +
+                                            "': stats, reset, hang, resume, fail PATTERN, short [--cached] PATTERN "
+                                            "BYTES, heal, latency MS, bandwidth RATE");
   }
   return std::string("ok");
 }

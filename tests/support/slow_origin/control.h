@@ -16,7 +16,7 @@ Result<UniqueFd> listen_at(const std::string& path);
 void answer_client(int listener, Gate& gate);
 
 /// Carries out one command: stats | reset | hang [--path P] [OP...] | resume | fail PATTERN [--errno NAME] [OP...] |
-/// heal | latency MS | bandwidth RATE. Returns the line to answer with.
+/// short [--cached] PATTERN BYTES | heal | latency MS | bandwidth RATE. Returns the line to answer with.
 Result<std::string> execute(const std::vector<std::string>& words, Gate& gate);
 
 /// The client side: sends the words, returns the answer.

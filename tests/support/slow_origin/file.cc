@@ -1,5 +1,6 @@
 // Open files and their data.
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <memory>
@@ -9,8 +10,11 @@
 namespace atlas::slow_origin::detail {
 namespace {
 
+/// Of a handle: its reads may be answered with less than they ask for.
+constexpr std::uint64_t kMayBeShort = 1ULL << 32U;
+
 int fd_of(const fuse_file_info* info) {
-  return static_cast<int>(info->fh);
+  return static_cast<int>(info->fh & (kMayBeShort - 1));
 }
 
 mode_t access_bits(int flags) {
@@ -42,6 +46,10 @@ void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) {
     return;
   }
   info->fh = static_cast<std::uint64_t>(fd.get());
+  if (const auto how = passage.fs().gate.shortens(passage.fs().nodes.path(ino))) {
+    info->direct_io = how->cached ? 0 : 1;
+    info->fh |= kMayBeShort;
+  }
   if (fuse_reply_open(req, info) == 0) (void)fd.release();  // release() closes it
 }
 
@@ -80,13 +88,23 @@ void release(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
 void read(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fuse_file_info* info) {
   Passage passage(req, Op::kRead, ino);
   if (passage.refused()) return;
+  auto& gate = passage.fs().gate;
+  if ((info->fh & kMayBeShort) != 0) {
+    struct stat st {};
+    const auto how = gate.shortens(passage.fs().nodes.path(ino));
+    if (how && how->most < size && fstat(fd_of(info), &st) == 0 &&
+        offset + static_cast<off_t>(how->most) < st.st_size) {
+      size = how->most;
+      gate.note_short();
+    }
+  }
   const std::unique_ptr<char[]> data(new char[size]);
   const ssize_t got = pread(fd_of(info), data.get(), size, offset);
   if (got < 0) {
     fuse_reply_err(req, errno);
     return;
   }
-  passage.fs().gate.moved(Op::kRead, fuse_req_ctx(req)->uid, static_cast<std::uint64_t>(got));
+  gate.moved(Op::kRead, fuse_req_ctx(req)->uid, static_cast<std::uint64_t>(got));
   fuse_reply_buf(req, data.get(), static_cast<std::size_t>(got));
 }
 

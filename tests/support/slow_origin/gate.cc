@@ -124,6 +124,22 @@ void Gate::fail(Selection what, int error) {
   failures_.push_back({std::move(what), error});
 }
 
+void Gate::shorten(Short how) {
+  const std::lock_guard guard(mutex_);
+  short_ = std::move(how);
+}
+
+std::optional<Gate::Short> Gate::shortens(const std::string& path) const {
+  const std::lock_guard guard(mutex_);
+  if (!short_ || fnmatch(short_->pattern.c_str(), path.c_str(), 0) != 0) return std::nullopt;
+  return short_;
+}
+
+void Gate::note_short() {
+  const std::lock_guard guard(mutex_);
+  ++shortened_;
+}
+
 void Gate::resume() {
   const std::lock_guard guard(mutex_);
   hangs_.clear();
@@ -133,6 +149,7 @@ void Gate::resume() {
 void Gate::heal() {
   const std::lock_guard guard(mutex_);
   failures_.clear();
+  short_.reset();
 }
 
 void Gate::reset() {
@@ -140,7 +157,7 @@ void Gate::reset() {
   total_ = {};
   by_uid_.clear();
   max_in_flight_ = in_flight_;
-  failed_ = 0;
+  failed_ = shortened_ = 0;
 }
 
 nlohmann::json Gate::to_json(const Counters& counters) {
@@ -163,6 +180,7 @@ nlohmann::json Gate::stats() const {
   result["max_in_flight"] = max_in_flight_;
   result["hanging"] = hanging_;
   result["failed"] = failed_;
+  result["short"] = shortened_;
   result["latency_ms"] = static_cast<double>(latency_.count()) / 1000.0;
   result["bandwidth"] = bytes_per_second_;
   result["is"] = "a stand-in for Lustre for tests, not Lustre";

@@ -81,10 +81,21 @@ class Gate {
   void set_bandwidth(std::uint64_t bytes_per_second);  ///< 0 = no cap
   void hang(Selection what);                           ///< several hangs add up
   void fail(Selection what, int error);                ///< several failures add up; the first match answers
-  void resume();                                       ///< ends all hangs
-  void heal();                                         ///< ends all injected failures
-  void reset();                                        ///< counters back to zero; settings stay
+  struct Short {
+    std::string pattern;
+    std::uint64_t most;  ///< bytes that a read is answered with; 0 = as at the end
+    bool cached;         ///< the kernel's page cache is in between: it takes what is short for the file's end
+  };
+  /// Reads of files that match and are opened from now on are answered with less than they ask for. One at a time.
+  void shorten(Short how);
+  void resume();  ///< ends all hangs
+  void heal();    ///< ends all injected failures and short reads
+  void reset();   ///< counters back to zero; settings stay
   nlohmann::json stats() const;
+  /// How much of a file is given to one read; nothing = all that it asks for.
+  std::optional<Short> shortens(const std::string& path) const;
+  /// A read was answered with less than was asked for, and than is there.
+  void note_short();
 
  private:
   struct Counters {
@@ -110,9 +121,10 @@ class Gate {
   std::uint64_t pace_ = 0;  ///< changes of the bandwidth
   std::vector<Selection> hangs_;
   std::vector<Failure> failures_;
+  std::optional<Short> short_;
   Counters total_;
   std::map<uid_t, Counters> by_uid_;
-  std::uint64_t in_flight_ = 0, max_in_flight_ = 0, hanging_ = 0, failed_ = 0;
+  std::uint64_t in_flight_ = 0, max_in_flight_ = 0, hanging_ = 0, failed_ = 0, shortened_ = 0;
 };
 
 }  // namespace atlas::slow_origin

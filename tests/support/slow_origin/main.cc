@@ -106,9 +106,10 @@ int run(int argc, char** argv) {
   std::vector<std::string> words;
   controlling->add_option("socket", socket)->required();
   controlling
-      ->add_option("command", words,
-                   "stats | reset | hang [--path PATTERN] [OP...] | resume |\n"
-                   "fail PATTERN [--errno NAME] [OP...] | heal | latency MS | bandwidth RATE")
+      ->add_option(
+          "command", words,
+          "stats | reset | hang [--path PATTERN] [OP...] | resume |\n"
+          "fail PATTERN [--errno NAME] [OP...] | short [--cached] PATTERN BYTES | heal | latency MS | bandwidth RATE")
       ->required();
   // The options in a command are the command's.
   const bool command = argc >= 4 && std::string_view(argv[1]) == "ctl" && argv[2][0] != '-';

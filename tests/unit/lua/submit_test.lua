@@ -191,12 +191,15 @@ T.test("no burst_buffer.lua at all: by the queue", function()
 end)
 
 T.test("the setting of the site switches directives off", function()
-  local atlas = site()
-  atlas.burst_buffer = false
-  local desc = job()
-  atlas.submit(desc)
+  local toml = '[warm]\nmax_wait = "10m"\ncontroller_grace = "1d"\n[site]\n# burst_buffer = true\nburst_buffer = false # here\n'
+  local desc = submit(job(), { toml = toml })
   T.equal(desc.burst_buffer, nil, "burst_buffer")
-  T.contains(desc.admin_comment, "atlas:")
+  T.contains(desc.admin_comment, "atlas:" .. REQUEST)
+  assert(desc.begin_time > os.time() + 590, "begin_time")
+  T.contains(T.logs[1], "site.burst_buffer is false in ")
+  for _, other in ipairs({ "[site]\nburst_buffer = true\n", "[site]\n# burst_buffer = false\n", "[warm]\nburst_buffer = false\n" }) do
+    T.contains(submit(job(), { toml = other }).burst_buffer, "#BB_LUA atlas")
+  end
 end)
 
 T.test("an error inside is logged and the submit goes on", function()

@@ -1,6 +1,7 @@
-#include "controller/slurm/array_tasks.h"
+#include "controller/slurm/job_lists.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <string>
 
@@ -24,6 +25,17 @@ std::uint32_t count_array_tasks(std::string_view ids, std::uint32_t most) {
   }
   count = std::clamp<std::uint64_t>(count, 1, kMany);
   return most == 0 ? static_cast<std::uint32_t>(count) : std::min(most, static_cast<std::uint32_t>(count));
+}
+
+std::vector<std::uint32_t> followed_jobs(std::string_view dependency) {
+  std::vector<std::uint32_t> out;
+  for (std::size_t at = dependency.find(':'); at != std::string_view::npos; at = dependency.find(':', at + 1)) {
+    std::uint32_t id = 0;
+    const char* const end = dependency.data() + dependency.size();
+    if (std::from_chars(dependency.data() + at + 1, end, id).ec != std::errc() || id == 0) continue;
+    if (std::find(out.begin(), out.end(), id) == out.end()) out.push_back(id);
+  }
+  return out;
 }
 
 }  // namespace atlas::slurm
