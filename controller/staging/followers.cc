@@ -16,7 +16,8 @@ bool may_come(const StagedJob& job) {
 
 }  // namespace
 
-void Followers::look(const Jobs& jobs, const Registry& registry, SteadyTime now) {
+bool Followers::look(const Jobs& jobs, const Registry& registry, SteadyTime now) {
+  bool more = false;
   std::multimap<std::uint32_t, const StagedJob*> running;  // by their own numbers, and their arrays'
   const bool any = std::any_of(jobs.begin(), jobs.end(), [](const auto& at) { return at.second->record.dependent; });
   for (const auto& [id, job] : jobs) {
@@ -36,7 +37,8 @@ void Followers::look(const Jobs& jobs, const Registry& registry, SteadyTime now)
               !registry.has_read(dataset, job->row.uid))
             continue;
           for (const auto& node : at->second->row.nodes)
-            if (registry.complete_on(node, dataset)) held_[{id, node, dataset}] = now;
+            if (registry.complete_on(node, dataset))
+              more = held_.insert_or_assign({id, node, dataset}, now).second || more;
         }
     }
   }
@@ -44,6 +46,7 @@ void Followers::look(const Jobs& jobs, const Registry& registry, SteadyTime now)
     const auto job = jobs.find(std::get<0>(item.first));
     return job == jobs.end() || !may_come(*job->second) || now - item.second > kLongest;
   });
+  return more;
 }
 
 Followers::Places Followers::places() const {

@@ -19,8 +19,9 @@ class Followers {
   using Jobs = std::map<std::uint32_t, std::unique_ptr<StagedJob>>;
   using Places = std::set<std::pair<std::string, DatasetId>>;
 
-  /// At each poll: notes what running jobs hold for those that follow, and forgets what nobody will come for.
-  void look(const Jobs& jobs, const Registry& registry, SteadyTime now);
+  /// At each poll, and before a running job lets go: notes what running jobs hold for those that follow, and forgets
+  /// what nobody will come for. True when something is held that was not before.
+  bool look(const Jobs& jobs, const Registry& registry, SteadyTime now);
   /// Nodes, and what is not to be evicted there.
   [[nodiscard]] Places places() const;
 

@@ -61,8 +61,12 @@ void Staging::hook(Hook which, std::uint32_t job_id, std::function<void(Result<H
         const bool same = key.restarts == record->restarts && key.submitted == record->submitted;
         const bool over = record->state == JobState::ended || record->state == JobState::completing;
         if (!same || over) {
-          at->second->record = same ? *record : at->second->record;
-          end(*at->second, same ? "" : "requeued");
+          if (same) {
+            at->second->record = *record;
+            end_all({at->second.get()});
+          } else {
+            end(*at->second, "requeued");
+          }
         }
         return answer(HookAnswer{true, !same || over ? "released" : "still in the queue"});
       }

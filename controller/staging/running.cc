@@ -76,11 +76,24 @@ void Staging::look_again(StagedJob& job) {
   if (!fresh) prefetch(job, job.row.nodes);
 }
 
+/// It may have begun and ended since the queue was looked at.
+void Staging::note_missed_run(StagedJob& job) {
+  const bool over = job.record.state == JobState::ended || job.record.state == JobState::completing;
+  if (const auto nodes = hosts_of(job.record.nodes);
+      over && !job.ending && !nodes.empty() && job.row.phase != JobPhase::running)
+    note_nodes(job, nodes);
+}
+
+void Staging::end_all(const std::vector<StagedJob*>& over) {
+  if (over.empty()) return;
+  for (auto* job : over) note_missed_run(*job);
+  if (followers_.look(jobs_, parts_.registry, parts_.clock.now())) tell_what_is_wanted();
+  for (auto* job : over) end(*job, "");
+}
+
 void Staging::end(StagedJob& job, const std::string& reason) {
   if (job.ending) return;
-  const bool over = job.record.state == JobState::ended || job.record.state == JobState::completing;
-  if (const auto nodes = hosts_of(job.record.nodes); over && !nodes.empty() && job.row.phase != JobPhase::running)
-    note_nodes(job, nodes);  // it has begun and ended since the queue was looked at
+  note_missed_run(job);
   const bool ran = job.row.phase == JobPhase::running;
   drop_parts(job, !ran);
   job.ending = true;

@@ -175,11 +175,13 @@ void Staging::loaded(const Result<SlurmCalls::Queue>& queue) {
   settled_.reset();
   std::unordered_set<std::uint32_t> seen;
   seen.reserve(cluster_->queue->jobs.size());
+  std::vector<StagedJob*> over;
   for (const auto& record : cluster_->queue->jobs) {
     seen.insert(record.id);
     io_limits_.note_account(record.uid, record.account);
-    see(record, taken);
+    see(record, taken, over);
   }
+  end_all(over);
   outlook_.look(*cluster_, jobs_, parts_.registry, warmups_, parts_.clock.wall());
   // Slurm itself asks for these, and may start them once it is answered: they do not wait for their turn.
   std::vector<std::uint32_t> asked;
@@ -207,16 +209,13 @@ void Staging::loaded(const Result<SlurmCalls::Queue>& queue) {
   release_leftovers();
   leases_.reconcile();
   finish_endings();
-  const auto wanted = Outlook::wanted(jobs_, parts_.registry, parts_.clock.wall());
   followers_.look(jobs_, parts_.registry, parts_.clock.now());
-  const auto held = followers_.places();
-  cache_space_.want(wanted, held);
-  wanted_notes_.tell(wanted, held, parts_.registry);
+  tell_what_is_wanted();
   write_comments();
   upkeep_.look();
 }
 
-void Staging::see(const JobRecord& record, WallTime taken) {
+void Staging::see(const JobRecord& record, WallTime taken, std::vector<StagedJob*>& over) {
   if (record.uid == 0) return;  // root's jobs cannot use burst buffers and are not staged
   if (record.array_task_id && !record.array_waiting && record.state == JobState::pending &&
       record.id != record.array_job_id)
@@ -242,12 +241,19 @@ void Staging::see(const JobRecord& record, WallTime taken) {
       if (job->row.phase == JobPhase::running && taken > job->patched) job->row.phase = JobPhase::ready;
       return;  // advanced once the whole queue has been seen
     case JobState::ended:
-      return end(*job, "");
+      return over.push_back(job);
     case JobState::completing:
       return;
     default:
       return runs(*job, record);
   }
+}
+
+void Staging::tell_what_is_wanted() {
+  const auto wanted = Outlook::wanted(jobs_, parts_.registry, parts_.clock.wall());
+  const auto held = followers_.places();
+  cache_space_.want(wanted, held);
+  wanted_notes_.tell(wanted, held, parts_.registry, parts_.clock.now());
 }
 
 /// A task split out of an array that waits as a whole: staged with the array, and let go with it.

@@ -131,7 +131,8 @@ class Staging {
   void poll();
   void schedule_poll();
   void loaded(const Result<SlurmCalls::Queue>& queue);
-  void see(const JobRecord& record, WallTime taken);
+  /// Takes what the queue says of a job; what has ended goes to `over`, to let go once all have been seen.
+  void see(const JobRecord& record, WallTime taken, std::vector<StagedJob*>& over);
   void see_array_task(const JobRecord& record);
   void release_strangers();
   void release_leftovers();
@@ -198,12 +199,17 @@ class Staging {
   [[nodiscard]] std::vector<NodeAddress> divided_by(const StagedJob& job, const std::vector<std::string>& nodes) const;
   void note_what_it_is(StagedJob& job);
 
+  void tell_what_is_wanted();
+
   // running.cc
   void runs(StagedJob& job, const JobRecord& record);
   void note_nodes(StagedJob& job, const std::vector<std::string>& nodes);
   void plan_on(StagedJob& job, const std::vector<std::string>& nodes, bool hard);
   void fill(StagedJob& job);
   void look_again(StagedJob& job);
+  void note_missed_run(StagedJob& job);
+  /// They are over in Slurm: what others that depend on them are going to read stays, the rest is let go.
+  void end_all(const std::vector<StagedJob*>& over);
   void end(StagedJob& job, const std::string& reason);
   void released_on(const JobKey& key, const std::string& node, const ReleaseOutcome& outcome);
   void finish_endings();

@@ -23,15 +23,16 @@ class WantedNotes {
   using Outlet = std::function<void(const std::vector<DatasetId>& datasets, std::size_t held)>;
   /// A later stream of the same node replaces an earlier one.
   void came(const std::string& node, std::uint64_t stream, Outlet outlet) {
-    nodes_[node] = {stream, std::move(outlet), std::nullopt, 0};
+    nodes_[node] = {stream, std::move(outlet), std::nullopt, 0, {}};
   }
   void lost(const std::string& node, std::uint64_t stream) {
     if (const auto at = nodes_.find(node); at != nodes_.end() && at->second.stream == stream) nodes_.erase(at);
   }
-  /// Only nodes for which something has changed are told. At a large site not all are looked at each time: each is
-  /// within kRounds, and at once those of `held_there` and those that have just come.
+  /// Only nodes for which something has changed are told, and those that keep something in any case every kAgain: they
+  /// do so for an hour after they were told, in case the controller has gone for good. At a large site not all are
+  /// looked at each time: each is within kRounds, and at once those of `held_there` and those that have just come.
   void tell(const std::vector<DatasetId>& soonest_first, const std::set<std::pair<std::string, DatasetId>>& held_there,
-            const Registry& registry) {
+            const Registry& registry, SteadyTime at_time) {
     std::map<DatasetId, std::size_t> rank;
     for (std::size_t i = 0; i < soonest_first.size(); ++i) rank.try_emplace(soonest_first[i], i);
     std::set<std::string_view> urgent;
@@ -58,10 +59,12 @@ class WantedNotes {
         staying += goes ? 0U : 1U;
         now.push_back(std::move(dataset));
       }
-      if (now == node.told && staying == node.staying) continue;
+      const bool again = staying > 0 && at_time - node.told_at >= kAgain;
+      if (now == node.told && staying == node.staying && !again) continue;
       node.outlet(now, staying);
       node.told = std::move(now);
       node.staying = staying;
+      node.told_at = at_time;
     }
   }
 
@@ -71,7 +74,9 @@ class WantedNotes {
     Outlet outlet;
     std::optional<std::vector<DatasetId>> told;  ///< nullopt = nothing: it may know something of an earlier controller
     std::size_t staying = 0;
+    SteadyTime told_at;
   };
+  static constexpr std::chrono::minutes kAgain{20};
   static constexpr std::size_t kLeast = 1000, kRounds = 10;
   std::map<std::string, Node> nodes_;
   std::size_t next_ = 0;  ///< whose turn it is, by place

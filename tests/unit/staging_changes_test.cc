@@ -180,6 +180,51 @@ TEST_F(StagingChanges, WhatAJobHeldStaysForTheOneThatFollowsUntilThatHasBegun) {
   EXPECT_EQ(held, 0U) << "it has a lease of its own now";
 }
 
+/// Job 11 comes after the last look at the queue in which job 10 ran.
+class ShortJobBefore : public StagingChanges {
+ protected:
+  void SetUp() override {
+    const auto node = released(10);
+    world.staging->wanted_notes().came(node, 1000, [this, node](const std::vector<DatasetId>&, std::size_t count) {
+      told.push_back(count == 0 ? "nothing stays" : world.agents.plans.contains({node, 10}) ? "stays" : "too late");
+    });
+    world.start(10, node);
+    world.pass(6s);
+    auto& next = world.submit(11, kAlone);
+    next.dependent = true;
+    next.follows = {10};
+    next.state_reason = "Dependency";
+    told.clear();
+  }
+  std::vector<std::string> told;
+};
+
+TEST_F(ShortJobBefore, ItsDataStaysWhenSlurmSaysThatItIsOver) {
+  world.data_in(11);
+  world.end(10);
+  EXPECT_THAT(told, ElementsAre("stays"));
+}
+
+TEST_F(ShortJobBefore, ItsDataStaysWhenTheQueueShowsThatItIsOver) {
+  world.end(10, false);
+  world.pass(6s);
+  EXPECT_THAT(told, ElementsAre("stays"));
+}
+
+TEST_F(StagingChanges, NodesAreRemindedOfWhatStays) {
+  const auto node = released(10);
+  int told = 0;
+  world.staging->wanted_notes().came(
+      node, 1000, [&](const std::vector<DatasetId>&, std::size_t count) { told += count == 1 ? 1 : 0; });
+  world.start(10, node);
+  auto& next = world.submit(11, kAlone);
+  next.dependent = true;
+  next.follows = {10};
+  world.pass(3h);
+  EXPECT_GE(told, 6) << "they keep it for an hour only, should the controller be gone";
+  EXPECT_LE(told, 10);
+}
+
 TEST_F(StagingChanges, NothingIsKeptForAJobThatCanNeverStart) {
   const auto node = released(10);
   std::size_t held = 99;
