@@ -166,7 +166,7 @@ void LargeSite::connect_agents() {
       replicas.push_back(std::move(replica));
     }
     registry_->inventory(i + 1, node, replicas);
-    staging_->wanted_notes().came(node, i + 1, [](const std::vector<DatasetId>&) {});
+    staging_->wanted_notes().came(node, i + 1, [](const std::vector<DatasetId>&, std::size_t) {});
   }
 }
 
