@@ -46,10 +46,14 @@ if __name__ == "__main__":
                 os.kill(pid, signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, end_all)
+    failed = []
     for child in children:
         while True:
             try:
-                os.waitpid(child, 0)
+                status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
                 break
             except InterruptedError:
                 continue
+        if status:
+            failed.append(status)
+    sys.exit(f"limit_load: {len(failed)} of {processes} readers ended with {failed}" if failed else 0)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import datasets
-from cluster import USERS, Cluster, Settings
+from cluster import USERS, Cluster, ClusterError, Settings
 from report import Report, progress
 
 LOAD = Path(__file__).with_name("limit_load.py")
@@ -36,6 +36,8 @@ class Load:
 
     def end(self) -> None:
         for job in self.jobs:
+            if self.cluster.job_state(job) != "RUNNING":
+                raise ClusterError(f"job {job}, which reads until it is ended, has ended by itself\n{self.cluster.job_output(job)}")
             self.cluster.run("scancel", "--signal=TERM", "--full", str(job)).check()
         for job in self.jobs:
             self.cluster.wait_done(job, 60)

@@ -5,6 +5,8 @@
 //   tree-io create TREE THREADS NEW       the files of TREE, their sizes and modes, with random bytes; synced at the
 //   end
 //   tree-io random TREE THREADS BYTES     reads so many bytes at a time, anywhere in the files, 50000 times
+//   tree-io stat TREE THREADS             asks for the attributes of each file, ten times
+//   tree-io walk TREE 1                   lists all directories, with the attributes of what is in them
 //   tree-io map TREE THREADS              maps the files and looks at one byte of each page of 4 KiB, in random order
 //   tree-io longest TREE THREADS SECONDS  reads them in random order, again and again, for so long
 //   tree-io steps TREE 1 NEW              what a warm-up does to each file, one file after the other; prints a line of
@@ -139,6 +141,12 @@ void look_at_each_page(const std::string& path, const Work& work) {
   ::munmap(at, work.length);
 }
 
+void stat_one(const std::string& path) {
+  struct stat st {};
+  for (int n = 0; n < 10; ++n)
+    if (::lstat(path.c_str(), &st) != 0) die(path);
+}
+
 /// How long the slowest of all reads took; reads go on for `seconds`.
 double longest_read(const std::string& tree, const std::vector<Work>& work, unsigned threads, double seconds) {
   std::vector<double> longest(threads, 0);
@@ -208,12 +216,13 @@ std::map<std::string, double> steps(const std::string& tree, const std::string& 
 int main(int argc, char** argv) {
   const std::string verb = argc > 1 ? argv[1] : "";
   const bool makes = verb == "create" || verb == "copy" || verb == "steps";
-  const bool reads = verb == "read" || verb == "epoch" || verb == "map";
+  const bool reads = verb == "read" || verb == "epoch" || verb == "map" || verb == "stat" || verb == "walk";
   if (!(reads && argc == 4) && !((makes || verb == "longest" || verb == "random") && argc == 5)) {
-    std::fprintf(stderr,
-                 "usage: tree-io read|epoch|map TREE THREADS | create|copy|steps TREE THREADS NEW | longest TREE "
-                 "THREADS SECONDS |"
-                 " random TREE THREADS BYTES\n");
+    std::fprintf(
+        stderr,
+        "usage: tree-io read|epoch|map|stat|walk TREE THREADS | create|copy|steps TREE THREADS NEW | longest TREE "
+        "THREADS SECONDS |"
+        " random TREE THREADS BYTES\n");
     return 2;
   }
   const std::string tree = argv[2], made = makes ? argv[4] : "";
@@ -221,7 +230,7 @@ int main(int argc, char** argv) {
   std::from_chars(argv[3], argv[3] + std::strlen(argv[3]), threads);
   threads = std::max(threads, 1U);
   if (!made.empty()) std::filesystem::create_directories(made);
-  auto work = list(tree, made);
+  auto work = verb == "walk" ? std::vector<Work>() : list(tree, made);
   std::vector<char> random(kPiece);
   std::mt19937_64 source(1);
   if (verb == "epoch") std::shuffle(work.begin(), work.end(), source);
@@ -236,6 +245,11 @@ int main(int argc, char** argv) {
     return 0;
   }
   const auto began = std::chrono::steady_clock::now();
+  if (verb == "walk") {
+    list(tree, "");
+    std::printf("%.4f\n", seconds_since(began));
+    return 0;
+  }
   if (verb == "random") {
     const auto bytes = static_cast<std::size_t>(std::strtoull(argv[4], nullptr, 10));
     in_parallel(threads, threads, [&](std::size_t thread) {
@@ -245,6 +259,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   in_parallel(threads, work.size(), [&](std::size_t n) {
+    if (verb == "stat") return stat_one(tree + "/" + work[n].name);
     if (verb == "map") return look_at_each_page(tree + "/" + work[n].name, work[n]);
     thread_local std::vector<char> buffer = random;
     if (made.empty())
