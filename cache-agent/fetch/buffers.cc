@@ -27,7 +27,11 @@ std::shared_ptr<Buffers::Buffer> Buffers::take(std::size_t size) {
       kept_ -= capacity;
     }
   }
-  if (!memory) memory = Memory(new (kPage) std::byte[capacity]);
+  if (!memory) memory = Memory(new (kPage, std::nothrow) std::byte[capacity]);
+  if (!memory) {
+    give(nullptr, capacity);
+    return nullptr;
+  }
   return std::make_shared<Buffer>(*this, std::move(memory), capacity, size);
 }
 
@@ -39,7 +43,7 @@ void Buffers::give(Memory memory, std::size_t capacity) {
     if (taken_ == 0) {
       idle = std::exchange(free_, {});
       kept_ = 0;
-    } else if (kept_ + capacity <= kMostKept) {
+    } else if (memory && kept_ + capacity <= kMostKept) {
       free_[capacity].push_back(std::move(memory));
       kept_ += capacity;
     }

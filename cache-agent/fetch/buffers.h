@@ -41,7 +41,8 @@ class Buffers {
     Memory memory_;
     const std::size_t capacity_, size_;
   };
-  /// Blocks while others hold all there may be. One is always granted, however large.
+  /// Blocks while others hold all there may be. One is always granted, however large, but null when
+  /// the node has no memory for it.
   [[nodiscard]] std::shared_ptr<Buffer> take(std::size_t size);
 
  private:

@@ -109,7 +109,7 @@ void Fetcher::seek(const std::shared_ptr<Want>& want) {
   for (const auto& flight : joined.fresh) launch(flight);
   for (const auto& flight : joined.known) {
     const auto& request = want->request;
-    join_payers(flight, payer_of(request.as, request.payer), request.urgency);
+    join_payers(flight, {payer_of(request.as, request.payer), request.urgency});
   }
   {
     const std::lock_guard lock(want->mutex);
@@ -142,11 +142,6 @@ std::shared_ptr<Flight> Fetcher::make_flight(const Want& want, std::uint64_t beg
   return flight;
 }
 
-/// mutex_ is held.
-bool Fetcher::pays_for_himself(const FetchRequest& request, const Flight& flight) {
-  return payer_of(flight.as, flight.payer) != payer_of(request.as, request.payer);
-}
-
 Fetcher::Joined Fetcher::join_chunks(const std::shared_ptr<Want>& want) {
   Joined joined;
   const auto& request = want->request;
@@ -165,7 +160,7 @@ Fetcher::Joined Fetcher::join_chunks(const std::shared_ptr<Want>& want) {
       place = chunks_.emplace(key, make_flight(*want, from, to)).first;
       place->second->chunk = key;
       joined.fresh.push_back(place->second);
-    } else if (pays_for_himself(request, *place->second)) {
+    } else {
       joined.known.push_back(place->second);
     }
     const std::lock_guard inner(want->mutex);
@@ -246,7 +241,7 @@ Fetcher::Joined Fetcher::join_blocks(const std::shared_ptr<Want>& want) {
       flight->claim = Key{replica, r.want.file, at};
       claim = claims_.emplace(*flight->claim, Claim{std::max(to, at + 1), r.as, {}, {}, flight}).first;
       joined.fresh.push_back(std::move(flight));
-    } else if (auto flight = claim->second.by.lock(); flight && pays_for_himself(r, *flight)) {
+    } else if (auto flight = claim->second.by.lock(); flight) {
       joined.known.push_back(std::move(flight));
     }
     {
@@ -287,7 +282,6 @@ void Fetcher::launch(const std::shared_ptr<Flight>& flight) {
     flight->status = {};
     flight->pending = 1;
     flight->unpaid = false;
-    flight->paid_by.reset();
   }
   flight->at = flight->paid = flight->begin;
   if (!ask_peers(flight)) read_origin(flight);
@@ -318,7 +312,6 @@ std::optional<Status> Fetcher::read(const std::shared_ptr<Flight>& flight) {
       flight->meta = std::make_shared<const FileMeta>(std::move(*found));
     }
     count(*flight, 0, flight->meta ? 2 : 1);
-    flight->paid = std::min(flight->end, flight->begin + flight->piece);
   }
   if (flight->begin == flight->end) {  // an empty file
     write(flight,
@@ -333,7 +326,10 @@ std::optional<Status> Fetcher::read(const std::shared_ptr<Flight>& flight) {
       const std::lock_guard lock(flight->mutex);
       if (!flight->status) return Status{};  // the disk has failed already
     }
-    if (flight->at >= flight->paid && !pay(flight)) return std::nullopt;
+    if (flight->at >= flight->paid) {
+      if (!is_wanted(*flight)) return Status(nobody_waits());
+      if (!pay(flight, 1)) return std::nullopt;
+    }
     if (auto read = read_piece(flight); !read) return read;
   }
   return Status{};
@@ -351,7 +347,8 @@ bool Fetcher::others_have(const std::shared_ptr<Flight>& flight, std::uint64_t& 
     }
     const auto by = claim->second.by.lock();
     lock.unlock();
-    if (by) join_payers(by, payer_of(flight->as, flight->payer), flight->urgency);
+    if (!by) return true;
+    for (const auto& payer : payers_of(*flight, {})) join_payers(by, payer);
     return true;
   }
   const std::uint64_t one = std::min(kMiB.count, flight->end - at);
@@ -369,6 +366,7 @@ Status Fetcher::read_piece(const std::shared_ptr<Flight>& flight) {
   const std::uint64_t most = std::min(kPiece, flight->paid - begin);
   std::uint64_t end = begin + most;
   const auto memory = buffers_.take(most);  // before the claim: nobody waits for a block that waits for memory
+  if (!memory) return fail(Code::resource_exhausted, "no memory for a piece of " + printable(path_of(*flight)));
   std::optional<Key> claim;
   if (!flight->claim) {
     if (others_have(flight, flight->at, end)) {
@@ -397,6 +395,7 @@ Status Fetcher::read_piece(const std::shared_ptr<Flight>& flight) {
     return {};
   }
   count(*flight, length, 1);
+  share_cost(*flight, claim ? claim : flight->claim);
   BlockSums sums;
   for (std::uint64_t done = 0; done < length; done += kMiB.count)
     sums.push_back(sum_of(buffer.subspan(done, std::min(kMiB.count, length - done))));
@@ -405,24 +404,19 @@ Status Fetcher::read_piece(const std::shared_ptr<Flight>& flight) {
       [flight, extent, with_meta, memory, sums = std::move(sums)] {
         return flight->into->commit(extent, memory->bytes().first(extent.length.count), sums, with_meta.get());
       },
-      claim, length);
+      claim);
   return {};
 }
 
-void Fetcher::write(const std::shared_ptr<Flight>& flight, std::function<Status()> commit, std::optional<Key> claim,
-                    std::uint64_t bytes) {
+void Fetcher::write(const std::shared_ptr<Flight>& flight, std::function<Status()> commit, std::optional<Key> claim) {
   {
     const std::lock_guard lock(flight->mutex);
     ++flight->pending;
   }
-  writers_.post([this, flight, commit = std::move(commit), claim, bytes]() mutable {
+  writers_.post([this, flight, commit = std::move(commit), claim]() mutable {
     const Status committed = commit();
     commit = {};  // its memory may be used again before anybody is told
-    if (claim) {
-      const auto taken = take_claim(*claim);
-      split(*flight, taken.wants, taken.followers, bytes, bytes == 0 ? 0 : 1);
-      tell(taken, committed);
-    }
+    if (claim) tell(take_claim(*claim), committed);
     release(flight, committed, On::writer);
   });
 }
@@ -439,9 +433,8 @@ void Fetcher::release(const std::shared_ptr<Flight>& flight, const Status& statu
 }
 
 void Fetcher::land(const std::shared_ptr<Flight>& flight) {
-  share_cost(*flight);
-  if (flight->grant.operations != 0) settle(*flight);  // what comes from peers needs none
-  flight->grant = {};
+  share_cost(*flight, flight->claim);
+  settle(*flight);
   const Status status = flight->status;
   std::vector<std::shared_ptr<Want>> through;
   bool again = false;

@@ -145,7 +145,6 @@ class Fetcher {
   void seek(const std::shared_ptr<Want>& want);
   void arrive(const std::shared_ptr<Want>& want, const Status& status);
   [[nodiscard]] std::shared_ptr<Flight> make_flight(const Want& want, std::uint64_t begin, std::uint64_t end);
-  [[nodiscard]] static bool pays_for_himself(const FetchRequest& request, const Flight& flight);
   [[nodiscard]] Joined join_chunks(const std::shared_ptr<Want>& want);
   [[nodiscard]] Joined join_blocks(const std::shared_ptr<Want>& want);
   [[nodiscard]] bool all_comes(const Replica& replica, const Manifest& manifest, const Extent& extent);
@@ -158,35 +157,30 @@ class Fetcher {
   void launch(const std::shared_ptr<Flight>& flight);
   [[nodiscard]] bool ask_peers(const std::shared_ptr<Flight>& flight);
   [[nodiscard]] Status keep(const std::shared_ptr<Flight>& flight, const PeerPiece& piece);
-  [[nodiscard]] static Charge charge_for(const Flight& flight, Bytes bytes, std::uint32_t operations);
-  /// What one of these is to pay for at a time: whole blocks.
-  [[nodiscard]] std::uint64_t piece_of(const Charge& payer);
-  void read_origin(const std::shared_ptr<Flight>& flight);
-  static void paid_after_waiting(const Flight& flight, Bytes bytes);
-  /// Who pays: user, group, job.
+  /// Who pays: user, group, job; and how urgent it is to him.
   using Payer = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>;
   using Payers = std::map<Payer, Urgency>;
   [[nodiscard]] static Payer payer_of(const Principal& as, const JobKey& job) { return {as.uid, as.gid, job.job_id}; }
-  [[nodiscard]] static Payers others_than(const Payer& payer, const Flight& flight,
-                                          const std::vector<std::shared_ptr<Want>>& wants,
-                                          const std::vector<std::shared_ptr<Flight>>& followers);
-  void waiting_for(const Flight& flight, std::vector<std::shared_ptr<Want>>& wants, Flights& followers);
-  void seek_payer(const std::shared_ptr<Flight>& flight, Bytes bytes, std::uint32_t operations);
-  void join_payers(const std::shared_ptr<Flight>& flight, const Payer& payer, Urgency urgency);
-  void offer(const std::shared_ptr<Flight>& flight, unsigned turn, const Charge& charge);
-  void read_on(const std::shared_ptr<Flight>& flight);
-  [[nodiscard]] bool is_wanted(const Flight& flight);
-  [[nodiscard]] std::optional<Status> read(const std::shared_ptr<Flight>& flight);
-  [[nodiscard]] bool pay(const std::shared_ptr<Flight>& flight);
-  [[nodiscard]] Status read_piece(const std::shared_ptr<Flight>& flight);
+  [[nodiscard]] static Payers::value_type leader_of(const Flight& flight);
+  [[nodiscard]] static Charge charge_for(const Flight& flight, const Payers::value_type& payer, Bytes bytes,
+                                         std::uint32_t operations);
+  /// What one of these is to pay for at a time: whole blocks.
+  [[nodiscard]] std::uint64_t piece_of(const Charge& payer);
+  [[nodiscard]] Payers payers_of(const Flight& flight, const std::optional<Key>& claim) const;
+  [[nodiscard]] bool is_wanted(const Flight& flight) const;
+  void read_origin(const std::shared_ptr<Flight>& flight);
+  [[nodiscard]] bool pay(const std::shared_ptr<Flight>& flight, std::uint32_t operations);
+  static void paid_after_waiting(const Flight& flight, Bytes bytes);
+  void seek_payer(const std::shared_ptr<Flight>& flight, const Charge& first);
+  void join_payers(const std::shared_ptr<Flight>& flight, const Payers::value_type& payer);
+  void offer(const std::shared_ptr<Flight>& flight, unsigned turn, const Payers::value_type& payer);
+  void share_cost(Flight& flight, const std::optional<Key>& claim);
   void settle(Flight& flight);
-  [[nodiscard]] static std::pair<std::uint64_t, std::uint32_t> unsettled(const Flight& flight);
-  void share_cost(Flight& flight);
-  void split(Flight& flight, const std::vector<std::shared_ptr<Want>>& wants,
-             const std::vector<std::shared_ptr<Flight>>& followers, std::uint64_t bytes, std::uint32_t operations);
+  void read_on(const std::shared_ptr<Flight>& flight);
+  [[nodiscard]] std::optional<Status> read(const std::shared_ptr<Flight>& flight);
+  [[nodiscard]] Status read_piece(const std::shared_ptr<Flight>& flight);
   [[nodiscard]] bool others_have(const std::shared_ptr<Flight>& flight, std::uint64_t& at, std::uint64_t& end);
-  void write(const std::shared_ptr<Flight>& flight, std::function<Status()> commit, std::optional<Key> claim,
-             std::uint64_t bytes = 0);
+  void write(const std::shared_ptr<Flight>& flight, std::function<Status()> commit, std::optional<Key> claim);
   /// Where release() is called: callbacks never run on an origin's thread, which acts as a user.
   enum class On { writer, elsewhere };
   void release(const std::shared_ptr<Flight>& flight, const Status& status, On thread);
@@ -213,6 +207,7 @@ class Fetcher {
   std::map<Key, std::shared_ptr<Flight>> chunks_;
   Claims claims_;
 
+  std::atomic<std::uint32_t> odd_operations_{0};  ///< an operation is not divided: those who share some take turns
   Buffers buffers_;
   Tallies tallies_;
 

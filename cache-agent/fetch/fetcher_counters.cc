@@ -5,11 +5,8 @@
 namespace atlas::agent {
 
 void Fetcher::count(Flight& flight, std::uint64_t bytes, std::uint32_t operations) {
-  {
-    const std::lock_guard lock(flight.mutex);
-    flight.bytes += bytes;
-    flight.operations += operations;
-  }
+  flight.bytes += bytes;
+  flight.operations += operations;
   if (flight.moved) flight.moved->fetch_add(bytes, std::memory_order_relaxed);
   flight.tally->bytes.fetch_add(bytes, std::memory_order_relaxed);
   flight.tally->operations.fetch_add(operations, std::memory_order_relaxed);

@@ -6,46 +6,88 @@
 
 namespace atlas::agent {
 
-Charge Fetcher::charge_for(const Flight& flight, Bytes bytes, std::uint32_t operations) {
-  return {flight.origin->name(), flight.as.uid, flight.as.gid, flight.payer.job_id, flight.urgency, bytes, operations};
+Fetcher::Payers::value_type Fetcher::leader_of(const Flight& flight) {
+  return {payer_of(flight.as, flight.payer), flight.urgency};
+}
+
+Charge Fetcher::charge_for(const Flight& flight, const Payers::value_type& payer, Bytes bytes,
+                           std::uint32_t operations) {
+  const auto& [uid, gid, job] = payer.first;
+  return {flight.origin->name(), uid, gid, job, payer.second, bytes, operations};
 }
 
 std::uint64_t Fetcher::piece_of(const Charge& payer) {
   return governor_.at_a_time(payer, kLeastPiece, kMostPiece).count / kMiB.count * kMiB.count;
 }
 
-void Fetcher::read_origin(const std::shared_ptr<Flight>& flight) {
-  flight->piece = piece_of(charge_for(*flight, {}, 0));
-  const Bytes first{std::min(flight->piece, flight->end - flight->begin)};
-  if (const auto grant = governor_.try_admit(charge_for(*flight, first, 3))) {
-    flight->grant = *grant;
-    return read_on(flight);
-  }
-  seek_payer(flight, first, 3);
+/// All who wait for it now: for the flight, and for what it has claimed. Who has gone away is none of them.
+Fetcher::Payers Fetcher::payers_of(const Flight& flight, const std::optional<Key>& claim) const {
+  Payers out;
+  const auto add = [&](const Principal& as, const JobKey& job, Urgency urgency) {
+    const auto [at, added] = out.try_emplace(payer_of(as, job), urgency);
+    if (!added) at->second = std::min(at->second, urgency);
+  };
+  const auto add_all = [&](const std::vector<std::shared_ptr<Want>>& wants) {
+    for (const auto& want : wants) {
+      if (want->settled) continue;
+      const auto& request = want->request;
+      add(request.as, request.payer, request.urgency);
+      if (!request.backers) continue;
+      for (const auto& backer : request.backers->now()) add(backer.as, backer.payer, request.urgency);
+    }
+  };
+  const std::lock_guard lock(mutex_);
+  add_all(flight.wants);
+  const auto claimed = claim ? claims_.find(*claim) : claims_.end();
+  if (claimed == claims_.end()) return out;
+  add_all(claimed->second.wants);
+  for (const auto& follower : claimed->second.followers) add_all(follower->wants);
+  return out;
 }
 
-/// The leader may have to wait for his limit: whoever waits for the flight, too, and can pay first, has it go on. The
-/// caller must not touch it any more.
-void Fetcher::seek_payer(const std::shared_ptr<Flight>& flight, Bytes bytes, std::uint32_t operations) {
+bool Fetcher::is_wanted(const Flight& flight) const {
+  return !payers_of(flight, flight.claim).empty();
+}
+
+void Fetcher::read_origin(const std::shared_ptr<Flight>& flight) {
+  if (!is_wanted(*flight)) return release(flight, nobody_waits(), On::elsewhere);
+  if (pay(flight, 3)) read_on(flight);
+}
+
+/// Settles what has been read and asks for leave to read the next piece. False: it goes on later, and the caller must
+/// not touch it.
+bool Fetcher::pay(const std::shared_ptr<Flight>& flight, std::uint32_t operations) {
+  settle(*flight);
+  const auto payers = payers_of(*flight, flight->claim);
+  const auto leader = leader_of(*flight);
+  const auto first = payers.empty() || payers.contains(leader.first) ? leader : *payers.begin();
+  const Bytes next{std::min(piece_of(charge_for(*flight, first, {}, 0)), flight->end - flight->at)};
+  flight->paid = flight->at + next.count;
+  const Charge charge = charge_for(*flight, first, next, operations);
+  if (const auto grant = governor_.try_admit(charge)) {
+    flight->grant = *grant;
+    flight->paid_by = first.first;
+    return true;
+  }
+  seek_payer(flight, charge);
+  return false;
+}
+
+/// Who was asked first may have to wait for his limit: whoever waits for the flight, too, and can pay before, has it go
+/// on. The caller must not touch it any more.
+void Fetcher::seek_payer(const std::shared_ptr<Flight>& flight, const Charge& first) {
   unsigned turn = 0;
-  Charge charge = charge_for(*flight, bytes, operations);
   flight->tally->waiting.fetch_add(1, std::memory_order_relaxed);
   {
     const std::lock_guard lock(flight->mutex);
     turn = ++flight->turn;
     flight->unpaid = true;
-    flight->stretch = charge;
+    flight->stretch = first;
+    flight->bidders.clear();
   }
-  std::vector<std::shared_ptr<Want>> wants;  // who comes later sees that it is unpaid, and joins
-  Flights followers;
-  waiting_for(*flight, wants, followers);
-  const auto others = others_than(payer_of(flight->as, flight->payer), *flight, wants, followers);
-  offer(flight, turn, charge);
-  for (const auto& [payer, urgency] : others) {
-    std::tie(charge.uid, charge.gid, charge.job_id) = payer;
-    charge.urgency = urgency;
-    offer(flight, turn, charge);
-  }
+  const auto payers = payers_of(*flight, flight->claim);  // who comes later sees that it is unpaid, and joins
+  offer(flight, turn, {Payer{first.uid, first.gid, first.job_id}, first.urgency});
+  for (const auto& payer : payers) offer(flight, turn, payer);
 }
 
 void Fetcher::paid_after_waiting(const Flight& flight, Bytes bytes) {
@@ -54,19 +96,13 @@ void Fetcher::paid_after_waiting(const Flight& flight, Bytes bytes) {
 }
 
 /// Somebody begins to wait for a flight that others have begun.
-void Fetcher::join_payers(const std::shared_ptr<Flight>& flight, const Payer& payer, Urgency urgency) {
+void Fetcher::join_payers(const std::shared_ptr<Flight>& flight, const Payers::value_type& payer) {
   unsigned turn = 0;
-  Charge charge;
   {
     const std::lock_guard lock(flight->mutex);
-    if (!flight->unpaid) return;
     turn = flight->turn;
-    charge = flight->stretch;
   }
-  if (payer == Payer{charge.uid, charge.gid, charge.job_id}) return;
-  std::tie(charge.uid, charge.gid, charge.job_id) = payer;
-  charge.urgency = urgency;
-  offer(flight, turn, charge);
+  offer(flight, turn, payer);
 }
 
 void Fetcher::back(const std::shared_ptr<Backers>& backers, const Backers::Backer& backer) {
@@ -78,143 +114,72 @@ void Fetcher::back(const std::shared_ptr<Backers>& backers, const Backers::Backe
     for (const auto& [key, flight] : chunks_)
       if (std::any_of(flight->wants.begin(), flight->wants.end(), backed)) flights.push_back(flight);
   }
-  for (const auto& flight : flights) join_payers(flight, payer_of(backer.as, backer.payer), Urgency::warm_queued);
+  for (const auto& flight : flights) join_payers(flight, {payer_of(backer.as, backer.payer), Urgency::warm_queued});
 }
 
-/// Somebody would pay for a turn; the first who may does.
-void Fetcher::offer(const std::shared_ptr<Flight>& flight, unsigned turn, const Charge& charge) {
-  const Payer payer{charge.uid, charge.gid, charge.job_id};
-  auto ticket = governor_.admit(charge, [this, flight, turn, payer](Grant grant) {
+/// Somebody would pay for a turn, if it is not paid for; the first who may does.
+void Fetcher::offer(const std::shared_ptr<Flight>& flight, unsigned turn, const Payers::value_type& payer) {
+  Charge charge;
+  {
+    const std::lock_guard lock(flight->mutex);
+    if (flight->turn != turn || !flight->unpaid) return;
+    const auto [at, added] = flight->bidders.insert(payer);
+    if (!added && at->second <= payer.second) return;
+    at->second = payer.second;
+    charge = charge_for(*flight, payer, flight->stretch.bytes, flight->stretch.operations);
+  }
+  auto ticket = governor_.admit(charge, [this, flight, turn, who = payer.first](Grant grant) {
     std::vector<Ticket> others;
     Bytes bytes;
     bool first = false;
     {
       const std::lock_guard lock(flight->mutex);
       first = flight->turn == turn && std::exchange(flight->unpaid, false);
-      if (first) {
-        others.swap(flight->tickets);
-        flight->paid_by = payer;
-      }
+      if (first) others.swap(flight->tickets);
       bytes = flight->stretch.bytes;
     }
     if (!first) return governor_.settle(grant, {}, 0);
     paid_after_waiting(*flight, bytes);
     flight->grant = grant;
+    flight->paid_by = who;
     if (is_wanted(*flight)) return read_on(flight);
     flight->open.reset();
-    release(flight, fail(Code::cancelled, "nobody waits for it any more"), On::elsewhere);
+    release(flight, nobody_waits(), On::elsewhere);
   });
   const std::lock_guard lock(flight->mutex);
   if (flight->turn == turn && flight->unpaid) flight->tickets.push_back(std::move(ticket));
 }
 
-bool Fetcher::is_wanted(const Flight& flight) {
-  const auto waits = [](const std::shared_ptr<Want>& want) { return !want->settled; };
-  const std::lock_guard lock(mutex_);
-  if (!flight.claim) return std::any_of(flight.wants.begin(), flight.wants.end(), waits);
-  const auto claim = claims_.find(*flight.claim);
-  return claim == claims_.end() || !claim->second.followers.empty() ||
-         std::any_of(claim->second.wants.begin(), claim->second.wants.end(), waits);
-}
-
-/// Settles what has been read and asks for the next piece. False: it goes on later, and the caller must not touch it.
-bool Fetcher::pay(const std::shared_ptr<Flight>& flight) {
-  share_cost(*flight);
-  settle(*flight);
-  flight->piece = piece_of(charge_for(*flight, {}, 0));
-  const std::uint64_t next = std::min(flight->piece, flight->end - flight->at);
-  flight->paid = flight->at + next;
-  const Charge charge = charge_for(*flight, Bytes{next}, 1);
-  if (const auto grant = governor_.try_admit(charge)) {
-    flight->grant = *grant;
-    const std::lock_guard lock(flight->mutex);
-    flight->paid_by.reset();
-    return true;
+/// Each of those who wait now pays an equal part of what has been read since the last time: whose grant it is by what
+/// is settled of that. If nobody waits for it any more it is his alone.
+void Fetcher::share_cost(Flight& flight, const std::optional<Key>& claim) {
+  const std::uint64_t bytes = std::exchange(flight.bytes, 0);
+  const std::uint32_t operations = std::exchange(flight.operations, 0);
+  if (bytes + operations == 0) return;
+  auto payers = payers_of(flight, claim);
+  if (payers.empty()) payers.emplace(flight.paid_by, flight.urgency);
+  const auto all = static_cast<std::uint32_t>(payers.size());
+  const std::uint32_t odd = operations % all;
+  std::uint32_t place = odd == 0 ? 0 : odd_operations_.fetch_add(odd, std::memory_order_relaxed) % all;
+  std::uint64_t more = bytes % all;
+  for (const auto& payer : payers) {
+    const Bytes part{bytes / all + (more > 0 ? 1 : 0)};
+    const std::uint32_t its = operations / all + (place < odd ? 1 : 0);
+    more -= more > 0 ? 1 : 0;
+    place = (place + 1) % all;
+    if (payer.first == flight.paid_by) {
+      flight.own_bytes += part.count;
+      flight.own_operations += its;
+    } else {
+      governor_.charge(charge_for(flight, payer, part, its));
+    }
   }
-  seek_payer(flight, Bytes{next}, 1);
-  return false;
 }
 
 void Fetcher::settle(Flight& flight) {
-  std::uint64_t bytes = 0;
-  std::uint32_t operations = 0;
-  {
-    const std::lock_guard lock(flight.mutex);
-    std::tie(bytes, operations) = unsettled(flight);
-    flight.settled_bytes += bytes;
-    flight.settled_operations += operations;
-  }
-  governor_.settle(flight.grant, Bytes{bytes}, operations);
-}
-
-/// What has been read and nobody has paid for yet. flight.mutex is held.
-std::pair<std::uint64_t, std::uint32_t> Fetcher::unsettled(const Flight& flight) {
-  return {flight.bytes - std::min(flight.bytes, flight.settled_bytes),
-          flight.operations - std::min(flight.operations, flight.settled_operations)};
-}
-
-/// All who wait for it now.
-void Fetcher::waiting_for(const Flight& flight, std::vector<std::shared_ptr<Want>>& wants, Flights& followers) {
-  const std::lock_guard lock(mutex_);
-  if (flight.chunk) {
-    wants = flight.wants;
-  } else if (const auto claim = flight.claim ? claims_.find(*flight.claim) : claims_.end(); claim != claims_.end()) {
-    wants = claim->second.wants;
-    followers = claim->second.followers;
-  }
-}
-
-/// All whom a flight is for but one.
-Fetcher::Payers Fetcher::others_than(const Payer& payer, const Flight& flight,
-                                     const std::vector<std::shared_ptr<Want>>& wants, const Flights& followers) {
-  Payers out;
-  out.try_emplace(payer_of(flight.as, flight.payer), flight.urgency);
-  for (const auto& want : wants) {
-    const auto& request = want->request;
-    out.try_emplace(payer_of(request.as, request.payer), request.urgency);
-    if (!request.backers) continue;
-    for (const auto& backer : request.backers->now())
-      out.try_emplace(payer_of(backer.as, backer.payer), request.urgency);
-  }
-  for (const auto& follower : followers) out.try_emplace(payer_of(follower->as, follower->payer), follower->urgency);
-  out.erase(payer);
-  return out;
-}
-
-/// They pay for what has been read since the last time.
-void Fetcher::share_cost(Flight& flight) {
-  std::vector<std::shared_ptr<Want>> wants;
-  Flights followers;
-  waiting_for(flight, wants, followers);
-  std::uint64_t bytes = 0;
-  std::uint32_t operations = 0;
-  {
-    const std::lock_guard lock(flight.mutex);
-    std::tie(bytes, operations) = unsettled(flight);
-  }
-  split(flight, wants, followers, bytes, operations);
-}
-
-/// What several users and jobs waited for each pays an equal part of: whose grant it is by what is settled of that.
-void Fetcher::split(Flight& flight, const std::vector<std::shared_ptr<Want>>& wants, const Flights& followers,
-                    std::uint64_t bytes, std::uint32_t operations) {
-  Payer payer = payer_of(flight.as, flight.payer);
-  {
-    const std::lock_guard lock(flight.mutex);
-    if (flight.paid_by) payer = *flight.paid_by;
-  }
-  const auto others = others_than(payer, flight, wants, followers);
-  if (others.empty() || bytes + operations == 0) return;
-  const auto all = others.size() + 1;
-  Charge charge = charge_for(flight, Bytes{bytes / all}, static_cast<std::uint32_t>(operations / all));
-  for (const auto& [who, urgency] : others) {
-    std::tie(charge.uid, charge.gid, charge.job_id) = who;
-    charge.urgency = urgency;
-    governor_.charge(charge);
-  }
-  const std::lock_guard lock(flight.mutex);
-  flight.settled_bytes += charge.bytes.count * others.size();
-  flight.settled_operations += charge.operations * static_cast<std::uint32_t>(others.size());
+  if (flight.grant.operations == 0) return;  // what comes from peers needs none
+  governor_.settle(std::exchange(flight.grant, {}), Bytes{std::exchange(flight.own_bytes, 0)},
+                   std::exchange(flight.own_operations, 0));
 }
 
 }  // namespace atlas::agent

@@ -50,7 +50,7 @@ bool Fetcher::ask_keeper(const std::shared_ptr<Passing>& passing) {
   ask.keeper = request.keeper;
   ask.job = request.payer.job_id;
   ask.take = [this, passing](const PeerPiece& piece) -> Status {
-    if (passing->want->settled) return fail(Code::cancelled, "nobody waits for it any more");
+    if (passing->want->settled) return nobody_waits();
     const std::uint64_t begin = piece.offset.count, length = piece.length.count;
     if (begin != passing->flight->begin + passing->came || length > passing->size - passing->came ||
         (!piece.data.empty() && piece.data.size() != length))
@@ -62,8 +62,8 @@ bool Fetcher::ask_keeper(const std::shared_ptr<Passing>& passing) {
         return fail(Code::data_loss, "a block does not match its checksum");
       at += part;
     }
-    std::copy(piece.data.begin(), piece.data.end(),
-              passing->data().begin() + static_cast<std::ptrdiff_t>(passing->came));
+    ATLAS_ASSIGN(const auto memory, passing->data());
+    std::copy(piece.data.begin(), piece.data.end(), memory.begin() + static_cast<std::ptrdiff_t>(passing->came));
     passing->came += length;
     if (!piece.data.empty()) count_from_peer(*passing->flight, length);
     return {};

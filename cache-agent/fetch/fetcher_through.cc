@@ -40,7 +40,7 @@ Waiter Fetcher::read_through(FetchRequest request, GotBytes done) {
 
 void Fetcher::pass_origin(const std::shared_ptr<Passing>& passing) {
   const auto& flight = passing->flight;
-  const Charge charge = charge_for(*flight, Bytes{passing->size - passing->came}, 2);
+  const Charge charge = charge_for(*flight, leader_of(*flight), Bytes{passing->size - passing->came}, 2);
   if (const auto grant = governor_.try_admit(charge)) return pass(passing, *grant);
   flight->tally->waiting.fetch_add(1, std::memory_order_relaxed);
   auto ticket = governor_.admit(charge, [this, passing, bytes = charge.bytes](Grant grant) {
@@ -75,7 +75,7 @@ void Fetcher::give_up(const std::shared_ptr<Passing>& passing) {
     tickets.swap(flight.tickets);
   }
   flight.tally->waiting.fetch_sub(1, std::memory_order_relaxed);
-  writers_.post([this, passing] { hand_over(passing, fail(Code::cancelled, "nobody waits for it any more")); });
+  writers_.post([this, passing] { hand_over(passing, nobody_waits()); });
 }
 
 /// On the origin's thread: reads what has not come of the flight's piece, then tells on a writer's.
@@ -83,13 +83,14 @@ void Fetcher::bring(const std::shared_ptr<Passing>& passing) {
   const auto& flight = passing->flight;
   const auto read_all = [&]() -> Status {
     ATLAS_TRY(flight->status);
-    if (passing->want->settled) return fail(Code::cancelled, "nobody waits for it any more");
+    if (passing->want->settled) return nobody_waits();
+    ATLAS_ASSIGN(const auto memory, passing->data());
     ATLAS_ASSIGN(const auto file,
                  flight->origin->open(path_of(*flight), flight->manifest->at(flight->file).attributes));
     file->expect_pieces();
     file->expect_no_second_read();  // by way of us: who reads it keeps it in memory himself
     for (std::uint64_t at = passing->came; at < passing->size;) {
-      ATLAS_ASSIGN(const auto piece, file->read(Bytes{flight->begin + at}, passing->data().subspan(at)));
+      ATLAS_ASSIGN(const auto piece, file->read(Bytes{flight->begin + at}, memory.subspan(at)));
       if (piece.length.count == 0) return fail(Code::aborted, printable(path_of(*flight)) + " became shorter");
       if (!piece.hole) count(*flight, piece.length.count, 1);
       at += piece.length.count;  // holes read as the zeros that are there
@@ -102,14 +103,14 @@ void Fetcher::bring(const std::shared_ptr<Passing>& passing) {
 
 /// On a writer's thread.
 void Fetcher::hand_over(const std::shared_ptr<Passing>& passing, const Status& status) {
-  if (passing->paid) settle(*passing->flight);
+  const auto& flight = *passing->flight;
+  if (passing->paid) governor_.settle(flight.grant, Bytes{flight.bytes}, flight.operations);
   passing->flight->into.reset();
   if (!passing->want->settled.exchange(true)) {
-    if (status) {
-      passing->done(std::span<const std::byte>(passing->data()));
-    } else {
-      passing->done(fail(status.error()));
-    }
+    passing->done([&]() -> Result<std::span<const std::byte>> {
+      ATLAS_TRY(status);
+      return passing->data();
+    }());
   }
   const std::lock_guard lock(mutex_);
   if (--active_ == 0) idle_.notify_all();

@@ -1,4 +1,7 @@
 #pragma once
+#include <new>
+#include <string>
+
 #include "cache-agent/fetch/fetcher.h"
 #include "common/io_limits.h"
 
@@ -42,24 +45,31 @@ struct Flight {
   std::vector<std::shared_ptr<Want>> wants;  ///< of a chunk; the first one leads; guarded by Fetcher::mutex_
 
   // Only its reader touches these, one thread at a time.
-  Grant grant;              ///< of what is read now
-  std::uint64_t piece = 0;  ///< what is paid for at a time
-  std::uint64_t paid = 0;   ///< it may be read up to here
-  std::uint64_t at = 0;     ///< how far it has come
+  Grant grant;                       ///< of what is read now
+  Fetcher::Payer paid_by{};          ///< whose that is
+  std::uint64_t own_bytes = 0;       ///< of what was read under it, his part
+  std::uint32_t own_operations = 0;  ///< same
+  std::uint64_t bytes = 0;           ///< moved, and not divided yet among those who wait for it
+  std::uint32_t operations = 0;      ///< same
+  std::uint64_t paid = 0;            ///< it may be read up to here
+  std::uint64_t at = 0;              ///< how far it has come
   std::unique_ptr<OriginFile> open;
   std::shared_ptr<const FileMeta> meta;  ///< goes with the first block, whose bit vouches for it
 
-  std::mutex mutex;                       ///< guards what follows
-  unsigned turn = 0;                      ///< each stretch that is paid for is one
-  bool unpaid = false;                    ///< somebody who pays for this turn's is sought
-  Charge stretch;                         ///< this turn's, for the leader
-  std::optional<Fetcher::Payer> paid_by;  ///< whose grant it is; nothing = the leader's
-  std::vector<Ticket> tickets;            ///< of those who would pay for it
-  std::size_t pending = 0;                ///< the reader, the writes it has posted, and claims of others it waits for
+  std::mutex mutex;             ///< guards what follows
+  unsigned turn = 0;            ///< each stretch that is paid for is one
+  bool unpaid = false;          ///< somebody who pays for this turn's is sought
+  Charge stretch;               ///< this turn's, as who was asked first would pay it
+  Fetcher::Payers bidders;      ///< who would pay for it
+  std::vector<Ticket> tickets;  ///< theirs
+  std::size_t pending = 0;      ///< the reader, the writes it has posted, and claims of others it waits for
   Status status;
-  std::uint64_t bytes = 0, settled_bytes = 0;  ///< moved in all; of it settled, or paid by others
-  std::uint32_t operations = 0, settled_operations = 0;
 };
+
+/// How a flight ends that all have left. Private to fetch/.
+[[nodiscard]] inline tl::unexpected<Error> nobody_waits() {
+  return fail(Code::cancelled, "nobody waits for it any more");
+}
 
 /// Below its origin's root. Private to fetch/.
 [[nodiscard]] std::string path_of(const Flight& flight);
@@ -76,9 +86,11 @@ struct Fetcher::Passing {
   bool begun = false;      ///< since: the origin is read for it, or nobody wants it any more; same
   bool paid = false;       ///< the origin is read for it
   /// Memory is taken when there is something to be put there: of those who wait for a limit there may be many.
-  [[nodiscard]] std::span<std::byte> data() {
-    if (!memory) memory = Buffers::Memory(new (Buffers::kPage) std::byte[size]());
-    return {memory.get(), size};
+  /// resource_exhausted when there is none.
+  [[nodiscard]] Result<std::span<std::byte>> data() {
+    if (!memory) memory = Buffers::Memory(new (Buffers::kPage, std::nothrow) std::byte[size]());
+    if (!memory) return fail(Code::resource_exhausted, "no memory for " + std::to_string(size) + " bytes of a read");
+    return std::span<std::byte>(memory.get(), size);
   }
   /// Whether it is the caller who goes on with it.
   [[nodiscard]] bool begin() {

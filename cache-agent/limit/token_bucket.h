@@ -27,7 +27,8 @@ class TokenBucket {
     if (is_unlimited(rate_)) level_ = std::min(level_, 0.0);  // nothing was saved up where nothing was counted
     rate_ = rate;
     burst_ = burst;
-    level_ = std::clamp(level_, lowest(), std::max(highest(), saved));
+    level_ = std::min(level_, std::max(highest(), saved));
+    forgive();
   }
   [[nodiscard]] bool ready(SteadyTime now) {
     if (is_unlimited(rate_)) return true;
@@ -36,8 +37,14 @@ class TokenBucket {
   }
   void take(double tokens) {
     if (is_unlimited(rate_)) return;
-    if (tokens < 0) return raise(-tokens);
-    level_ = std::max(level_ - tokens, lowest());
+    if (tokens < 0) {
+      const double less = std::min(forgiven_, -tokens);
+      forgiven_ -= less;
+      return raise(-tokens - less);
+    }
+    if (level_ >= 0) forgiven_ = 0;  // what that was for has been waited for
+    level_ -= tokens;
+    forgive();
   }
   /// What was taken and not needed.
   void give_back(double tokens) { take(-tokens); }
@@ -58,12 +65,18 @@ class TokenBucket {
   }
   /// What was saved up at a higher rate does not grow, but stays.
   void raise(double tokens) { level_ = std::max(level_, std::min(level_ + tokens, highest())); }
+  void forgive() {
+    const double more = std::max(0.0, lowest() - level_);
+    forgiven_ += more;
+    level_ += more;
+  }
   [[nodiscard]] double lowest() const { return -rate_ * kLongestDebt.count(); }
   [[nodiscard]] double highest() const { return rate_ * burst_.count(); }
 
   double rate_ = kNoRate;  ///< per second, more than 0
   Seconds burst_{0};
-  double level_ = 0;  ///< below 0: owed
+  double level_ = 0;     ///< below 0: owed
+  double forgiven_ = 0;  ///< beyond the longest debt; of that nothing is given back
   SteadyTime when_{};
 };
 

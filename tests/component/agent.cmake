@@ -19,4 +19,6 @@ atlas_test(store_contract_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}
 atlas_test(origin_contract_test LABEL component
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/origin_contract_test.cc
   DEPS atlas_node_parts atlas_slow_origin_process)
-atlas_test(limits_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/limits_test.cc DEPS atlas_node_parts atlas_agent_limit atlas_view_fuse)
+atlas_test(limits_test LABEL component
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/limits_test.cc ${CMAKE_CURRENT_LIST_DIR}/shared_cost_test.cc
+  DEPS atlas_node_parts atlas_agent_limit atlas_view_fuse)

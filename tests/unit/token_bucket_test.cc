@@ -100,6 +100,17 @@ TEST(TokenBucket, AByteASecondLetsARequestPassInHalfAMinute) {
   EXPECT_LE(bucket.ready_at(), at(30s) + 1ms);
 }
 
+TEST(TokenBucket, WhatIsGivenBackOfMoreThanTheLongestDebtIsNotGivenTwice) {
+  TokenBucket bucket(1, 100ms, at(0ms));
+  bucket.take(1000);  // of which 970 are forgiven
+  bucket.give_back(500);
+  EXPECT_FALSE(bucket.ready(at(29s))) << "he has had 500";
+  EXPECT_TRUE(bucket.ready(at(30s)));
+  bucket.take(10);
+  bucket.give_back(10);
+  EXPECT_TRUE(bucket.ready(at(30s))) << "what was forgiven before is over";
+}
+
 TEST(TokenBucket, WhatWasReadWithoutALimitHasSavedUpNothingForOne) {
   TokenBucket bucket(kNoRate, 0s, at(0ms));
   ASSERT_TRUE(bucket.ready(at(60s)));
