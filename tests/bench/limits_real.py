@@ -27,7 +27,8 @@ class Load:
         self.cluster = cluster
         each = max(1, processes // len(nodes))
         program = cluster.state / "jobs" / LOAD.name  # the checkout may be closed to users
-        shutil.copyfile(LOAD, program)
+        if not program.exists():  # another load's may be about to read it
+            shutil.copyfile(LOAD, program)
         words = [sys.executable, str(program), str(root / "file"), str(each), str(size), *([str(times)] if times else [])]
         self.jobs = [cluster.submit(f"exec {shlex.join(words)}", f"--atlas-dataset={root}", "--atlas-cache=120M", "-w", node, user=user)
                      for node in nodes]
