@@ -76,21 +76,26 @@ def held(report: Report, cluster: Cluster, root: Path, quick: bool) -> None:
     user, nodes = USERS[0], cluster.node_names
     cases = [("--read", rate, processes, where) for rate in (10, 50, 200) for processes, where in ((1, nodes[:1]), (8, nodes[:1]), (64, nodes))]
     cases += [("--ops", rate, processes, where) for rate in (200, 5000) for processes, where in ((1, nodes[:1]), (8, nodes[:1]), (64, nodes))]
-    for processes, where in ((1, nodes[:1]), (8, nodes[:1]), (64, nodes)):  # which no limit can be above
-        load = Load(cluster, root, user, where, processes, 1 << 20)
-        report.add(f"without a limit, {processes} processes, {len(where)} nodes", rates(cluster, "read_bytes")[user] / MEGA, "MB/s")
-        load.end()
+    free: dict[tuple[str, int], float] = {}  # which no limit can be above
+    for processes, where in ((1, nodes[:1]), (8, nodes[:1]), (64, nodes)):
+        for what, size, unit, one in (("read_bytes", 1 << 20, "MB/s", MEGA), ("operations", 4096, "operations/s", 1)):
+            load = Load(cluster, root, user, where, processes, size)
+            free[what, processes] = rates(cluster, what)[user]
+            report.add(f"without a limit, {processes} process{'es' if processes > 1 else ''}, {len(where)} node{'s' if len(where) > 1 else ''}",
+                       free[what, processes] / one, unit)
+            load.end()
     for option, rate, processes, where in cases[::4] if quick else cases:
         data = option == "--read"
-        set_to = rate * MEGA if data else rate
+        what, one = ("read_bytes", MEGA) if data else ("operations", 1)
+        set_to = rate * one
         limit(cluster, "--user", user, option, str(set_to), "--burst", "100ms")
         load = Load(cluster, root, user, where, processes, 1 << 20 if data else 4096)
-        got = rates(cluster, "read_bytes" if data else "operations")[user]
+        got = rates(cluster, what)[user]
         load.end()
         no_limit(cluster, "--user", user)
         report.add(f"{rate} {'MB/s' if data else 'operations/s'}, {processes} process{'es' if processes > 1 else ''}, "
-                   f"{len(where)} node{'s' if len(where) > 1 else ''}", got / MEGA if data else got, "MB/s" if data else "/s",
-                   against="set", reference=rate)
+                   f"{len(where)} node{'s' if len(where) > 1 else ''}", got / one, "MB/s" if data else "/s",
+                   against="set" if set_to <= free[what, processes] else "without a limit", reference=min(set_to, free[what, processes]) / one)
 
 
 def shared(report: Report, cluster: Cluster, roots: dict[str, Path], quick: bool) -> None:
