@@ -5,7 +5,9 @@ dead   from a dataset's last byte to its job's first command; how much of a warm
 gang   an array of 1,000 tasks, warm, against a plain one; 300 jobs that wait for one dataset
 warm   how fast a cache is warmed, from a local disk, against reading alone, writing alone, cp, rsync, fpsync, rclone
 warm-slow  the same from the slow origin, with fewer files: about five minutes
-read   how fast a job reads a complete replica through its mount, against a plain copy on the same file system
+peers  what several nodes that are warmed at once ask of the slow origin, against one
+read   how fast a job reads a complete replica through its mount, against a plain copy on the same file system: whole files, at random,
+       mapped, attributes, walks, Python's imports
 view   a partial replica: the first epoch through it against reading the slow origin directly; later ones, and what is in memory, beside
        rclone mount and libfuse's own passthrough example
 keep   how much of an epoch a cache smaller than the data serves, against least-recently-used (computed, not measured)
@@ -35,6 +37,7 @@ from gang import bench_gang  # noqa: E402
 from keep import bench_keep  # noqa: E402
 from limits import bench_limits  # noqa: E402
 from many import bench_many  # noqa: E402
+from peers import bench_peers  # noqa: E402
 from read import bench_read  # noqa: E402
 from report import Report  # noqa: E402
 from scale import bench_scale  # noqa: E402
@@ -46,7 +49,7 @@ from warm import bench_warm, bench_warm_slow  # noqa: E402
 from world_client import WorldError  # noqa: E402
 
 RESULTS = ROOT / "build" / "bench"
-SECTIONS = {"start": bench_start, "dead": bench_dead, "gang": bench_gang, "warm": bench_warm, "warm-slow": bench_warm_slow, "read": bench_read, "view": bench_view, "keep": bench_keep,
+SECTIONS = {"start": bench_start, "dead": bench_dead, "gang": bench_gang, "peers": bench_peers, "warm": bench_warm, "warm-slow": bench_warm_slow, "read": bench_read, "view": bench_view, "keep": bench_keep,
             "sim": bench_sim, "place": bench_place, "scale": bench_scale, "many": bench_many, "takeover": bench_takeover, "limits": bench_limits}
 
 
