@@ -195,6 +195,16 @@ class Catalog {
   [[nodiscard]] Status drop_limit(LimitKind kind, std::string_view name);
   [[nodiscard]] Result<std::vector<LimitRow>> limits();
 
+  /// A user has run jobs under one of Slurm's accounts; seen last at that time.
+  struct UserAccount {
+    std::uint32_t uid = 0;
+    std::string account;
+    WallTime seen{};
+  };
+  [[nodiscard]] Status note_account(const UserAccount& account);
+  /// Those seen since then; earlier ones are forgotten.
+  [[nodiscard]] Result<std::vector<UserAccount>> accounts(WallTime since);
+
   [[nodiscard]] int schema_version() const { return schema_version_; }
 
  private:

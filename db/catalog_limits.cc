@@ -12,6 +12,11 @@ constexpr std::string_view kSelect =
     "SELECT kind, subject, id, cache, set_by, since, bytes_per_second, operations_per_second, burst_ms, weight "
     "FROM limits ORDER BY kind DESC, subject";
 
+constexpr std::string_view kNoteAccount =
+    "INSERT OR REPLACE INTO user_accounts (uid, account, seen) VALUES (?1, ?2, ?3)";
+constexpr std::string_view kForgetAccounts = "DELETE FROM user_accounts WHERE seen < ?1";
+constexpr std::string_view kAccounts = "SELECT uid, account, seen FROM user_accounts";
+
 }  // namespace
 
 Status Catalog::put_limit(const LimitRow& limit) {
@@ -49,6 +54,26 @@ Result<std::vector<LimitRow>> Catalog::limits() {
     if (!select.is_null(8)) row.burst = std::chrono::milliseconds(select.int64(8));
     if (!select.is_null(9)) row.weight = select.int64(9);
     out.push_back(std::move(row));
+  }
+}
+
+Status Catalog::note_account(const UserAccount& account) {
+  ATLAS_ASSIGN(auto note, db_.prepare(kNoteAccount));
+  note.bind_all(account.uid, account.account, account.seen.time_since_epoch().count());
+  return note.run();
+}
+
+Result<std::vector<Catalog::UserAccount>> Catalog::accounts(WallTime since) {
+  ATLAS_ASSIGN(auto forget, db_.prepare(kForgetAccounts));
+  forget.bind_all(since.time_since_epoch().count());
+  ATLAS_TRY(forget.run());
+  ATLAS_ASSIGN(auto select, db_.prepare(kAccounts));
+  std::vector<UserAccount> out;
+  for (;;) {
+    ATLAS_ASSIGN(const bool more, select.step());
+    if (!more) return out;
+    out.push_back({static_cast<std::uint32_t>(select.int64(0)), std::string(select.text(1)),
+                   WallTime(std::chrono::nanoseconds(select.int64(2)))});
   }
 }
 

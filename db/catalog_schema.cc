@@ -216,8 +216,18 @@ constexpr std::string_view kVersion8 = R"sql(
 ALTER TABLE receipts ADD COLUMN bypass INTEGER NOT NULL DEFAULT 0;
 )sql";
 
-constexpr Migration kMigrations[] = {{1, kVersion1}, {2, kVersion2}, {3, kVersion3}, {4, kVersion4},
-                                     {5, kVersion5}, {6, kVersion6}, {7, kVersion7}, {8, kVersion8}};
+/// Under which of Slurm's accounts users' jobs have been seen, and when last.
+constexpr std::string_view kVersion9 = R"sql(
+CREATE TABLE user_accounts (
+  uid INTEGER NOT NULL,
+  account TEXT NOT NULL,
+  seen INTEGER NOT NULL,
+  PRIMARY KEY (uid, account)
+) STRICT, WITHOUT ROWID;
+)sql";
+
+constexpr Migration kMigrations[] = {{1, kVersion1}, {2, kVersion2}, {3, kVersion3}, {4, kVersion4}, {5, kVersion5},
+                                     {6, kVersion6}, {7, kVersion7}, {8, kVersion8}, {9, kVersion9}};
 
 }  // namespace
 

@@ -12,6 +12,8 @@ namespace {
 constexpr std::chrono::milliseconds kTogether{200};
 /// A node whose stream broke, or that an earlier controller knew, is back before that, or out of order.
 constexpr std::chrono::seconds kComesBack{60};
+/// Under which accounts users' jobs run is written down once in so long, and known for so long.
+constexpr std::chrono::hours kNotedAgain{24}, kKnown{90 * 24};
 
 }  // namespace
 
@@ -67,14 +69,25 @@ void IoLimits::count_again(std::chrono::milliseconds wait) {
   });
 }
 
+Status IoLimits::load() {
+  ATLAS_ASSIGN(const auto known, catalog_.accounts(clock_.wall() - kKnown));
+  for (const auto& one : known) accounts_[one.uid][one.account] = one.seen;
+  return {};
+}
+
 void IoLimits::note_account(std::uint32_t uid, const std::string& account) {
-  if (!account.empty()) accounts_[uid].insert(account);
+  if (account.empty()) return;
+  const auto now = clock_.wall();
+  const auto [at, added] = accounts_[uid].try_emplace(account, now);
+  if (!added && at->second + kNotedAgain > now) return;
+  at->second = now;
+  if (auto ok = catalog_.note_account({uid, account, now}); !ok) complain_(ok.error());
 }
 
 std::string IoLimits::account_of(std::uint32_t uid) const {
   auto known = limits_.accounts_of(uid);
   if (const auto seen = accounts_.find(uid); seen != accounts_.end())
-    known.insert(seen->second.begin(), seen->second.end());
+    for (const auto& [account, when] : seen->second) known.insert(account);
   constexpr auto kNone = std::numeric_limits<std::uint64_t>::max();
   const auto rank = [=](const LimitRow& limit) {
     return std::tuple(limit.read.value_or(Bytes{kNone}).count, limit.operations.value_or(kNone),

@@ -2,7 +2,6 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -16,8 +15,12 @@ namespace atlas {
 /// set, and of their shares whenever these are divided anew. Lives on the strand.
 class IoLimits {
  public:
-  IoLimits(Executor& strand, const CacheSpace& limits, const Clock& clock)
-      : strand_(strand), limits_(limits), clock_(clock) {}
+  /// Catalogue errors are handed to `complain` (the daemon's log) and do not stop it.
+  IoLimits(Executor& strand, const CacheSpace& limits, Catalog& catalog, const Clock& clock,
+           std::function<void(const Error&)> complain)
+      : strand_(strand), limits_(limits), catalog_(catalog), clock_(clock), complain_(std::move(complain)) {}
+  /// The accounts that an earlier controller has seen. Once, before use.
+  [[nodiscard]] Status load();
   /// After limits are loaded, set or removed.
   void changed();
   /// So many nodes there were before the controller was started anew: until they have had the time to come back an
@@ -36,10 +39,11 @@ class IoLimits {
   void lost(const std::string& node, std::uint64_t stream);
   void report(const std::string& node, std::uint64_t stream, std::uint64_t seen, const std::vector<IoDemand>& demands);
 
-  /// Slurm says that a user runs jobs under this account.
+  /// Slurm says that a user runs jobs under this account; a restart does not forget it, three months without such a job
+  /// do.
   void note_account(std::uint32_t uid, const std::string& account);
   /// What a warm-up is charged to that a user asks for by hand: of the accounts that he is known to use (jobs in
-  /// Slurm's queue since this controller started, what is in the cache for him) the one with the lowest limit. "" when
+  /// Slurm's queue, what is in the cache for him) the one with the lowest limit. "" when
   /// none is known, or several of which none has one.
   [[nodiscard]] std::string account_of(std::uint32_t uid) const;
   /// Any job was seen under it.
@@ -67,11 +71,13 @@ class IoLimits {
 
   Executor& strand_;
   const CacheSpace& limits_;
+  Catalog& catalog_;
   const Clock& clock_;
+  std::function<void(const Error&)> complain_;
   Sharing sharing_;
   std::map<std::string, Node> nodes_;
-  std::map<std::uint32_t, std::set<std::string>> accounts_;  ///< by user
-  SteadyTime due_ = SteadyTime::max();                       ///< of the timer that counts
+  std::map<std::uint32_t, std::map<std::string, WallTime>> accounts_;  ///< by user; when it was noted last
+  SteadyTime due_ = SteadyTime::max();                                 ///< of the timer that counts
   std::uint64_t timer_ = 0;
   bool telling_ = false;      ///< nodes will be told of the limits in a moment
   std::size_t expected_ = 0;  ///< nodes, here or on their way back

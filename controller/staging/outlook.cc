@@ -11,6 +11,8 @@ namespace {
 
 // Jobs that want to start later than that say nothing of what a cache is to keep now.
 constexpr std::chrono::hours kFar{1};
+// So many datasets that nobody holds any more are remembered, at least.
+constexpr std::size_t kForgotten = 1024;
 constexpr double kForEver = std::numeric_limits<double>::infinity();
 
 double seconds_between(WallTime from, WallTime to) {
@@ -67,6 +69,11 @@ std::vector<std::uint32_t> Outlook::places_of(const std::vector<std::string>& na
 
 std::uint32_t Outlook::number_of(const DatasetId& dataset) {
   return numbers_.try_emplace(dataset, static_cast<std::uint32_t>(numbers_.size())).first->second;
+}
+
+std::uint32_t Outlook::known_number(const DatasetId& dataset) const {
+  const auto at = numbers_.find(dataset);
+  return at == numbers_.end() ? kNone : at->second;
 }
 
 /// Slurm's nodes as they are now, with nothing expected of them yet.
@@ -141,47 +148,97 @@ void Outlook::count_wanted(const Jobs& jobs) {
   }
   for (std::size_t i = 0; i < nodes_.size(); ++i) {
     Bytes sum;
-    for (const auto& held : nodes_[i].held)
-      if (held.dataset < wanted_.size() && wanted_[held.dataset] != 0) sum += held.resident;
+    for (const auto& [number, held] : nodes_[i].held)
+      if (number < wanted_.size() && wanted_[number] != 0) sum += held.all;
     base_.nodes[i].wanted = sum;
   }
 }
 
+void Outlook::refresh_service(std::size_t place, const AgentInfo* agent) {
+  base_.nodes[place].cache = agent != nullptr && agent->in_service();
+  base_.nodes[place].room = agent == nullptr ? Bytes{} : Registry::room_on(*agent);
+}
+
 void Outlook::refresh_agent(std::size_t place, const Registry& registry) {
-  auto& view = base_.nodes[place];
   auto& held = nodes_[place].held;
-  for (const auto& had : held) std::erase(holders_[had.dataset], static_cast<std::uint32_t>(place));
+  for (const auto& [number, had] : held) std::erase(holders_[number], static_cast<std::uint32_t>(place));
   held.clear();
-  const auto* agent = registry.find(view.name);
-  view.cache = agent != nullptr && agent->in_service();
-  view.room = agent == nullptr ? Bytes{} : Registry::room_on(*agent);
+  const auto* agent = registry.find(base_.nodes[place].name);
+  refresh_service(place, agent);
   if (agent == nullptr) return;
-  for (const auto& [key, replica] : agent->replicas) {
-    const auto newest = registry.generations().find(key.first);
-    const bool complete = replica.state == ReplicaState::complete && newest != registry.generations().end() &&
-                          newest->second.id == key.second;
-    const auto number = number_of(key.first);
-    if (holders_.size() <= number) holders_.resize(number + 1);
-    // Versions of one dataset follow each other.
-    if (held.empty() || held.back().dataset != number) holders_[number].push_back(static_cast<std::uint32_t>(place));
-    held.push_back({number, complete, replica.bytes_resident});
+  const DatasetId* last = nullptr;
+  for (const auto& [key, replica] : agent->replicas) {  // versions of one dataset follow each other
+    if (last == nullptr || *last != key.first) refresh_held(place, *agent, key.first, registry);
+    last = &key.first;
   }
 }
 
-/// What the node has of the dataset: an older version's bytes still count, as in Registry::holding().
+void Outlook::refresh_held(std::size_t place, const AgentInfo& agent, const DatasetId& dataset,
+                           const Registry& registry) {
+  ++holdings_made_;
+  auto& all = nodes_[place].held;
+  const auto newest = registry.generations().find(dataset);
+  std::optional<Held> held;
+  for (auto at = agent.replicas.lower_bound({dataset, GenerationId{}});
+       at != agent.replicas.end() && at->first.first == dataset; ++at) {
+    if (!held) held.emplace();
+    const auto& replica = at->second;
+    held->resident = std::max(held->resident, replica.bytes_resident);
+    held->all += replica.bytes_resident;
+    held->complete =
+        held->complete || (replica.state == ReplicaState::complete && newest != registry.generations().end() &&
+                           newest->second.id == at->first.second);
+  }
+  const auto number = held ? number_of(dataset) : known_number(dataset);
+  if (!held) {
+    if (all.erase(number) != 0) std::erase(holders_[number], static_cast<std::uint32_t>(place));
+    return;
+  }
+  if (holders_.size() <= number) holders_.resize(number + 1);
+  if (all.insert_or_assign(number, *held).second) holders_[number].push_back(static_cast<std::uint32_t>(place));
+}
+
 Holding Outlook::holding_on(std::size_t place, std::uint32_t number) const {
   Holding out;
-  for (const auto& held : nodes_[place].held) {
-    if (held.dataset != number) continue;
-    out.resident = std::max(out.resident, held.resident);
-    out.complete = out.complete || held.complete;
+  if (const auto at = nodes_[place].held.find(number); at != nodes_[place].held.end()) {
+    out.resident = at->second.resident;
+    out.complete = at->second.complete;
   }
   return out;
 }
 
+void Outlook::agent_changed(const Registry::News& news) {
+  auto& changed = changed_[news.node];
+  changed.all = changed.all || news.all_replicas;
+  if (news.dataset != nullptr) changed.datasets.insert(*news.dataset);
+}
+
 void Outlook::refresh(const Registry& registry) {
-  for (const auto place : places_of({changed_.begin(), changed_.end()})) refresh_agent(place, registry);
+  for (const auto& [node, what] : changed_) {
+    const auto at = places_.find(node);
+    if (at == places_.end()) continue;
+    if (what.all) {
+      refresh_agent(at->second, registry);
+      continue;
+    }
+    const auto* agent = registry.find(node);
+    refresh_service(at->second, agent);
+    if (agent == nullptr) continue;
+    for (const auto& dataset : what.datasets) refresh_held(at->second, *agent, dataset, registry);
+  }
   changed_.clear();
+}
+
+/// Numbers go to whatever is held or wanted once; when most of these are of the past all are given anew.
+void Outlook::forget_datasets(const Registry& registry) {
+  const auto held = std::count_if(holders_.begin(), holders_.end(), [](const auto& places) { return !places.empty(); });
+  const auto wanted = std::count(wanted_.begin(), wanted_.end(), 1);
+  if (numbers_.size() < kForgotten + 2 * static_cast<std::size_t>(held + wanted)) return;
+  numbers_.clear();
+  holders_.clear();
+  wanted_.clear();
+  for (auto& node : nodes_) node.held.clear();
+  for (std::size_t i = 0; i < nodes_.size(); ++i) refresh_agent(i, registry);
 }
 
 void Outlook::make_view(std::size_t place, std::uint32_t except) {
@@ -246,6 +303,7 @@ void Outlook::look(const Cluster& cluster, const Jobs& jobs, const Registry& reg
   learn(cluster, now);
   arrange(cluster, registry);
   refresh(registry);
+  forget_datasets(registry);
   expect_running(cluster, now);
   expect_predicted(cluster, jobs, now);
   std::vector<std::uint32_t> places;
@@ -265,7 +323,7 @@ void Outlook::show(const Registry& registry, const WarmUps& warmups, const std::
     if (const auto at = promised_.find(except->row.key.job_id); at != promised_.end()) own = at->second;
   for (const auto place : own) make_view(place, except->row.key.job_id);
   for (const auto& dataset : datasets) {
-    const auto number = number_of(dataset);
+    const auto number = known_number(dataset);
     if (number < holders_.size())
       for (const auto place : holders_[number]) {
         const auto holding = holding_on(place, number);
@@ -309,15 +367,15 @@ bool Outlook::holder_free(const std::vector<DatasetId>& datasets, std::uint32_t 
       const auto& view = base_.nodes[i];
       const auto taken = view.cpus_busy + view.cpus_promised;
       if (!view.usable || !view.cache || taken >= view.cpus) continue;
-      for (const auto& held : nodes_[i].held) {
+      for (const auto& [number, held] : nodes_[i].held) {
         if (!held.complete) continue;
-        if (most_free_->size() <= held.dataset) most_free_->resize(held.dataset + 1, 0);
-        (*most_free_)[held.dataset] = std::max((*most_free_)[held.dataset], view.cpus - taken);
+        if (most_free_->size() <= number) most_free_->resize(number + 1, 0);
+        (*most_free_)[number] = std::max((*most_free_)[number], view.cpus - taken);
       }
     }
   }
   return std::all_of(datasets.begin(), datasets.end(), [&](const DatasetId& dataset) {
-    const auto number = number_of(dataset);
+    const auto number = known_number(dataset);
     return number < most_free_->size() && (*most_free_)[number] >= cpus;
   });
 }

@@ -5,9 +5,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "controller/placement/placement.h"
@@ -33,8 +33,8 @@ class Outlook {
   /// The job is planned to go elsewhere, or nowhere, since the last look.
   void plan(const StagedJob& job);
   void forget(std::uint32_t job_id);
-  /// The registry has something new of the node.
-  void agent_changed(const std::string& node) { changed_.insert(node); }
+  /// The registry has something new of a node.
+  void agent_changed(const Registry::News& news);
 
   /// Shows what place() is to see for a job that reads `datasets`; `except` is the job itself. Without a cost model,
   /// which `use` may set. The view is good until `use` returns.
@@ -52,6 +52,10 @@ class Outlook {
 
   /// How often a node's view was made, since the start: what a poll and a decision cost.
   [[nodiscard]] std::uint64_t views_made() const { return views_made_; }
+  /// Same, what a node holds of one dataset was looked up: what agents' reports cost.
+  [[nodiscard]] std::uint64_t holdings_made() const { return holdings_made_; }
+  /// Datasets that are remembered.
+  [[nodiscard]] std::size_t datasets_known() const { return numbers_.size(); }
 
  private:
   struct Promise {
@@ -59,15 +63,15 @@ class Outlook {
     double from = 0, to = 0;
   };
   struct Held {
-    std::uint32_t dataset = 0;  ///< its number here
-    bool complete = false;      ///< of the newest version
-    Bytes resident;
+    bool complete = false;  ///< of the newest version
+    Bytes resident;         ///< of the version of which there is most: an older one's bytes still count
+    Bytes all;              ///< of all versions
   };
   /// Beside base_.nodes, in the same order.
   struct Node {
-    CpuTimeline free = CpuTimeline();  ///< without promises
-    std::vector<Promise> promises;     ///< by job
-    std::vector<Held> held;
+    CpuTimeline free = CpuTimeline();              ///< without promises
+    std::vector<Promise> promises;                 ///< by job
+    std::unordered_map<std::uint32_t, Held> held;  ///< by number of a dataset
   };
   struct Ran {
     std::uint32_t uid = 0;
@@ -84,13 +88,18 @@ class Outlook {
   void count_wanted(const Jobs& jobs);
   void refresh(const Registry& registry);
   void refresh_agent(std::size_t place, const Registry& registry);
+  void refresh_service(std::size_t place, const AgentInfo* agent);
+  void refresh_held(std::size_t place, const AgentInfo& agent, const DatasetId& dataset, const Registry& registry);
+  void forget_datasets(const Registry& registry);
   /// The node's CPUs as place() sees them; a job's own promise is none to itself.
   [[nodiscard]] Holding holding_on(std::size_t place, std::uint32_t number) const;
   void make_view(std::size_t place, std::uint32_t except = 0);
   void add_promise(const StagedJob& job, std::vector<std::uint32_t>& places);
   void drop_promise(std::uint32_t job_id, std::vector<std::uint32_t>& places);
   [[nodiscard]] std::vector<std::uint32_t> places_of(const std::vector<std::string>& names) const;
+  static constexpr std::uint32_t kNone = 0xffffffff;  ///< a dataset without a number: nobody holds or wants it
   [[nodiscard]] std::uint32_t number_of(const DatasetId& dataset);
+  [[nodiscard]] std::uint32_t known_number(const DatasetId& dataset) const;
   [[nodiscard]] double seconds_of_run(const JobRecord& record) const;
 
   RunTimes run_times_;
@@ -100,12 +109,16 @@ class Outlook {
   std::vector<Node> nodes_;
   std::unordered_map<std::string, std::uint32_t> places_;                   ///< of nodes
   std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> promised_;  ///< places, by job
-  std::unordered_set<std::string> changed_;                                 ///< agents, since they were seen last
+  struct Changed {
+    bool all = false;
+    std::set<DatasetId> datasets;
+  };
+  std::unordered_map<std::string, Changed> changed_;  ///< of agents, since they were seen last
   std::map<DatasetId, std::uint32_t> numbers_;
   std::vector<std::vector<std::uint32_t>> holders_;        ///< places, by number
   std::vector<char> wanted_;                               ///< by number of a dataset: a pending job reads it
   std::optional<std::vector<std::uint32_t>> most_free_{};  ///< CPUs, by number: of the nodes that hold it
-  std::uint64_t views_made_ = 0;
+  std::uint64_t views_made_ = 0, holdings_made_ = 0;
 };
 
 }  // namespace atlas

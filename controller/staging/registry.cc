@@ -37,9 +37,9 @@ void Registry::check(const Status& status) {
 
 void Registry::put(AgentInfo& agent, const ReplicaInfo& replica) {
   const auto [at, added] = agent.replicas.try_emplace({replica.dataset, replica.generation.id});
-  agent.leased -= at->second.leases.empty() ? 0U : 1U;
+  if (!added) protect(agent, at->second, false);
   at->second = replica;
-  agent.leased += replica.leases.empty() ? 0U : 1U;
+  protect(agent, replica, true);
   if (!added) return;
   auto& holders = holders_[replica.dataset];
   if (std::find(holders.begin(), holders.end(), &agent) == holders.end()) holders.push_back(&agent);
@@ -48,7 +48,7 @@ void Registry::put(AgentInfo& agent, const ReplicaInfo& replica) {
 bool Registry::drop(AgentInfo& agent, const DatasetId& dataset, const GenerationId& generation) {
   const auto found = agent.replicas.find({dataset, generation});
   if (found == agent.replicas.end()) return false;
-  agent.leased -= found->second.leases.empty() ? 0U : 1U;
+  protect(agent, found->second, false);
   agent.replicas.erase(found);
   const auto other = agent.replicas.lower_bound({dataset, GenerationId{}});
   if (other != agent.replicas.end() && other->first.first == dataset) return true;
@@ -66,9 +66,17 @@ void Registry::drop_all(AgentInfo& agent) {
   }
 }
 
-void Registry::changed(AgentInfo& agent) {
-  agent.room.reset();
-  observer_(agent.node);
+/// Counts a replica among those that leases and pins keep, or no more.
+void Registry::protect(AgentInfo& agent, const ReplicaInfo& replica, bool more) {
+  const std::size_t leased = replica.leases.empty() ? 0 : 1;
+  const Bytes kept = replica.pinned || leased != 0 ? replica.bytes_resident : Bytes{};
+  if (more) {
+    agent.leased += leased;
+    agent.kept[replica.tier] += kept;
+  } else {
+    agent.leased -= leased;
+    agent.kept[replica.tier] -= kept;
+  }
 }
 
 AgentInfo* Registry::current(std::uint64_t stream, const std::string& node) {
@@ -86,7 +94,7 @@ void Registry::hello(std::uint64_t stream, const Greeting& greeting) {
   agent.connected = true;
   agent.stream = stream;
   agent.last_seen = clock_.wall();
-  changed(agent);
+  observer_({agent.node});
 }
 
 void Registry::inventory(std::uint64_t stream, const std::string& node, const std::vector<ReplicaInfo>& replicas) {
@@ -99,7 +107,7 @@ void Registry::inventory(std::uint64_t stream, const std::string& node, const st
     put(*agent, replica);
     observe(replica.dataset, replica.generation);
   }
-  changed(*agent);
+  observer_({node, nullptr, true});
   check(catalog_.replace_replicas(node, replicas));
 }
 
@@ -113,7 +121,7 @@ void Registry::change(std::uint64_t stream, const std::string& node, const Repli
     put(*agent, replica);
     observe(replica.dataset, replica.generation);
   }
-  changed(*agent);
+  observer_({node, &replica.dataset});
   check(catalog_.put_replica(node, replica));
 }
 
@@ -127,7 +135,7 @@ void Registry::heartbeat(std::uint64_t stream, const std::string& node, Heartbea
                                            return a.name == b.name && a.quota == b.quota && a.state == b.state;
                                          });
   if (!beat.tiers.empty()) agent->tiers = std::move(beat.tiers);
-  if (other) changed(*agent);
+  if (other) observer_({node});
   agent->warming = beat.warming;
   agent->in_flight = beat.in_flight;
   agent->warnings = std::move(beat.warnings);
@@ -150,7 +158,7 @@ bool Registry::lost(std::uint64_t stream, const std::string& node) {
   agent->connected = false;
   agent->warming = agent->in_flight = 0;
   agent->reads.clear();
-  changed(*agent);
+  observer_({node});
   return true;
 }
 
@@ -161,7 +169,8 @@ void Registry::observe(const DatasetId& dataset, const Generation& generation) {
   const bool other = added || at->second.id != generation.id;
   at->second = generation;
   if (other)
-    for (const auto* agent : holders_of(dataset)) observer_(agent->node);  // what was complete is not any more
+    for (const auto* agent : holders_of(dataset))
+      observer_({agent->node, &dataset});  // what was complete is not any more
 }
 
 void Registry::note_generation(const DatasetId& dataset, const Generation& generation) {
@@ -184,14 +193,14 @@ void Registry::note_complete(const std::string& node, const DatasetId& dataset, 
   replica.files_resident = generation.files;
   replica.last_used = clock_.wall();
   put(at->second, replica);
-  changed(at->second);
+  observer_({node, &dataset});
   check(catalog_.put_replica(node, replica));
 }
 
 void Registry::note_gone(const std::string& node, const DatasetId& dataset, const GenerationId& generation) {
   const auto at = agents_.find(node);
   if (at == agents_.end() || !drop(at->second, dataset, generation)) return;
-  changed(at->second);
+  observer_({node, &dataset});
   ReplicaInfo gone;
   gone.dataset = dataset;
   gone.generation.id = generation;
@@ -202,7 +211,7 @@ Status Registry::set_drained(const std::string& node, bool drained, const std::s
   ATLAS_TRY(catalog_.set_drained(node, drained, by, clock_.wall()));
   agents_[node].node = node;
   agents_[node].drained = drained;
-  changed(agents_[node]);
+  observer_({node});
   return {};
 }
 
@@ -241,16 +250,13 @@ bool Registry::complete_on(const std::string& node, const DatasetId& dataset) co
 }
 
 Bytes Registry::room_on(const AgentInfo& agent) {
-  if (agent.room) return *agent.room;
   Bytes best;
   for (const auto& tier : agent.tiers) {
     if (tier.state != "ok") continue;
-    Bytes kept;
-    for (const auto& [key, replica] : agent.replicas)
-      if (replica.tier == tier.name && (replica.pinned || !replica.leases.empty())) kept += replica.bytes_resident;
+    const auto at = agent.kept.find(tier.name);
+    const Bytes kept = at == agent.kept.end() ? Bytes{} : at->second;
     if (tier.quota > kept) best = std::max(best, tier.quota - kept);
   }
-  agent.room = best;
   return best;
 }
 

@@ -36,8 +36,8 @@ struct AgentInfo {
   std::vector<DatasetReads> reads;  ///< as last reported, at `reads_at`
   SteadyTime reads_at{};
   std::map<std::pair<DatasetId, GenerationId>, ReplicaInfo> replicas;
-  std::size_t leased = 0;               ///< replicas that jobs hold
-  mutable std::optional<Bytes> room{};  ///< room_on(), as long as nothing has changed
+  std::size_t leased = 0;             ///< replicas that jobs hold
+  std::map<std::string, Bytes> kept;  ///< by tier: what leases and pins protect
 
   [[nodiscard]] bool in_service() const { return connected && !drained; }
 };
@@ -55,8 +55,14 @@ class Registry {
     std::vector<TierInfo> tiers;
     std::vector<std::string> warnings{};
   };
-  /// Told of each node of which placement has something new to know: service, room, replicas. One at a time.
-  using Observer = std::function<void(const std::string& node)>;
+  /// What is new of a node for placement: service and room at any rate, and replicas.
+  struct News {
+    const std::string& node;
+    const DatasetId* dataset = nullptr;  ///< of this one; null = of none
+    bool all_replicas = false;
+  };
+  /// Told of each of these, one at a time; what it is given is valid during the call.
+  using Observer = std::function<void(const News& news)>;
   void observe_nodes(Observer observer) { observer_ = std::move(observer); }
 
   /// A later stream of the same node replaces an earlier one; what the earlier one still says is ignored.
@@ -105,7 +111,7 @@ class Registry {
   void put(AgentInfo& agent, const ReplicaInfo& replica);
   [[nodiscard]] bool drop(AgentInfo& agent, const DatasetId& dataset, const GenerationId& generation);
   void drop_all(AgentInfo& agent);
-  void changed(AgentInfo& agent);
+  static void protect(AgentInfo& agent, const ReplicaInfo& replica, bool more);
   void check(const Status& status);
 
   Catalog& catalog_;

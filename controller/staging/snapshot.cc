@@ -45,8 +45,7 @@ Cluster Cluster::of(std::shared_ptr<const QueueSnapshot> queue, std::optional<Cl
 }
 
 std::shared_ptr<const std::vector<char>> Cluster::places_in(const std::string& partition) const {
-  const auto [known, added] = places_.try_emplace(partition);
-  if (!added) return known->second;
+  if (const auto known = places_.find(partition); known != places_.end()) return known->second;
   std::vector<char> places(queue->nodes.size(), 0);
   bool any = false;
   for (std::size_t from = 0; from <= partition.size();) {
@@ -60,8 +59,9 @@ std::shared_ptr<const std::vector<char>> Cluster::places_in(const std::string& p
         places[static_cast<std::size_t>(node->second - queue->nodes.data())] = 1;
     }
   }
-  if (any) known->second = std::make_shared<const std::vector<char>>(std::move(places));
-  return known->second;
+  if (!any) return nullptr;
+  if (places_.size() >= kMostLists) places_.clear();
+  return places_[partition] = std::make_shared<const std::vector<char>>(std::move(places));
 }
 
 bool Cluster::usable(const std::string& node) const {

@@ -22,10 +22,13 @@ struct Cluster {
 
   /// `before`, if given, is the one of the last look: what has not changed is taken over from it.
   [[nodiscard]] static Cluster of(std::shared_ptr<const QueueSnapshot> queue, std::optional<Cluster> before = {});
+  /// So many lists of partitions are remembered at a time: users name them, and may name ever new ones.
+  static constexpr std::size_t kMostLists = 256;
   /// Which of queue->nodes a job of these partitions ("gpu,cpu") may have, by place; null = no such partition.
   [[nodiscard]] std::shared_ptr<const std::vector<char>> places_in(const std::string& partition) const;
   /// Whether Slurm could start something there, now or later.
   [[nodiscard]] bool usable(const std::string& node) const;
+  [[nodiscard]] std::size_t lists_remembered() const { return places_.size(); }
 
  private:
   mutable std::map<std::string, std::shared_ptr<const std::vector<char>>> places_;  ///< what has been asked for

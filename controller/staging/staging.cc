@@ -32,7 +32,8 @@ Staging::Staging(const Parts& parts)
       leases_(parts.strand, parts.agents, parts.registry, parts.catalog,
               [warn = parts.log.warn](const Error& error) { warn(error.message); }),
       cache_space_(parts.strand, parts.agents, parts.registry, parts.catalog, parts.clock),
-      io_limits_(parts.strand, cache_space_, parts.clock),
+      io_limits_(parts.strand, cache_space_, parts.catalog, parts.clock,
+                 [warn = parts.log.warn](const Error& error) { warn(error.message); }),
       releaser_(
           slurm_, parts.catalog, parts.clock, [this](const JobKey& key) { return find(key); },
           [warn = parts.log.warn](const Error& error) { warn(error.message); }),
@@ -42,7 +43,7 @@ Staging::Staging(const Parts& parts)
   warmups_.observe([this](const std::string& node, const WarmOrder& order, const WarmProgress* progress) {
     learn_rates(node, order, progress);
   });
-  parts_.registry.observe_nodes([this](const std::string& node) { outlook_.agent_changed(node); });
+  parts_.registry.observe_nodes([this](const Registry::News& news) { outlook_.agent_changed(news); });
 }
 
 Staging::~Staging() {
@@ -52,6 +53,7 @@ Staging::~Staging() {
 Status Staging::load() {
   ATLAS_TRY(leases_.load());
   ATLAS_TRY(cache_space_.load());
+  ATLAS_TRY(io_limits_.load());
   io_limits_.order_by([this](std::uint32_t job_id) {
     const auto job = jobs_.find(job_id);
     return job == jobs_.end() ? std::numeric_limits<std::int64_t>::max()

@@ -151,6 +151,22 @@ TEST_F(CacheSpaceTest, WhatAUserWarmsByHandIsChargedToTheAccountOfHisWithTheLowe
   EXPECT_EQ(limits.account_of(1001), "");
 }
 
+TEST_F(CacheSpaceTest, TheAccountsOfJobsThatHaveBeenSeenAreKnownAfterARestart) {
+  world.staging->io_limits().note_account(1000, "ml");
+  world.restart();
+  EXPECT_EQ(world.staging->io_limits().account_of(1000), "ml");
+  EXPECT_TRUE(world.staging->io_limits().knows_account("ml"));
+  world.executor.pass(80 * 24h);
+  world.staging->io_limits().note_account(1000, "ml");
+  world.restart();
+  world.executor.pass(20 * 24h);
+  world.restart();
+  EXPECT_EQ(world.staging->io_limits().account_of(1000), "ml") << "it was seen again";
+  world.executor.pass(100 * 24h);
+  world.restart();
+  EXPECT_EQ(world.staging->io_limits().account_of(1000), "") << "and then not for months";
+}
+
 TEST_F(CacheSpaceTest, AReplicaCountsForItsUserItsGroupAndItsAccount) {
   limit(LimitKind::user, "alice", kAlice.uid, 100_G);
   limit(LimitKind::group, "staff", 100, 100_G);

@@ -163,7 +163,7 @@ TEST_F(CatalogTest, ACatalogueOfTheFirstSchemaKeepsItsReceipts) {
         "ALTER TABLE limits DROP COLUMN id; ALTER TABLE limits DROP COLUMN cache; "
         "ALTER TABLE limits DROP COLUMN burst_ms; ALTER TABLE limits DROP COLUMN weight; "
         "ALTER TABLE receipts DROP COLUMN throttled_ms; ALTER TABLE receipts DROP COLUMN throttled_bytes; "
-        "ALTER TABLE receipts DROP COLUMN bypass; DROP TABLE plans; DROP TABLE rates; "
+        "DROP TABLE user_accounts; ALTER TABLE receipts DROP COLUMN bypass; DROP TABLE plans; DROP TABLE rates; "
         "INSERT INTO limits VALUES ('user', 'alice', 1000, NULL, 'root', 5); "
         "DROP TABLE settings; DROP TABLE shares; DROP TABLE share_log; "
         "ALTER TABLE receipts DROP COLUMN peers; ALTER TABLE receipts DROP COLUMN hit; PRAGMA user_version = 1"));

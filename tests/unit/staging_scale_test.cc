@@ -115,7 +115,7 @@ TEST(StagingScale, WhatIsKeptUpIsWhatANewLookFinds) {
   }
   Outlook kept;
   const auto now = world.clock.wall();
-  world.registry->observe_nodes([&](const std::string& node) { kept.agent_changed(node); });
+  world.registry->observe_nodes([&](const Registry::News& news) { kept.agent_changed(news); });
   kept.look(cluster, jobs, *world.registry, warmups, now);
   const auto expect_equal = [&](const char* after) {
     Outlook fresh;
@@ -163,6 +163,62 @@ TEST(StagingScale, WhatIsKeptUpIsWhatANewLookFinds) {
   expect_equal("an agent is lost");
   EXPECT_TRUE(world.registry->set_drained("n6", true, "root"));
   expect_equal("a node is drained");
+}
+
+DatasetId numbered(int number) {
+  return {"lustre", "d" + std::to_string(number)};
+}
+
+TEST(StagingScale, AReportCostsWhatHasChangedNotAllThatANodeHolds) {
+  StagingWorld world(2);
+  WarmUps warmups(world.executor, world.agents, *world.registry, world.clock);
+  const auto cluster = Cluster::of(std::make_shared<const QueueSnapshot>(world.slurm.load().value()));
+  Outlook outlook;
+  world.registry->observe_nodes([&](const Registry::News& news) { outlook.agent_changed(news); });
+  ReplicaInfo replica;
+  replica.generation = world.generation;
+  replica.state = ReplicaState::complete;
+  const auto report = [&](int number) {
+    replica.dataset = numbered(number);
+    world.report("n1", replica);
+  };
+  for (int i = 0; i < 1000; ++i) report(i);
+  outlook.look(cluster, {}, *world.registry, warmups, world.clock.wall());
+  const auto before = outlook.holdings_made();
+  report(1000);
+  report(7);
+  EXPECT_TRUE(world.registry->set_drained("n2", true, "root"));
+  static_cast<void>(shown(outlook, *world.registry, warmups, {numbered(7)}, nullptr));
+  EXPECT_EQ(outlook.holdings_made() - before, 2U);
+}
+
+TEST(StagingScale, WhatIsAskedForAndHeldByNobodyTakesNoMemoryForEver) {
+  StagingWorld world(2);
+  WarmUps warmups(world.executor, world.agents, *world.registry, world.clock);
+  const auto cluster = Cluster::of(std::make_shared<const QueueSnapshot>(world.slurm.load().value()));
+  Outlook outlook;
+  world.registry->observe_nodes([&](const Registry::News& news) { outlook.agent_changed(news); });
+  world.holds("n1", numbered(-1));
+  const auto look = [&] { outlook.look(cluster, {}, *world.registry, warmups, world.clock.wall()); };
+  look();
+  for (int i = 0; i < 3000; ++i) {
+    static_cast<void>(shown(outlook, *world.registry, warmups, {numbered(i)}, nullptr));
+    EXPECT_FALSE(outlook.holder_free({numbered(i)}, 1));
+    EXPECT_EQ(cluster.places_in("nowhere" + std::to_string(i)), nullptr);
+    EXPECT_NE(cluster.places_in("main,nowhere" + std::to_string(i)), nullptr);
+  }
+  EXPECT_EQ(outlook.datasets_known(), 1U) << "what was only asked for";
+  EXPECT_LE(cluster.lists_remembered(), Cluster::kMostLists);
+  for (int i = 0; i < 3000; ++i) {  // users' jobs name ever new ones
+    Outlook::Jobs jobs;
+    auto job = std::make_unique<StagedJob>();
+    job->row.key.job_id = job->record.id = 1;
+    job->datasets = {numbered(i)};
+    jobs[1] = std::move(job);
+    outlook.look(cluster, jobs, *world.registry, warmups, world.clock.wall());
+  }
+  EXPECT_LE(outlook.datasets_known(), 1100U);
+  EXPECT_TRUE(outlook.holder_free({numbered(-1)}, 1)) << "what is held is known";
 }
 
 TEST(StagingScale, EverybodysTurnComes) {
