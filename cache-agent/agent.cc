@@ -154,7 +154,7 @@ void Agent::make_parts(const Config& config, const Options& options) {
   jobs_->look_first(*warm_, clock_);
   jobs_->stay_within(*governor_);
   jobs_->read_through(*partial_views_);
-  node_ = std::make_unique<LocalNode>(*store_, *warm_, *fetcher_, *jobs_, *partial_views_, *governor_);
+  node_ = std::make_unique<LocalNode>(*store_, *warm_, *fetcher_, *jobs_, *partial_views_, *governor_, clock_);
   workers_ = std::make_unique<ThreadExecutor>(kWorkers);
   surveyors_ = std::make_unique<ThreadExecutor>(kSurveyors);
   reporter_ = std::make_unique<Reporter>(

@@ -1,22 +1,18 @@
 #include "cache-agent/jobs/local_node.h"
 
+#include <algorithm>
+
 namespace atlas::agent {
 
 void LocalNode::warm(const WarmOrder& order, OnProgress progress, OnWarmed done) {
   warm_.learn(order.dataset, order.policy);
   if (const auto id = order.payer.job_id; id != 0) {
+    forget_those_of_elsewhere();
+    warmed_.begins(id);
     limits_.set_job(id, order.account, order.io_limit);
-    {
-      const std::lock_guard lock(payers_mutex_);
-      ++payers_[id].warming;
-    }
     done = [this, id, done = std::move(done)](Result<WarmProgress> result) {
       done(std::move(result));
-      const std::lock_guard lock(payers_mutex_);
-      auto& payer = payers_[id];
-      if (--payer.warming != 0) return;
-      if (payer.over) limits_.forget_job(id);
-      payers_.erase(id);
+      if (warmed_.ends(id)) limits_.forget_job(id);
     };
   } else {
     limits_.set_user(order.as.uid, order.account);
@@ -78,12 +74,15 @@ Result<JobOutcome> LocalNode::release(const JobKey& job) {
 void LocalNode::forget(std::uint32_t job_id) {
   fetcher_.forget_job(job_id);
   warm_.forget_job(job_id);
-  const std::lock_guard lock(payers_mutex_);
-  if (const auto payer = payers_.find(job_id); payer != payers_.end()) {
-    payer->second.over = true;  // what is read for it goes on under its limits
-  } else {
-    limits_.forget_job(job_id);
-  }
+  if (warmed_.is_over(job_id)) limits_.forget_job(job_id);  // else what is read for it goes on under its limits
+}
+
+void LocalNode::forget_those_of_elsewhere() {
+  const auto old = warmed_.take_forgotten();
+  if (old.empty()) return;
+  const auto here = jobs_.jobs();
+  for (const auto id : old)
+    if (std::none_of(here.begin(), here.end(), [&](const JobKey& job) { return job.job_id == id; })) forget(id);
 }
 
 Result<EvictOutcome> LocalNode::evict(const DatasetId& dataset, const std::optional<GenerationId>& generation) {

@@ -4,6 +4,7 @@
 #include "cache-agent/fetch/fetcher.h"
 #include "cache-agent/job_io/job_io.h"
 #include "cache-agent/jobs/job_table.h"
+#include "cache-agent/jobs/warmed_jobs.h"
 #include "cache-agent/limit/limit_governor.h"
 #include "cache-agent/rpc/node.h"
 #include "cache-agent/store/store.h"
@@ -16,8 +17,8 @@ class LocalNode final : public Node {
  public:
   /// What it is given outlives it.
   LocalNode(Store& store, WarmEngine& warm, Fetcher& fetcher, JobTable& jobs, view::PartialViews& views,
-            LimitGovernor& limits)
-      : store_(store), warm_(warm), fetcher_(fetcher), jobs_(jobs), views_(views), limits_(limits) {}
+            LimitGovernor& limits, const Clock& clock)
+      : store_(store), warm_(warm), fetcher_(fetcher), jobs_(jobs), views_(views), limits_(limits), warmed_(clock) {}
   /// Lets view/ go of what it holds for a job; called before the job's leases are dropped. Set once, before use.
   void on_release(std::function<void(std::uint32_t job_id)> callback) { released_ = std::move(callback); }
 
@@ -56,6 +57,7 @@ class LocalNode final : public Node {
 
  private:
   void forget(std::uint32_t job_id);
+  void forget_those_of_elsewhere();
   Store& store_;
   WarmEngine& warm_;
   Fetcher& fetcher_;
@@ -63,12 +65,7 @@ class LocalNode final : public Node {
   view::PartialViews& views_;
   LimitGovernor& limits_;
   const JobIo* io_ = nullptr;
-  struct Payer {
-    unsigned warming = 0;  ///< warm-ups for it that are under way
-    bool over = false;     ///< the job itself is
-  };
-  std::mutex payers_mutex_;  ///< guards what follows
-  std::map<std::uint32_t, Payer> payers_;
+  WarmedJobs warmed_;
   std::function<void(std::uint32_t)> released_ = [](std::uint32_t) {};
 };
 

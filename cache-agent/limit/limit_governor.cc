@@ -434,6 +434,11 @@ LimitGovernor::Throttled LimitGovernor::throttled(std::uint32_t job_id) const {
   return out;
 }
 
+std::size_t LimitGovernor::remembered() const {
+  const std::lock_guard lock(mutex_);
+  return accounts_.size() + jobs_.size() + throttled_.size();
+}
+
 bool LimitGovernor::parks(std::uint32_t uid, std::uint32_t job_id) const {
   const std::lock_guard lock(mutex_);
   return std::any_of(waiting_.begin(), waiting_.end(), [&](const Account* account) {
@@ -494,6 +499,7 @@ std::vector<IoDemand> LimitGovernor::demands() {
     // What a job has saved up is its own until it ends.
     const bool idle =
         account.in_flight == 0 && account.last_used + kForgotten < now && !jobs_.contains(account.flow.job_id);
+    if (idle) throttled_.erase(account.flow.job_id);  // which nobody will ask about
     it = idle ? accounts_.erase(it) : std::next(it);
   }
   changed(std::move(lock));

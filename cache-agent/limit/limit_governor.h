@@ -68,6 +68,8 @@ class LimitGovernor final : public Governor {
     Bytes bytes;
   };
   [[nodiscard]] Throttled throttled(std::uint32_t job_id) const;
+  /// Payers, jobs and receipts that are remembered: what is over or idle goes.
+  [[nodiscard]] std::size_t remembered() const;
 
   /// The end: all that is parked begins now, and nothing is parked any more.
   void open();

@@ -9,7 +9,7 @@ add_executable(call-agent ${CMAKE_SOURCE_DIR}/tests/support/call_agent.cc)
 target_link_libraries(call-agent PRIVATE atlas_rpc atlas_services atlas_options)
 set_target_properties(call-agent PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 atlas_test(agent_process_test LABEL component SOURCES ${CMAKE_CURRENT_LIST_DIR}/agent_process_test.cc
-  DEPS atlas_node_parts atlas_rpc atlas_services atlas_test_munged)
+  DEPS atlas_node_parts atlas_rpc atlas_services atlas_limits atlas_test_munged)
 target_compile_definitions(agent_process_test PRIVATE ATLAS_AGENT="${CMAKE_BINARY_DIR}/bin/atlas-cache-agent"
   CALL_AGENT="$<TARGET_FILE:call-agent>")
 add_dependencies(agent_process_test atlas-cache-agent call-agent)

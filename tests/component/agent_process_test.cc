@@ -11,11 +11,13 @@
 #include <algorithm>
 #include <condition_variable>
 #include <csignal>
+#include <deque>
 #include <fstream>
 #include <thread>
 
 #include "atlas/v1/agent.grpc.pb.h"
 #include "atlas/v1/controller.grpc.pb.h"
+#include "controller/limits/sharing.h"
 #include "proto/client.h"
 #include "proto/convert.h"
 #include "proto/server.h"
@@ -48,16 +50,24 @@ class Listener final : public v1::Controller::CallbackService {
           const auto caller = owner_.auth_.check_request(*ctx_, "Controller.Report", report_);
           if (!caller || !owner_.auth_.sign_stream(*ctx_, "Controller.Report", report_))
             return finish({grpc::StatusCode::UNAUTHENTICATED, "who?"});
-          welcome_.mutable_welcome()->set_cluster("test");
-          StartWrite(&welcome_);
+          v1::ControllerNote welcome;
+          welcome.mutable_welcome()->set_cluster("test");
+          write(std::move(welcome));
+          if (owner_.budgets_) {
+            v1::ControllerNote limits;
+            *limits.mutable_budgets() = *owner_.budgets_;
+            write(std::move(limits));
+          }
         }
+        if (auto shares = owner_.divide(report_)) write(std::move(*shares));
         owner_.heard(report_);
         StartRead(&report_);
       }
       void OnWriteDone(bool ok) override {
-        if (!ok || !owner_.budgets_ || note_.has_budgets()) return;
-        *note_.mutable_budgets() = *owner_.budgets_;
-        StartWrite(&note_);
+        if (!ok) return;
+        const std::lock_guard lock(mutex_);
+        notes_.pop_front();
+        if (!notes_.empty()) StartWrite(&notes_.front());
       }
       void OnCancel() override { finish(grpc::Status::CANCELLED); }
       void OnDone() override { delete this; }
@@ -66,10 +76,16 @@ class Listener final : public v1::Controller::CallbackService {
       void finish(const grpc::Status& status) {
         if (!over_.exchange(true)) Finish(status);
       }
+      void write(v1::ControllerNote note) {
+        const std::lock_guard lock(mutex_);
+        notes_.push_back(std::move(note));
+        if (notes_.size() == 1) StartWrite(&notes_.front());
+      }
       Listener& owner_;
       grpc::CallbackServerContext* ctx_;
       v1::AgentReport report_;
-      v1::ControllerNote welcome_, note_;
+      std::mutex mutex_;                      ///< guards what follows
+      std::deque<v1::ControllerNote> notes_;  ///< the first one is being written
       std::atomic<bool> over_{false};
     };
     return new Stream(*this, ctx);
@@ -95,16 +111,38 @@ class Listener final : public v1::Controller::CallbackService {
     EXPECT_TRUE(there) << "the agent did not report it";
     return found;
   }
+  /// What the controller itself would answer, if it is to divide limits.
+  std::optional<v1::ControllerNote> divide(const v1::AgentReport& report) {
+    if (!report.has_usage() || !sharing_) return std::nullopt;
+    std::vector<IoDemand> demands;
+    for (const auto& flow : report.usage().flows())
+      demands.push_back({from_wire(flow.flow()), from_wire(flow.foreground()), from_wire(flow.warm()),
+                         from_wire(flow.used()), flow.waiting(), from_wire(flow.cap())});
+    const std::lock_guard lock(mutex_);
+    sharing_->report("n1", report.usage().seen(), demands, clock_.now());
+    v1::ControllerNote note;
+    for (const auto& [node, message] : sharing_->divide(clock_.now())) {
+      note.mutable_shares()->set_number(message.number);
+      for (const auto& share : message.shares) {
+        auto* to = note.mutable_shares()->add_shares();
+        *to->mutable_flow() = to_wire(share.flow);
+        *to->mutable_rate() = to_wire(share.rate);
+      }
+    }
+    return note.has_shares() ? std::optional(note) : std::nullopt;
+  }
   std::size_t count() {
     const std::lock_guard lock(mutex_);
     return reports_.size();
   }
 
   std::optional<v1::Budgets> budgets_;  ///< sent to who is welcomed; not to be changed while an agent runs
+  std::optional<Sharing> sharing_;      ///< divides them; same
 
  private:
   const Authenticator& auth_;
-  std::mutex mutex_;  ///< guards reports_
+  SystemClock clock_;
+  std::mutex mutex_;  ///< guards reports_ and sharing_
   std::condition_variable changed_;
   std::vector<v1::AgentReport> reports_;
 };
@@ -185,11 +223,15 @@ class AgentProcess : public ::testing::Test {
     return {std::istreambuf_iterator<char>(in), {}};
   }
   std::vector<v1::Progress> warm(Status& status, const std::string& account = "") {
+    return warm(status, account, {kAlice, kAlice, {}}, job(), "ds");
+  }
+  std::vector<v1::Progress> warm(Status& status, const std::string& account, const Principal& as, const JobKey& payer,
+                                 const std::string& dataset) {
     v1::WarmRequest request;
     request.set_account(account);
-    *request.mutable_dataset() = to_wire(DatasetId{"o", "ds"});
-    *request.mutable_as() = to_wire(Principal{kAlice, kAlice, {}});
-    *request.mutable_payer() = to_wire(job());
+    *request.mutable_dataset() = to_wire(DatasetId{"o", dataset});
+    *request.mutable_as() = to_wire(as);
+    *request.mutable_payer() = to_wire(payer);
     std::vector<v1::Progress> all;
     status = read_stream<v1::Agent::Stub, v1::WarmRequest, v1::Progress>(
         *auth_, *stub_, &v1::Agent::Stub::Warm, "Agent.Warm", request, "the agent", [&](const v1::Progress& p) {
@@ -330,6 +372,38 @@ TEST_F(AgentProcess, WhatIsReadForAJobThatHasEndedStaysUnderItsLimits) {
   stop(SIGKILL);
   warming.join();
 }
+
+struct LimitOfTwo {
+  std::string kind, name;
+  std::uint32_t id = 0;
+};
+
+class AgentProcessUnder : public AgentProcess, public ::testing::WithParamInterface<LimitOfTwo> {};
+
+TEST_P(AgentProcessUnder, ALimitHoldsForTwoUsersTogether) {
+  constexpr double kRate = 1e6;
+  constexpr std::uint32_t kStaff = 30010, kBob = 30002;
+  std::filesystem::copy(temp_.path("origin/ds"), temp_.path("origin/his"));
+  const auto& limit = GetParam();
+  IoBudget budget{limit_kind(limit.kind).value(), limit.name, limit.id, {kRate, kNoRate}, 100ms, 0};
+  listener_->sharing_.emplace().set_budgets({budget});
+  start_under(limit.kind, limit.name, limit.id, kRate);
+  Status hers, his;
+  const auto began = std::chrono::steady_clock::now();
+  std::thread bob([&] { static_cast<void>(warm(his, "speech", {kBob, kStaff, {}}, {"test", 43, 0, {}}, "his")); });
+  static_cast<void>(warm(hers, "speech", {kAlice, kStaff, {}}, {"test", 42, 0, {}}, "ds"));
+  bob.join();
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+  ASSERT_TRUE(hers) << hers.error().message;
+  ASSERT_TRUE(his) << his.error().message;
+  EXPECT_GE(took.count(), 4e6 / kRate - 0.6) << "4 MB; a burst of each, and what each owes at the end";
+  EXPECT_EQ(stop(SIGTERM), 0) << log();
+}
+
+INSTANTIATE_TEST_SUITE_P(Limits, AgentProcessUnder,
+                         ::testing::Values(LimitOfTwo{"group", "staff", 30010}, LimitOfTwo{"node", "n1"},
+                                           LimitOfTwo{"account", "speech"}),
+                         [](const auto& info) { return info.param.kind; });
 
 TEST_F(AgentProcess, ItsLimitsHoldBeforeTheControllerNamesThem) {
   const std::string note = start_under("user", "alice", kAlice, 20e6);

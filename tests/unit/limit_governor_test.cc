@@ -216,6 +216,18 @@ TEST_F(LimitGovernorTest, WhatAUserReadsForNoJobIsHisAccountsToo) {
   EXPECT_GE(at_once(1, 0, 1000), 1000);
 }
 
+TEST_F(LimitGovernorTest, WhatWaitedForAJobThatIsOverIsNotRememberedForEver) {
+  governor.set_budgets({user_limit(1, 10 * kM)}, 1);
+  for (std::uint32_t job = 1; job <= 50; ++job) {
+    governor.set_job(job, "ml", kUnlimited);
+    EXPECT_GE(megabytes(1, 1s, job), 1);
+    governor.forget_job(job);
+    EXPECT_GE(megabytes(1, 1s, job), 1) << "something is still read for it";
+  }
+  idle(200s);
+  EXPECT_EQ(governor.remembered(), 0U);
+}
+
 TEST_F(LimitGovernorTest, AnUnknownOneHasATenthOfAnEqualPartAndIsReportedOnce) {
   int newcomers = 0;
   governor.on_newcomer([&] { ++newcomers; });
