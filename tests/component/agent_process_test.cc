@@ -403,7 +403,7 @@ TEST_P(AgentProcessUnder, ALimitHoldsForTwoUsersTogether) {
 INSTANTIATE_TEST_SUITE_P(Limits, AgentProcessUnder,
                          ::testing::Values(LimitOfTwo{"group", "staff", 30010}, LimitOfTwo{"node", "n1"},
                                            LimitOfTwo{"account", "speech"}),
-                         [](const auto& info) { return info.param.kind; });
+                         [](const auto& one) { return one.param.kind; });
 
 TEST_F(AgentProcess, ItsLimitsHoldBeforeTheControllerNamesThem) {
   const std::string note = start_under("user", "alice", kAlice, 20e6);
