@@ -11,7 +11,7 @@ read   how fast a job reads a complete replica through its mount, against a plai
 view   a partial replica: the first epoch through it against reading the slow origin directly; later ones, and what is in memory, beside
        rclone mount and libfuse's own passthrough example
 keep   how much of an epoch a cache smaller than the data serves, against least-recently-used (computed, not measured)
-limits what limits of reading cost, how the control loop answers (a plot), and how exactly they hold
+limits what limits of reading cost, how the control loop answers (plots: in a model, and on real nodes), and how exactly they hold
 many   what an agent needs for a dataset of a million files: memory, start, listing
 sim    queue and stall times under several placement policies, by simulation: three workloads, ten seeds
 place  what one placement costs the controller at 10,000 nodes

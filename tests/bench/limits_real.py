@@ -6,16 +6,21 @@ import shlex
 import shutil
 import statistics
 import sys
+import threading
 import time
 from pathlib import Path
 
 import datasets
-from cluster import USERS, Cluster, ClusterError, Settings
+from cluster import ROOT, USERS, Cluster, ClusterError, Settings
+from limits_plot import plot
 from report import Report, progress
 
 LOAD = Path(__file__).with_name("limit_load.py")
 PORT = 9818
 SETTLE, WINDOW = 5, 10  # seconds: until the loop has settled; over which a rate is taken
+WINDOWS = {False: 3, True: 1}  # of which the median counts, by "quick"
+STEP_RATE, STEP_BIN = 100_000_000, 500  # bytes per second; milliseconds
+STEP_PLOT = ROOT / "build" / "bench" / "limits-step-real.svg"
 MEGA = 1_000_000
 LINE = re.compile(r'^atlas_origin_(read_bytes|operations)_total\{uid="(\d+)"\} (\S+)$', re.MULTILINE)
 
@@ -54,14 +59,20 @@ def read_so_far(cluster: Cluster) -> dict[tuple[str, int], float]:
     return out
 
 
-def rates(cluster: Cluster, what: str) -> dict[str, float]:
-    """By user, over a window, once things have settled."""
+def rates(cluster: Cluster, what: str, windows: int) -> dict[str, float]:
+    """By user, the median of windows that follow each other, once things have settled."""
     time.sleep(SETTLE)
-    before, began = read_so_far(cluster), time.monotonic()
-    time.sleep(WINDOW)
-    after, took = read_so_far(cluster), time.monotonic() - began
-    return {user: (after.get((what, uid), 0) - before.get((what, uid), 0)) / took
+    marks = [(time.monotonic(), read_so_far(cluster))]
+    for _ in range(windows):
+        time.sleep(WINDOW)
+        marks.append((time.monotonic(), read_so_far(cluster)))
+    return {user: statistics.median((after.get((what, uid), 0) - before.get((what, uid), 0)) / (end - begin)
+                                    for (begin, before), (end, after) in zip(marks, marks[1:]))
             for user in USERS for uid in [pwd.getpwnam(user).pw_uid]}
+
+
+def verdict(goal: str, reached: bool) -> str:
+    return f"goal: {goal}: {'reached' if reached else 'NOT reached'}"
 
 
 def limit(cluster: Cluster, *words: str) -> None:
@@ -73,14 +84,14 @@ def no_limit(cluster: Cluster, *words: str) -> None:
 
 
 def held(report: Report, cluster: Cluster, root: Path, quick: bool) -> None:
-    user, nodes = USERS[0], cluster.node_names
+    user, nodes, windows = USERS[0], cluster.node_names, WINDOWS[quick]
     cases = [("--read", rate, processes, where) for rate in (10, 50, 200) for processes, where in ((1, nodes[:1]), (8, nodes[:1]), (64, nodes))]
     cases += [("--ops", rate, processes, where) for rate in (200, 5000) for processes, where in ((1, nodes[:1]), (8, nodes[:1]), (64, nodes))]
     free: dict[tuple[str, int], float] = {}  # which no limit can be above
     for processes, where in ((1, nodes[:1]), (8, nodes[:1]), (64, nodes)):
         for what, size, unit, one in (("read_bytes", 1 << 20, "MB/s", MEGA), ("operations", 4096, "operations/s", 1)):
             load = Load(cluster, root, user, where, processes, size)
-            free[what, processes] = rates(cluster, what)[user]
+            free[what, processes] = rates(cluster, what, windows)[user]
             report.add(f"without a limit, {processes} process{'es' if processes > 1 else ''}, {len(where)} node{'s' if len(where) > 1 else ''}",
                        free[what, processes] / one, unit)
             load.end()
@@ -90,26 +101,30 @@ def held(report: Report, cluster: Cluster, root: Path, quick: bool) -> None:
         set_to = rate * one
         limit(cluster, "--user", user, option, str(set_to), "--burst", "100ms")
         load = Load(cluster, root, user, where, processes, 1 << 20 if data else 4096)
-        got = rates(cluster, what)[user]
+        got = rates(cluster, what, windows)[user]
         load.end()
         no_limit(cluster, "--user", user)
         report.add(f"{rate} {'MB/s' if data else 'operations/s'}, {processes} process{'es' if processes > 1 else ''}, "
                    f"{len(where)} node{'s' if len(where) > 1 else ''}", got / one, "MB/s" if data else "/s",
-                   against="set" if set_to <= free[what, processes] else "without a limit", reference=min(set_to, free[what, processes]) / one)
+                   against="set" if set_to <= free[what, processes] else "without a limit", reference=min(set_to, free[what, processes]) / one,
+                   note=verdict("within 3%", abs(got / set_to - 1) <= 0.03) if set_to <= free[what, processes] else "cannot ask for so much")
 
 
 def shared(report: Report, cluster: Cluster, roots: dict[str, Path], quick: bool) -> None:
-    del quick
+    windows = WINDOWS[quick]
     loads = [Load(cluster, roots[user], user, cluster.node_names, 16, 1 << 20) for user in USERS]
-    free = sum(rates(cluster, "read_bytes").values())
+    free = sum(rates(cluster, "read_bytes", windows).values())
     limit(cluster, "--origin", "lustre", "--read", str(int(free)))
-    got = rates(cluster, "read_bytes")
-    report.add("two users, the origin's limit as what it gives", sum(got.values()) / MEGA, "MB/s", against="without limits", reference=free / MEGA)
+    got = rates(cluster, "read_bytes", windows)
+    report.add("two users, the origin's limit as what it gives", sum(got.values()) / MEGA, "MB/s", against="without limits", reference=free / MEGA,
+               note=verdict("97% at least", sum(got.values()) >= 0.97 * free))
     values = list(got.values())
-    report.add("Jain's index of these two", sum(values) ** 2 / (len(values) * sum(v * v for v in values)), "", against="at least", reference=0.99)
+    jain = sum(values) ** 2 / (len(values) * sum(v * v for v in values))
+    report.add("Jain's index of these two", jain, "", against="at least", reference=0.99, note=verdict("0.99 at least", jain >= 0.99))
     limit(cluster, "--user", USERS[0], "--weight", "2")
-    got = rates(cluster, "read_bytes")
-    report.add("weight 2 to 1", got[USERS[0]] / got[USERS[1]], "", against="set", reference=2)
+    got = rates(cluster, "read_bytes", windows)
+    times = got[USERS[0]] / got[USERS[1]]
+    report.add("weight 2 to 1", times, "", against="set", reference=2, note=verdict("within 5%", abs(times / 2 - 1) <= 0.05))
     for load in loads:
         load.end()
     no_limit(cluster, "--user", USERS[0])
@@ -142,8 +157,57 @@ def victim(report: Report, cluster: Cluster, roots: dict[str, Path], quick: bool
                 crowd.end()
     no_limit(cluster, "--user", USERS[1])
     cluster.origin_ctl("latency", "0")
-    report.add("p99 of a reader's reads beside 64 limited processes", 1000 * statistics.median(beside), "ms", against="alone",
-               reference=1000 * statistics.median(alone), samples={"alone": alone, "beside": beside})
+    times_alone = statistics.median(beside) / statistics.median(alone)
+    report.add("p99 of a reader's reads (queues and origin) beside 64 limited processes", 1000 * statistics.median(beside), "ms", against="alone",
+               reference=1000 * statistics.median(alone), samples={"alone": alone, "beside": beside},
+               note=verdict("1.3 times at most", times_alone <= 1.3))
+
+
+def step(report: Report, cluster: Cluster, roots: dict[str, Path], seconds: int = 45) -> None:
+    """One user stays, another of twice his weight comes and goes: what the agents count, drawn."""
+    limit(cluster, "--origin", "lustre", "--read", str(STEP_RATE))
+    limit(cluster, "--user", USERS[1], "--weight", "2")
+    stays = Load(cluster, roots[USERS[0]], USERS[0], cluster.node_names, 16, 1 << 20)
+    time.sleep(SETTLE)
+    began, marks, spans = time.monotonic(), [], []
+
+    def come_and_go() -> None:
+        time.sleep(seconds / 4)
+        comes = Load(cluster, roots[USERS[1]], USERS[1], cluster.node_names, 16, 1 << 20)
+        spans.append(time.monotonic() - began)
+        time.sleep(seconds / 2)
+        comes.end()
+        spans.append(time.monotonic() - began)
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    while (now := time.monotonic() - began) < seconds or other.is_alive():
+        counts = read_so_far(cluster)  # of one node after the other
+        marks.append(((now + time.monotonic() - began) / 2, counts))
+        time.sleep(0.2)
+    other.join()
+    stays.end()
+    no_limit(cluster, "--user", USERS[1])
+    no_limit(cluster, "--origin", "lustre")
+    users = [binned([(at, counts.get(("read_bytes", pwd.getpwnam(user).pw_uid), 0)) for at, counts in marks], STEP_BIN) for user in USERS]
+    plot({"capacity": STEP_RATE, "bin_ms": STEP_BIN, "users": users}, f"4 real nodes, limit {STEP_RATE // MEGA} MB/s",
+         ("one who stays", f"{spans[0]:.0f} to {spans[1]:.0f} s, weight 2"), STEP_PLOT)
+    print(f"  step response: {STEP_PLOT.relative_to(ROOT)}")
+    after = [sum(rates) for rates in zip(*users)]
+    highest = max(sum(after[i:i + 2]) / 2 for i in range(len(after) - 1)) if len(after) > 1 else 0
+    report.add("users come and go: the highest second of all together", highest / MEGA, "MB/s", against="limit", reference=STEP_RATE / MEGA,
+               note="as read from the agents, about three times a second")
+
+
+def binned(counts: list[tuple[float, float]], bin_ms: int) -> list[float]:
+    """Rates in bins, of a count at times: between two of them it is taken to grow evenly."""
+    def count_at(at: float) -> float:
+        for (begin, low), (end, high) in zip(counts, counts[1:]):
+            if begin <= at <= end:
+                return low + (high - low) * (at - begin) / max(end - begin, 1e-9)
+        return counts[0][1] if at < counts[0][0] else counts[-1][1]
+    bins = int(counts[-1][0] * 1000 / bin_ms)
+    return [(count_at((i + 1) * bin_ms / 1000) - count_at(i * bin_ms / 1000)) * 1000 / bin_ms for i in range(bins)]
 
 
 def bench_real(report: Report, quick: bool) -> None:
@@ -157,6 +221,7 @@ def bench_real(report: Report, quick: bool) -> None:
         held(report, cluster, roots[USERS[0]], quick)
         cluster.origin_ctl("bandwidth", "150M")
         shared(report, cluster, roots, quick)
+        step(report, cluster, roots)
         cluster.origin_ctl("bandwidth", "unlimited")
         victim(report, cluster, roots, quick)
     finally:
