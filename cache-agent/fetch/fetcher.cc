@@ -288,12 +288,14 @@ void Fetcher::launch(const std::shared_ptr<Flight>& flight) {
 }
 
 void Fetcher::read_on(const std::shared_ptr<Flight>& flight) {
-  flight->origin->run(flight->as, flight->urgency, [this, flight](const Status& able) {
+  const auto go_on = [this, flight](const Status& able) {
     if (const auto done = able ? read(flight) : std::optional(able)) {
       flight->open.reset();
       release(flight, *done, On::elsewhere);
     }
-  });
+  };
+  if (flight->open) return flight->origin->run(flight->as, flight->urgency, go_on);
+  flight->origin->run_for(path_of(*flight), flight->as, flight->urgency, go_on);
 }
 
 /// How it ended; nothing = it goes on when the next piece is paid for.

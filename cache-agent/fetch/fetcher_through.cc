@@ -59,7 +59,8 @@ void Fetcher::pass_origin(const std::shared_ptr<Passing>& passing) {
 void Fetcher::pass(const std::shared_ptr<Passing>& passing, const Grant& grant) {
   passing->paid = true;
   passing->flight->grant = grant;
-  passing->flight->origin->run(passing->flight->as, passing->flight->urgency, [this, passing](const Status& able) {
+  const auto& flight = passing->flight;
+  flight->origin->run_for(path_of(*flight), flight->as, flight->urgency, [this, passing](const Status& able) {
     passing->flight->status = able;
     bring(passing);
   });

@@ -65,7 +65,7 @@ class Origin {
   /// May the principal read the dataset's root? Same errors as walk(); deadline_exceeded when the storage is silent.
   [[nodiscard]] virtual Status check_access(const Principal& as, const std::string& dataset,
                                             std::chrono::milliseconds limit) = 0;
-  /// Opens a regular file, `path` below root(), as the thread it runs on: only from run(). `expected` is what the walk
+  /// Opens a regular file, `path` below root(), as the thread it runs on: only from run_for() or run(). `expected` is what the walk
   /// saw; aborted when the file is another one by now, permission_denied when it became unreadable.
   [[nodiscard]] virtual Result<std::unique_ptr<OriginFile>> open(const std::string& path,
                                                                  const EntryAttributes& expected) = 0;
@@ -81,6 +81,10 @@ class Origin {
   /// Runs a task on the origin's pool, as the principal. Never blocks. The task gets an error, and must not touch the
   /// storage, when the thread could not become that principal.
   virtual void run(const Principal& as, Urgency urgency, std::function<void(Status)> task) = 0;
+  /// Same, for a task that opens `path` first of all: it begins when nobody else is just opening its directory, so that
+  /// one that takes long holds one thread of the pool, and not those of all who read its files.
+  virtual void run_for(const std::string& path, const Principal& as, Urgency urgency,
+                       std::function<void(Status)> task) = 0;
   [[nodiscard]] virtual OriginCounters counters() const = 0;
 };
 

@@ -285,6 +285,16 @@ void PosixOrigin::run(const Principal& as, Urgency urgency, std::function<void(S
   pool_.post(as, urgency, std::move(task));
 }
 
+void PosixOrigin::run_for(const std::string& path, const Principal& as, Urgency urgency,
+                          std::function<void(Status)> task) {
+  pool_.post(as, urgency, [this, path, as, urgency, task = std::move(task)](const Status& able) {
+    if (!able) return task(able);
+    const auto turn = directories_.turn(std::string(parent_of(path)),
+                                        [this, path, as, urgency, task] { run_for(path, as, urgency, task); });
+    if (turn) task(able);
+  });
+}
+
 OriginCounters PosixOrigin::counters() const {
   return {counters_->operations.load(std::memory_order_relaxed), counters_->bytes.load(std::memory_order_relaxed)};
 }

@@ -28,6 +28,8 @@ class PosixOrigin final : public Origin {
   [[nodiscard]] Result<UniqueFd> open_live(const std::string& path, int flags) override;
   void count(Bytes read) override;
   void run(const Principal& as, Urgency urgency, std::function<void(Status)> task) override;
+  void run_for(const std::string& path, const Principal& as, Urgency urgency,
+               std::function<void(Status)> task) override;
   [[nodiscard]] OriginCounters counters() const override;
 
   struct Counters {

@@ -172,7 +172,10 @@ Result<std::shared_ptr<Replica>> Store::open(const DatasetId& dataset, std::shar
 }
 
 Status Store::put(const Key& key) {
-  const std::lock_guard order(put_mutex_);
+  Tier* tier = nullptr;
+  if (const auto replica = find(key.first, key.second)) tier = tier_named(replica->tier());
+  if (tier == nullptr) return {};
+  const std::lock_guard order(tier->put_mutex);
   ReplicaRow row;
   {
     const std::lock_guard lock(mutex_);
@@ -200,7 +203,7 @@ Status Store::put(const Key& key) {
     row.vouchers.assign(vouchers.begin(), vouchers.end());
     row.payer = it->second.replica->internals().payer;
   }
-  return tier_named(row.tier)->database->put_replica(row);
+  return tier->database->put_replica(row);
 }
 
 Status Store::vouch(const Replica& replica, const Principal& as, WallTime when) {

@@ -242,7 +242,6 @@ class Store {
   std::function<void(const std::string&)> gave_way_;
 
   mutable std::mutex announce_mutex_;  ///< orders what on_change() is told; taken before mutex_
-  std::mutex put_mutex_;      ///< orders records of the same replica; taken before mutex_, held over the database
   mutable std::mutex mutex_;  ///< guards what follows; taken before a replica's own mutex, never held over disk work
   std::map<Key, Held> replicas_;
   std::set<DatasetId> pins_;

@@ -29,6 +29,7 @@ struct Store::Tier {
   std::atomic<bool> deleting{false};       ///< these are still there: room comes by itself
   std::string why_out;                     ///< why there is no root
   std::mutex flush_mutex;                  ///< one flush at a time; held over the disk, outermost
+  std::mutex put_mutex;  ///< orders records of the same replica; taken before Store::mutex_, held over the database
 
   [[nodiscard]] Space quota() const {
     return {options.quota.count, options.inodes == 0 ? Space::kPlenty : options.inodes};

@@ -399,5 +399,49 @@ TEST_F(OriginRequests, FilesThatAreOpenTogetherAskForTheirDirectoryOnce) {
   EXPECT_LE(slow.operations("lookup"), std::uint64_t{kFiles} + 3 * 8) << "not eight for each file";
 }
 
+TEST_F(OriginRequests, ADirectoryThatTakesLongToBeRefusedHoldsOneReaderAndIsAskedForOnce) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root: it mounts";
+  ASSERT_TRUE(testing::own_mounts());
+  constexpr int kFiles = 40;
+  for (const char* name : {"ds/slow", "ds/fast"}) {
+    std::filesystem::create_directories(origin(name));
+    for (int i = 0; i < kFiles; ++i) file(std::string(name) + "/" + std::to_string(i), "x");
+  }
+  std::filesystem::create_directory(temp_.path("mnt"));
+  const SlowOrigin slow(origin(), temp_.path("mnt"), {"--cache", "0"});
+  PosixOrigin storage("o", temp_.path("mnt"), 8);
+  ManifestBuilder builder(temp_.path("mnt") + "/ds");
+  const Principal who = user(0);
+  ASSERT_TRUE(storage.walk(who, "ds", {}, builder, {}));
+  const auto manifest = std::move(builder).build();
+  ASSERT_TRUE(manifest);
+  const auto open = [&](const std::string& path) {
+    auto done = std::make_shared<std::promise<Status>>();
+    storage.run_for("ds/" + path, who, Urgency::warm_queued,
+                    [&storage, done, path, expected = manifest->at(*manifest->find(path)).attributes](const Status&) {
+                      const auto file = storage.open("ds/" + path, expected);
+                      done->set_value(file ? Status{} : Status(fail(file.error())));
+                    });
+    return done->get_future();
+  };
+  slow.tell({"reset"});
+  slow.tell({"hang", "--path", "ds/slow", "lookup"});
+  std::vector<std::future<Status>> waiting;
+  for (int i = 0; i < kFiles; ++i) waiting.push_back(open("slow/" + std::to_string(i)));
+  ASSERT_TRUE(test::eventually([&] { return slow.hanging() != 0; }));
+  for (int i = 0; i < kFiles; ++i) {
+    auto other = open("fast/" + std::to_string(i));
+    ASSERT_EQ(other.wait_for(std::chrono::seconds(30)), std::future_status::ready) << "all readers wait for ds/slow";
+    EXPECT_TRUE(other.get());
+  }
+  EXPECT_EQ(slow.hanging(), 1U);
+  std::this_thread::sleep_for(OpenDirectories::kSlow);  // so long it takes to fail
+  slow.tell({"reset"});
+  slow.tell({"fail", "ds/slow", "--errno", "EIO", "lookup"});
+  slow.tell({"resume"});
+  for (auto& one : waiting) EXPECT_FALSE(one.get());
+  EXPECT_LE(slow.operations("lookup"), 4U) << "not once for each file";
+}
+
 }  // namespace
 }  // namespace atlas::agent
