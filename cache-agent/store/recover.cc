@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <filesystem>
 
+#include "cache-agent/store/remove_tree.h"
 #include "cache-agent/store/store_internal.h"
 #include "common/percent.h"
 

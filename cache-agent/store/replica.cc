@@ -245,15 +245,7 @@ Result<Bytes> Replica::read(const Extent& extent, std::span<std::byte> into, Ver
     const auto whole = in_place ? into.subspan(at - extent.offset.count, of_block) : std::span(block).first(of_block);
     const auto got = state_->tree.read(*entries, extent.file, begin, whole);
     if (!got || *got != whole.size() || sum_of(whole) != state_->blocks.sum(entry.first_block + number)) {
-      std::unique_lock lock(state_->mutex);
-      const bool was_whole = state_->blocks.test_all(entry.first_block, entry.blocks);
-      if (state_->blocks.clear(entry.first_block + number)) {
-        state_->bytes_resident.fetch_sub(whole.size(), std::memory_order_relaxed);
-        if (was_whole) state_->files_resident.fetch_sub(1, std::memory_order_relaxed);
-        const bool was_complete = state_->state.exchange(ReplicaState::partial) == ReplicaState::complete;
-        lock.unlock();
-        if (was_complete && state_->damaged) state_->damaged();
-      }
+      lose(entry, number);
       return fail(Code::data_loss, state_->path + "/tree/" + printable(entries->path(extent.file)) + ": block " +
                                        std::to_string(number) +
                                        " does not match its checksum; it will be fetched again");
@@ -263,6 +255,18 @@ Result<Bytes> Replica::read(const Extent& extent, std::span<std::byte> into, Ver
     at += take;
   }
   return Bytes{length};
+}
+
+/// A block is not what it should be: it is no longer resident, and the replica no longer complete.
+void Replica::lose(const Manifest::Entry& entry, std::uint64_t number) {
+  std::unique_lock lock(state_->mutex);
+  const bool was_whole = state_->blocks.test_all(entry.first_block, entry.blocks);
+  if (!state_->blocks.clear(entry.first_block + number)) return;
+  state_->bytes_resident.fetch_sub(length_of_block(entry.attributes.size, number), std::memory_order_relaxed);
+  if (was_whole) state_->files_resident.fetch_sub(1, std::memory_order_relaxed);
+  const bool was_complete = state_->state.exchange(ReplicaState::partial) == ReplicaState::complete;
+  lock.unlock();
+  if (was_complete && state_->damaged) state_->damaged();
 }
 
 Result<Replica::Verified> Replica::verify(const Step& step) {
@@ -282,8 +286,7 @@ Result<Replica::Verified> Replica::verify(const Step& step) {
       if (length == 0) {  // an empty file: is it there at all?
         std::byte none{};
         if (state_->tree.read(*entries, i, 0, std::span(&none, 1)).value_or(1) == 0) continue;
-        state_->blocks.clear(entry.first_block);
-        state_->files_resident.fetch_sub(1, std::memory_order_relaxed);
+        lose(entry, b);
         ++result.bad;
         continue;
       }

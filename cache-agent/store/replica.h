@@ -124,6 +124,7 @@ class Replica {
 
  private:
   [[nodiscard]] Status finish_commit(const Manifest& manifest, const Extent& extent, const BlockSums& sums);
+  void lose(const Manifest::Entry& entry, std::uint64_t number);
   [[nodiscard]] tl::unexpected<Error> disk_failure(Error error, const std::string& path) const;
   std::unique_ptr<State> state_;
 };

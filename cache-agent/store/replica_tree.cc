@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <filesystem>
 #include <thread>
 #include <vector>
 
@@ -390,22 +389,6 @@ void ReplicaTree::forget_large_files(const Manifest& manifest) const {
     const auto entry = manifest.at(i);
     if (entry.blocks != 0 && entry.attributes.size >= kLarge) forget(manifest, i);
   }
-}
-
-Status remove_tree(const std::string& path, const std::stop_token& stop) {
-  std::error_code error;
-  for (std::filesystem::directory_iterator at(path, error), end; !error && at != end; at.increment(error)) {
-    if (stop.stop_requested()) return fail(Code::cancelled, "the removal was stopped");
-    if (at->symlink_status(error).type() == std::filesystem::file_type::directory) {
-      ATLAS_TRY(remove_tree(at->path().string(), stop));
-    } else if (!error) {
-      std::filesystem::remove(at->path(), error);
-    }
-    if (error) break;
-  }
-  if (!error || error.value() == ENOENT || error.value() == ENOTDIR) std::filesystem::remove(path, error);
-  if (error) return fail_errno(error.value(), "remove " + printable(path));
-  return {};
 }
 
 }  // namespace atlas::agent

@@ -92,7 +92,4 @@ class ReplicaTree {
   mutable std::map<FileIndex, Shared> open_;  ///< directories used a moment ago: files come directory by directory
 };
 
-/// Removes what is there with all it holds; only unlinks, never truncates, crosses no symlink. Missing is fine.
-[[nodiscard]] Status remove_tree(const std::string& path, const std::stop_token& stop = {});
-
 }  // namespace atlas::agent

@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "cache-agent/store/equal_files.h"
+#include "cache-agent/store/remove_tree.h"
 #include "cache-agent/store/store_internal.h"
 #include "common/percent.h"
 

@@ -15,6 +15,7 @@
 #include <fstream>
 #include <thread>
 
+#include "cache-agent/store/remove_tree.h"
 #include "cache-agent/store/replica_state.h"
 #include "cache-agent/store/scrubber.h"
 #include "tests/support/eventually.h"
@@ -380,6 +381,46 @@ TEST_F(StoreOnDisk, AFlippedBitIsFoundAndOnlyThatBlockIsFetchedAgain) {
   replica = node.store->find({"o", "a"}, generation);
   EXPECT_EQ(replica->state(), ReplicaState::complete);
   EXPECT_EQ(node.store->verify(replica)->bad, 0U);
+}
+
+TEST_F(StoreOnDisk, AnEmptyFileThatIsGoneIsNoticedAndMadeAgain) {
+  std::filesystem::create_directory(temp_.path("origin/a"));
+  write_file(temp_.path("origin/a/empty"), "");
+  write_file(temp_.path("origin/a/small"), "small");
+  NodeParts node(options(kGiB));
+  const GenerationId generation = warm(node, "a");
+  const std::string file = directories().at(0) + "/tree/empty";
+  ASSERT_TRUE(std::filesystem::remove(file));
+  {
+    const auto replica = node.store->find({"o", "a"}, generation);
+    const auto verified = node.store->verify(replica);
+    ASSERT_TRUE(verified) << verified.error().message;
+    EXPECT_EQ(verified->bad, 1U);
+    EXPECT_EQ(replica->state(), ReplicaState::partial);
+    EXPECT_EQ(replica->files_resident(), 1U);
+  }
+  warm(node, "a");
+  EXPECT_EQ(node.store->find({"o", "a"}, generation)->state(), ReplicaState::complete);
+  EXPECT_TRUE(std::filesystem::is_regular_file(file));
+}
+
+TEST_F(StoreOnDisk, ATreeThatIsDeeperThanAnyPathMayBeLongIsRemoved) {
+  const std::string name(200, 'd');
+  const std::string top = temp_.path("deep");
+  std::filesystem::create_directory(top);
+  UniqueFd at(open(top.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  for (int level = 0; level < 1200; ++level) {  // more levels than descriptors, too
+    ASSERT_EQ(mkdirat(at.get(), name.c_str(), 0700), 0);
+    const UniqueFd file(openat(at.get(), "file", O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    ASSERT_EQ(symlinkat("/", at.get(), "link"), 0);
+    ASSERT_EQ(mkdirat(at.get(), "moved-1", 0700), 0) << "a name that may be in the way";
+    at = UniqueFd(openat(at.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    ASSERT_TRUE(at);
+  }
+  const auto removed = remove_tree(top);
+  EXPECT_TRUE(removed) << removed.error().message;
+  EXPECT_FALSE(std::filesystem::exists(top));
+  EXPECT_TRUE(remove_tree(top)) << "missing is fine";
 }
 
 TEST_F(StoreOnDisk, AfterACrashOfTheMachineAPartialReplicaKeepsOnlyWhatMatches) {
