@@ -88,8 +88,8 @@ std::optional<OpenDirectories::Turn> OpenDirectories::turn(const std::string& pa
     return std::nullopt;
   }
   const auto now = std::chrono::steady_clock::now();
-  const bool known = (directory->fd && directory->opened >= now - kTrusted) ||
-                     (directory->refused && directory->refused_until > now);
+  const bool known =
+      (directory->fd && directory->opened >= now - kTrusted) || (directory->refused && directory->refused_until > now);
   if (known) return Turn(nullptr);
   directory->opener = std::this_thread::get_id();
   return Turn(std::move(directory));

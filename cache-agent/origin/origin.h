@@ -65,8 +65,8 @@ class Origin {
   /// May the principal read the dataset's root? Same errors as walk(); deadline_exceeded when the storage is silent.
   [[nodiscard]] virtual Status check_access(const Principal& as, const std::string& dataset,
                                             std::chrono::milliseconds limit) = 0;
-  /// Opens a regular file, `path` below root(), as the thread it runs on: only from run_for() or run(). `expected` is what the walk
-  /// saw; aborted when the file is another one by now, permission_denied when it became unreadable.
+  /// Opens a regular file, `path` below root(), as the thread it runs on: only from run_for() or run(). `expected` is
+  /// what the walk saw; aborted when the file is another one by now, permission_denied when it became unreadable.
   [[nodiscard]] virtual Result<std::unique_ptr<OriginFile>> open(const std::string& path,
                                                                  const EntryAttributes& expected) = 0;
   /// ACL and user.* xattrs of a directory, or the ACL of an entry that cannot be opened; only from run().

@@ -44,9 +44,7 @@ class DiskHang : public OriginTree {
     node_->store->prefer({"o", "ds"}, "bad");
     node_->store->prefer({"o", "other"}, "good");
   }
-  void hang(const std::string& path, const std::string& what) const {
-    disk_->tell({"hang", "--path", path, what});
-  }
+  void hang(const std::string& path, const std::string& what) const { disk_->tell({"hang", "--path", path, what}); }
   void resume() const { disk_->tell({"resume"}); }
   void wait_until_hanging(unsigned operations = 1) const {
     ASSERT_TRUE(test::eventually([&] { return disk_->hanging() >= operations; })) << disk_->hanging();
