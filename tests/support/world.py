@@ -103,7 +103,8 @@ class World:
         sh("mount", "-t", "proc", "proc", "/proc")
         self.foreign_fuse = fuse_minors()  # mounted before us: not ours to abort
         sh("mount", "--make-rshared", "/")  # what is mounted in the world appears on its nodes
-        sh("mount", "-t", "fusectl", "none", "/sys/fs/fuse/connections")
+        if not Path("/sys/fs/fuse/connections").is_mount():  # systemd does it at boot
+            sh("mount", "-t", "fusectl", "none", "/sys/fs/fuse/connections")
         socket.sethostname(self.config["hostname"])
         Path("/etc/hosts").touch()  # a system fresh from debootstrap has none to mount onto
         sh("mount", "--bind", self.config["hosts"], "/etc/hosts")
