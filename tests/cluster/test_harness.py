@@ -155,6 +155,19 @@ def test_a_daemon_can_be_killed_and_started_again(cluster: Cluster) -> None:
     cluster.wait_done(cluster.submit("true"))
 
 
+def test_a_cluster_comes_up_where_the_control_files_of_fuse_are_mounted_already() -> None:
+    """As systemd does at boot."""
+    program = textwrap.dedent(f"""
+        import sys; sys.path.insert(0, {str(SUPPORT)!r})
+        from cluster import Cluster, Settings
+        cluster = Cluster(Settings(nodes=1, atlas=False)).up()
+        cluster.down()
+        """)
+    control = "/sys/fs/fuse/connections"
+    script = f"mountpoint -q {control} || mount -t fusectl none {control}; exec /usr/bin/python3 -c \"$1\""
+    subprocess.run(["unshare", "-m", "sh", "-ec", script, "sh", program], check=True, timeout=120)
+
+
 # Arguments: a directory, "yes" if it is to be a mount point, the program. Makes it a copy of this machine's root, without
 # what debootstrap leaves out, chroots.
 CHROOT = """set -e
