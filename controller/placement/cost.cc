@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
 #include <unordered_set>
+
+#include "controller/placement/switches.h"
 
 namespace atlas::placement {
 namespace {
@@ -112,7 +115,7 @@ class Chooser {
       if (holders_.nodes.empty() && set.transfer == 0) holders_ = set;
       if (set.cost < best.cost - 1e-9) best = std::move(set);
     }
-    std::sort(best.nodes.begin(), best.nodes.end(), better);
+    for (auto* set : {&best, &soonest_, &holders_}) bring_together(*set);
     return best;
   }
 
@@ -144,6 +147,28 @@ class Chooser {
   }
 
  private:
+  /// Nodes for which others would do as well are exchanged for such as hang on one switch with the rest.
+  void bring_together(Set& set) const {
+    std::sort(set.nodes.begin(), set.nodes.end(), better);
+    if (set.nodes.size() < 2 || set.nodes.front()->switches == nullptr) return;
+    const auto equal = [](const Scored& a, const Scored& b) {
+      return std::tie(a.fixed, a.transfer, a.warming, a.view->readers) ==
+             std::tie(b.fixed, b.transfer, b.warming, b.view->readers);
+    };
+    auto ordered = set.nodes;
+    const auto optional =
+        std::stable_partition(ordered.begin(), ordered.end(), [](const auto* n) { return n->required; });
+    if (optional == ordered.end()) return;
+    const auto* last = ordered.back();
+    const std::unordered_set<const Scored*> chosen(ordered.begin(), ordered.end());
+    for (const auto* node : by_start_)
+      if (node->start <= set.start && !node->required && equal(*node, *last) && !chosen.contains(node))
+        ordered.push_back(node);
+    std::sort(ordered.begin() + static_cast<std::ptrdiff_t>(chosen.size()), ordered.end(), better);
+    set.nodes = first_together(ordered, set.nodes.size(), equal);
+    std::sort(set.nodes.begin(), set.nodes.end(), better);
+  }
+
   /// The first `count` of by_start_ are in order. Few of many are ever looked at: the sweep ends when nothing that
   /// begins later can be better.
   void sort_to(std::size_t count) {

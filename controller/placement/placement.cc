@@ -7,6 +7,7 @@
 
 #include "controller/placement/cost.h"
 #include "controller/placement/scored.h"
+#include "controller/placement/switches.h"
 
 namespace atlas {
 namespace {
@@ -76,6 +77,8 @@ class Placer {
     Scored node;
     node.view = &view;
     node.required = contains(request_.required, view.name);
+    const auto place = static_cast<std::size_t>(&view - cluster_.nodes.data());
+    if (cluster_.switches && place < cluster_.switches->size()) node.switches = &(*cluster_.switches)[place];
     node.complete = !request_.datasets.empty();
     for (const auto& dataset : request_.datasets) {
       const auto at = view.holdings.find(dataset.id);
@@ -210,9 +213,17 @@ class Placer {
 
   template <class Predicate>
   [[nodiscard]] std::vector<std::string> best(Predicate&& fits) const {
-    std::vector<std::string> names;
+    std::vector<const Scored*> found;
     for (const auto& node : nodes_)
-      if (names.size() < wanted_ && fits(node)) names.push_back(node.view->name);
+      if (fits(node)) found.push_back(&node);
+    // Tasks of an array run by themselves.
+    if (request_.tasks > 1) found.resize(std::min<std::size_t>(found.size(), wanted_));
+    const auto equal = [](const Scored& a, const Scored& b) {
+      return std::tie(a.crowded, a.complete, a.resident, a.warming, a.free_now) ==
+             std::tie(b.crowded, b.complete, b.resident, b.warming, b.free_now);
+    };
+    std::vector<std::string> names;
+    for (const auto* node : placement::first_together(found, wanted_, equal)) names.push_back(node->view->name);
     return names;
   }
 

@@ -57,9 +57,18 @@ struct CostModel {
   double transfer = 0;  ///< a second of moving bytes that nobody waits for: it takes bandwidth that others could use
 };
 
+/// A network switch by Slurm's topology: those that nodes hang on directly have level 0.
+struct Switch {
+  std::uint32_t level = 0, number = 0;
+  auto operator<=>(const Switch&) const = default;
+};
+/// By a node's place in ClusterSnapshot::nodes: the switches that it hangs on, directly and by others.
+using SwitchesOfNodes = std::vector<std::vector<Switch>>;
+
 struct ClusterSnapshot {
   std::vector<NodeView> nodes;
-  std::optional<CostModel> cost{};  ///< absent: nodes are ranked by resident bytes alone
+  std::shared_ptr<const SwitchesOfNodes> switches{};  ///< null: Slurm knows none
+  std::optional<CostModel> cost{};                    ///< absent: nodes are ranked by resident bytes alone
 };
 
 struct WantedDataset {
@@ -146,6 +155,8 @@ struct Decision {
 /// never before Slurm's own estimate; its stall is what it misses at the rate to expect, less the time until the start
 /// if the data is moved ahead (--warm). No set is considered that makes the job start later than it could by more than
 /// its patience. A job without datasets gets the free nodes whose cache nobody waits for.
+///
+/// Of nodes with the same bytes, transfers and start a job of several nodes gets such as hang on one switch.
 [[nodiscard]] Decision place(const ClusterSnapshot& cluster, const PlacementRequest& request);
 
 /// Decision::all_hold alone, which takes no longer than finding one node that does not.

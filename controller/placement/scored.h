@@ -34,6 +34,7 @@ struct Scored {
   bool free_now = false;
   bool crowded = false;
   bool required = false;
+  const std::vector<Switch>* switches = nullptr;  ///< null: Slurm knows none
   // By the cost model, in seconds.
   double start = std::numeric_limits<double>::infinity();  ///< infinity = not known
   double transfer = 0;                                     ///< what it misses, at the rate to expect

@@ -20,6 +20,9 @@ struct Deleter {
 using JobMessage = std::unique_ptr<job_info_msg_t, Deleter<slurm_free_job_info_msg>>;
 using NodeMessage = std::unique_ptr<node_info_msg_t, Deleter<slurm_free_node_info_msg>>;
 using PartitionMessage = std::unique_ptr<partition_info_msg_t, Deleter<slurm_free_partition_info_msg>>;
+#if SLURM_VERSION_NUMBER < SLURM_VERSION_NUM(23, 11, 0)
+using TopologyMessage = std::unique_ptr<topo_info_response_msg_t, Deleter<slurm_free_topo_info_msg>>;
+#endif
 using ConfMessage = std::unique_ptr<slurm_conf_t, Deleter<slurm_free_ctl_conf>>;
 
 /// Runs one of libslurm's calls and says how it ended: 0, or Slurm's error number. libslurm returns the number itself
@@ -67,6 +70,24 @@ Status update_job(const JobPatch& patch) {
   return {};
 }
 
+/// Slurm's switches; null where it knows none. From 23.11 on Slurm keeps them in a form of its plug-ins' own, which
+/// libslurm only prints.
+Result<std::shared_ptr<const std::vector<SwitchRecord>>> load_switches(const slurm_conf_t& conf) {
+  std::shared_ptr<std::vector<SwitchRecord>> out;
+#if SLURM_VERSION_NUMBER < SLURM_VERSION_NUM(23, 11, 0)
+  if (conf.topology_plugin == nullptr || std::string_view(conf.topology_plugin) != "topology/tree") return out;
+  topo_info_response_msg_t* raw = nullptr;
+  const int err = run([&] { return slurm_load_topo(&raw); });
+  const TopologyMessage message(raw);
+  if (err != 0) return fail(slurm::error_of(err, "loading Slurm's topology"));
+  out = std::make_shared<std::vector<SwitchRecord>>();
+  for (const auto& one : std::span(message->topo_array, message->record_count)) out->push_back(slurm::to_switch(one));
+#else
+  static_cast<void>(conf);
+#endif
+  return out;
+}
+
 }  // namespace
 
 struct LibslurmPort::Cache {
@@ -75,6 +96,7 @@ struct LibslurmPort::Cache {
   NodeMessage nodes;
   PartitionMessage partitions;
   bool nodes_stale = false;  ///< nodes or partitions were reloaded and `snapshot` does not show it yet
+  bool switches_stale = true;
   QueueSnapshot snapshot;
 };
 
@@ -109,6 +131,11 @@ Result<QueueSnapshot> LibslurmPort::load() {
   if (!conf_new) return fail(conf_new.error());
   const auto resume = cache.conf->resume_timeout;
   snapshot.boot = std::chrono::seconds(resume == static_cast<std::uint16_t>(INFINITE) ? 0 : resume);
+  cache.switches_stale |= *conf_new;
+  if (cache.switches_stale) {
+    ATLAS_ASSIGN(snapshot.switches, load_switches(*cache.conf));
+    cache.switches_stale = false;
+  }
   snapshot.slurmctld_started = WallSeconds(std::chrono::seconds(cache.conf->boot_time));
   // Remembered across a call that fails half way: the next one then finds only part of it changed.
   ATLAS_ASSIGN(const bool partitions_new,

@@ -269,6 +269,12 @@ NodeRecord to_node(const node_info_t& node, std::uint32_t cpus_busy) {
   return out;
 }
 
+#if SLURM_VERSION_NUMBER < SLURM_VERSION_NUM(23, 11, 0)
+SwitchRecord to_switch(const topo_info_t& one) {
+  return {text(one.name), one.level, text(one.nodes)};
+}
+#endif
+
 PartitionRecord to_partition(const partition_info_t& partition) {
   return {text(partition.name), (partition.flags & PART_FLAG_DEFAULT) != 0, text(partition.nodes)};
 }

@@ -20,6 +20,10 @@ namespace atlas::slurm {
 /// Adds the partition's name to each of its nodes; `nodes` are in the order of slurm_load_node().
 void add_to_nodes(const partition_info_t& partition, std::span<NodeRecord> nodes);
 
+#if SLURM_VERSION_NUMBER < SLURM_VERSION_NUM(23, 11, 0)
+[[nodiscard]] SwitchRecord to_switch(const topo_info_t& one);
+#endif
+
 /// Slurm's word for a pending reason, "Other" for the many limits that staging does not tell apart.
 [[nodiscard]] std::string reason_name(std::uint32_t reason);
 /// As sinfo shows it: "idle", "draining", "down*".

@@ -1,6 +1,7 @@
 #pragma once
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -61,12 +62,21 @@ struct PartitionRecord {
   std::string nodes;  ///< hostlist
 };
 
+/// A network switch, where topology/tree is configured.
+struct SwitchRecord {
+  std::string name;
+  std::uint32_t level = 0;  ///< 0 = nodes hang on it directly
+  std::string nodes;        ///< hostlist: all that hang on it, directly and by others
+};
+
 struct QueueSnapshot {
   std::vector<JobRecord> jobs;
   std::vector<NodeRecord> nodes;
   std::vector<PartitionRecord> partitions;
   std::chrono::milliseconds boot{0};  ///< what Slurm allows a node for it (ResumeTimeout)
-  WallSeconds slurmctld_started{};    ///< 0 = not known
+  /// The same object until Slurm is configured anew; null = no topology is known.
+  std::shared_ptr<const std::vector<SwitchRecord>> switches{};
+  WallSeconds slurmctld_started{};  ///< 0 = not known
   WallTime taken{};
 };
 

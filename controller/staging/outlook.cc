@@ -94,6 +94,10 @@ void Outlook::arrange(const Cluster& cluster, const Registry& registry) {
     for (std::size_t i = 0; i < records.size(); ++i) refresh_agent(i, registry);
     changed_.clear();
   }
+  if (!same || switches_ != cluster.queue->switches) {
+    switches_ = cluster.queue->switches;
+    connect();
+  }
   for (std::size_t i = 0; i < records.size(); ++i) {
     const auto& record = records[i];
     auto& view = base_.nodes[i];
@@ -107,6 +111,17 @@ void Outlook::arrange(const Cluster& cluster, const Registry& registry) {
     nodes_[i].free.reset(record.usable && record.cpus > record.cpus_busy ? record.cpus - record.cpus_busy : 0);
   }
   promised_.clear();
+}
+
+/// Which switches nodes hang on: anew when Slurm has been configured.
+void Outlook::connect() {
+  base_.switches.reset();
+  if (!switches_) return;
+  auto out = std::make_shared<SwitchesOfNodes>(base_.nodes.size());
+  for (std::size_t i = 0; i < switches_->size(); ++i)
+    for (const auto place : places_of(hosts_of((*switches_)[i].nodes)))
+      (*out)[place].push_back({(*switches_)[i].level, static_cast<std::uint32_t>(i)});
+  base_.switches = std::move(out);
 }
 
 void Outlook::expect_running(const Cluster& cluster, WallTime now) {

@@ -83,6 +83,7 @@ class Outlook {
   };
   void learn(const Cluster& cluster, WallTime now);
   void arrange(const Cluster& cluster, const Registry& registry);
+  void connect();
   void expect_running(const Cluster& cluster, WallTime now);
   void expect_predicted(const Cluster& cluster, const Jobs& jobs, WallTime now);
   void count_wanted(const Jobs& jobs);
@@ -107,6 +108,7 @@ class Outlook {
   WallTime looked_{};
   ClusterSnapshot base_;  ///< what all jobs see; with one's own while it is shown
   std::vector<Node> nodes_;
+  std::shared_ptr<const std::vector<SwitchRecord>> switches_;               ///< of which base_ shows what nodes hang on
   std::unordered_map<std::string, std::uint32_t> places_;                   ///< of nodes
   std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> promised_;  ///< places, by job
   struct Changed {

@@ -447,3 +447,16 @@ def test_a_job_that_slurm_loses_in_a_crash_says_what_to_do(cluster: Cluster, sit
         assert str(job) in doctor["staging"]["next_step"], doctor
         cluster.run("scancel", str(job)).check()
     wait_for(lambda: cluster.job_state(job) in ("CANCELLED", "COMPLETED"), 30, "it is over")
+
+
+def test_nodes_of_a_job_hang_on_one_switch(cluster: Cluster, site: Path) -> None:
+    (site / "topology.conf").write_text("SwitchName=s1 Nodes=n[001,003]\nSwitchName=s2 Nodes=n[002,004]\nSwitchName=top Switches=s[1-2]\n")
+    (site / "slurm.conf").write_text((site / "slurm.conf").read_text() + "TopologyPlugin=topology/tree\n")
+    restart_slurmctld(cluster)
+    root = fresh(cluster, "switches")
+    blocker = cluster.submit("sleep 60", "-w", "n001", "--exclusive")
+    cluster.wait_state(blocker, "RUNNING")
+    job = cluster.submit("true", "-N2", *warm(root))
+    assert cluster.wait_done(job)["NodeList"] == "n[002,004]"
+    assert cluster.receipt(job)["receipt"]["outcome"] == "warm"
+    (site / "topology.conf").unlink()

@@ -80,6 +80,7 @@ class FakeSlurm final : public SlurmPort {
     for (const auto& [name, node] : nodes) queue.nodes.push_back(node);
     queue.partitions = partitions;
     queue.boot = boot;
+    queue.switches = switches;
     queue.slurmctld_started = started;
     queue.taken = clock_.wall();
     return queue;
@@ -118,6 +119,7 @@ class FakeSlurm final : public SlurmPort {
   std::map<std::uint32_t, JobRecord> jobs;
   std::map<std::string, NodeRecord> nodes;
   std::vector<PartitionRecord> partitions;
+  std::shared_ptr<const std::vector<SwitchRecord>> switches;
   std::vector<JobPatch> patches;
   std::chrono::milliseconds boot{0};
   WallSeconds started{};

@@ -236,5 +236,28 @@ TEST_F(PlanTest, AUsersOwnCommentIsLeftAlone) {
   EXPECT_EQ(record.comment, "sweep 7");
 }
 
+TEST_F(PlanTest, NodesOfAJobHangOnOneSwitchAsSlurmSaysNow) {
+  const auto two_nodes = [&](std::uint32_t id) {
+    world.submit(id, kWarm).nodes_wanted = 2;
+    world.slurm.jobs.at(id).cpus_wanted = 8;
+    world.data_in(id);
+    auto nodes = planned(id);
+    std::sort(nodes.begin(), nodes.end());
+    world.cancel(id);
+    return nodes;
+  };
+  world.slurm.switches = std::make_shared<std::vector<SwitchRecord>>(
+      std::vector<SwitchRecord>{{"s1", 0, "n2"}, {"s2", 0, "n[1,3]"}, {"top", 1, "n[1-3]"}});
+  look();
+  EXPECT_THAT(two_nodes(10), ElementsAre("n1", "n3"));
+  world.slurm.switches = std::make_shared<std::vector<SwitchRecord>>(
+      std::vector<SwitchRecord>{{"s1", 0, "n1"}, {"s2", 0, "n[2-3]"}, {"top", 1, "n[1-3]"}});
+  look();
+  EXPECT_THAT(two_nodes(11), ElementsAre("n2", "n3"));
+  world.slurm.switches.reset();
+  look();
+  EXPECT_THAT(two_nodes(12), ElementsAre("n1", "n2"));
+}
+
 }  // namespace
 }  // namespace atlas::test
