@@ -164,6 +164,8 @@ const std::vector<Field>& fields() {
       ATLAS_FIELD(site, munge_socket, "string", "munged's socket; empty = munge's default."),
       ATLAS_FIELD(site, burst_buffer, "boolean",
                   "false: Slurm has another burst buffer plug-in; jobs wait by their begin time, without hooks."),
+      ATLAS_FIELD(site, observe, "boolean",
+                  "true: jobs run as without Atlas, and what it would have done with them is logged and summed up."),
       ATLAS_FIELD(controller, host, "string", "Host that atlas-controller runs on, as the nodes and users reach it."),
       ATLAS_FIELD(controller, port, "integer", "Its port; below 1024, so that no user's program can take its place."),
       ATLAS_FIELD(controller, listen, "string", "Address it listens on."),

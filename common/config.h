@@ -43,6 +43,7 @@ struct Config {
     std::string slurm_user = "slurm";    ///< the account slurmctld and atlas-controller run under
     std::vector<std::string> operators;  ///< accounts that may pin, drain, evict for others, name datasets
     std::string munge_socket;            ///< empty = munge's own default
+    bool observe = false;                ///< jobs are looked at and nothing is done; read by atlas_submit.lua, too
     bool burst_buffer = true;            ///< jobs may carry a directive of burst_buffer/lua; read by atlas_submit.lua
   } site;
   struct {

@@ -55,6 +55,7 @@ class Daemon {
     ATLAS_ASSIGN(const auto metrics, serve_metrics(parts));
     for (const auto& name : users_.unknown_operators())
       spdlog::warn("site.operators: there is no account '{}' on this host", name);
+    if (config_.site.observe) spdlog::info("site.observe: jobs are only looked at (atlasctl observed)");
     strand.post([&staging] { staging.start(); });
     spdlog::info("version {} serves {}:{}, catalogue {}", ATLAS_VERSION, config_.controller.listen,
                  config_.controller.port, config_.controller.database);

@@ -113,6 +113,20 @@ struct PlanRows {
   bool operator==(const PlanRows&) const = default;
 };
 
+/// What Atlas would have done with the jobs of a Slurm account that it only looked at, in sums.
+struct ObservedRow {
+  std::string account;
+  std::uint64_t jobs = 0;
+  std::uint64_t same_nodes = 0;         ///< of which so many ran where Atlas would have put them
+  std::chrono::milliseconds waited{0};  ///< as Slurm ran them, from when they could start
+  std::uint64_t estimated = 0;          ///< jobs for which the next two are known
+  std::chrono::milliseconds start{0};   ///< until the nodes of Atlas's choice were expected to be free
+  std::chrono::milliseconds stall{0};   ///< and from then until the data would have been there
+  Bytes total, held;                    ///< of data, for each node of a job; what would have been there already
+  std::chrono::sys_seconds since{};
+  bool operator==(const ObservedRow&) const = default;
+};
+
 /// A node was, or is to be, told of a job (Agent.Plan) and must be told of its end.
 struct LeaseRow {
   std::uint32_t job_id = 0;
@@ -181,6 +195,10 @@ class Catalog {
   /// Bytes per second that one transfer, and all together, have had from a source.
   [[nodiscard]] Status put_rate(std::string_view source, Bytes one, Bytes all);
   [[nodiscard]] Result<std::map<std::string, std::pair<Bytes, Bytes>>> rates();
+
+  /// Adds to the account's sums; `since` counts for the first only.
+  [[nodiscard]] Status add_observed(const ObservedRow& more);
+  [[nodiscard]] Result<std::vector<ObservedRow>> observed();
 
   [[nodiscard]] Status put_lease(const LeaseRow& lease);
   [[nodiscard]] Status drop_lease(std::uint32_t job_id, std::string_view node);

@@ -1,4 +1,5 @@
-// What placement weighed for jobs, and what it has learned of the storage.
+// What placement weighed for jobs, what it has learned of the storage, and what it would have done with jobs that were
+// only looked at.
 #include "db/catalog.h"
 
 namespace atlas {
@@ -16,6 +17,16 @@ constexpr std::string_view kPlan =
     "submitted_s = ?3 ORDER BY position";
 constexpr std::string_view kPutRate = "INSERT OR REPLACE INTO rates (source, one, every) VALUES (?1, ?2, ?3)";
 constexpr std::string_view kRates = "SELECT source, one, every FROM rates";
+
+constexpr std::string_view kAddObserved =
+    "INSERT INTO observed (account, since_s, jobs, same_nodes, waited_ms, estimated, start_ms, stall_ms, total, held) "
+    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) "
+    "ON CONFLICT (account) DO UPDATE SET jobs = jobs + ?3, same_nodes = same_nodes + ?4, waited_ms = waited_ms + ?5, "
+    "estimated = estimated + ?6, start_ms = start_ms + ?7, stall_ms = stall_ms + ?8, total = total + ?9, "
+    "held = held + ?10";
+constexpr std::string_view kObserved =
+    "SELECT account, since_s, jobs, same_nodes, waited_ms, estimated, start_ms, stall_ms, total, held FROM observed "
+    "ORDER BY account";
 
 }  // namespace
 
@@ -57,6 +68,27 @@ Result<std::map<std::string, std::pair<Bytes, Bytes>>> Catalog::rates() {
     ATLAS_ASSIGN(const bool more, select.step());
     if (!more) return out;
     out[std::string(select.text(0))] = {Bytes{select.uint64(1)}, Bytes{select.uint64(2)}};
+  }
+}
+
+Status Catalog::add_observed(const ObservedRow& more) {
+  ATLAS_ASSIGN(auto add, db_.prepare(kAddObserved));
+  return add
+      .bind_all(more.account, more.since.time_since_epoch().count(), more.jobs, more.same_nodes, more.waited.count(),
+                more.estimated, more.start.count(), more.stall.count(), more.total.count, more.held.count)
+      .run();
+}
+
+Result<std::vector<ObservedRow>> Catalog::observed() {
+  ATLAS_ASSIGN(auto select, db_.prepare(kObserved));
+  std::vector<ObservedRow> out;
+  for (;;) {
+    ATLAS_ASSIGN(const bool more, select.step());
+    if (!more) return out;
+    out.push_back({std::string(select.text(0)), select.uint64(2), select.uint64(3), milliseconds(select.int64(4)),
+                   select.uint64(5), milliseconds(select.int64(6)), milliseconds(select.int64(7)),
+                   Bytes{select.uint64(8)}, Bytes{select.uint64(9)},
+                   std::chrono::sys_seconds(std::chrono::seconds(select.int64(1)))});
   }
 }
 

@@ -226,8 +226,24 @@ CREATE TABLE user_accounts (
 ) STRICT, WITHOUT ROWID;
 )sql";
 
+/// What would have been done with jobs that were only looked at, in sums by Slurm account.
+constexpr std::string_view kVersion10 = R"sql(
+CREATE TABLE observed (
+  account TEXT PRIMARY KEY,
+  since_s INTEGER NOT NULL,
+  jobs INTEGER NOT NULL,
+  same_nodes INTEGER NOT NULL,
+  waited_ms INTEGER NOT NULL,
+  estimated INTEGER NOT NULL,
+  start_ms INTEGER NOT NULL,
+  stall_ms INTEGER NOT NULL,
+  total INTEGER NOT NULL,
+  held INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+)sql";
+
 constexpr Migration kMigrations[] = {{1, kVersion1}, {2, kVersion2}, {3, kVersion3}, {4, kVersion4}, {5, kVersion5},
-                                     {6, kVersion6}, {7, kVersion7}, {8, kVersion8}, {9, kVersion9}};
+                                     {6, kVersion6}, {7, kVersion7}, {8, kVersion8}, {9, kVersion9}, {10, kVersion10}};
 
 }  // namespace
 

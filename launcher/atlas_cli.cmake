@@ -16,7 +16,7 @@ atlas_executable(atlas-submit SOURCES atlas_submit_main.cc atlas_submit_explain.
 target_compile_definitions(atlas-submit PRIVATE ATLAS_VERSION="${PROJECT_VERSION}")
 
 atlas_executable(atlasctl SOURCES atlasctl_main.cc atlasctl_dataset.cc atlasctl_doctor.cc atlasctl_job.cc atlasctl_limit.cc atlasctl_limit_bypass.cc atlasctl_limit_export.cc
-  atlasctl_node.cc atlasctl_placement.cc atlasctl_screen.cc atlasctl_session.cc atlasctl_top.cc DEPS atlas_ui CLI11::CLI11 PkgConfig::NCURSES)
+  atlasctl_node.cc atlasctl_placement.cc atlasctl_observed.cc atlasctl_screen.cc atlasctl_session.cc atlasctl_top.cc DEPS atlas_ui CLI11::CLI11 PkgConfig::NCURSES)
 target_compile_definitions(atlasctl PRIVATE ATLAS_VERSION="${PROJECT_VERSION}")
 
 install(TARGETS atlas-submit atlasctl RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})

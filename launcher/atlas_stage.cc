@@ -155,6 +155,8 @@ seconds longest_wait(const Request& request, const Config& config) {
 }
 
 void run_hook(const StageContext& context, Hook hook, std::uint32_t job_id) {
+  if (hook == Hook::data_in && context.config.site.observe)  // a job from before it was set
+    return context.log("nothing is done for jobs here (site.observe)");
   if (hook == Hook::data_in) {
     auto job = context.slurm.load_job(job_id);
     if (!job) return context.log(job.error().message + "; the job starts without waiting");

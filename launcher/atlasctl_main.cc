@@ -32,6 +32,7 @@ struct Commands {
   LimitBypass limit_bypass;
   LimitExport limit_export;
   TopArgs top;
+  ObservedArgs observed;
   JobList jobs;
   JobShow job;
 
@@ -251,6 +252,8 @@ int run(int argc, char** argv) {
   add_job_verbs(c);
   add_limit_verbs(c);
   add_top(c);
+  c.run(c.app.add_subcommand("observed", "what Atlas would have done with jobs that it only looked at (operators)"),
+        observed, c.observed);
   c.app.add_subcommand("doctor", "check configuration, munge, origins, controller, nodes; say what to do")
       ->callback([&c] { c.wants_doctor = true; });
   try {

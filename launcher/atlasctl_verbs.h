@@ -105,6 +105,8 @@ struct JobShow {
   bool follow = false;
 };
 
+struct ObservedArgs {};
+
 struct TopArgs {
   std::string table;  ///< nodes | users | datasets; "" = all
   std::string sort = "origin";
@@ -151,6 +153,7 @@ Outcome limit_delete(Session& session, const LimitFor& args);
 Outcome limit_bypass(Session& session, const LimitBypass& args);
 Outcome limit_export(Session& session, const LimitExport& args);
 Outcome top(Session& session, const TopArgs& args);
+Outcome observed(Session& session, const ObservedArgs& args);
 Outcome job_list(Session& session, const JobList& args);
 Outcome job_show(Session& session, const JobShow& args);
 /// Takes the configuration's path, not a session: that it cannot be read is one of the findings.

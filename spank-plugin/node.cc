@@ -125,6 +125,11 @@ void NodeSide::prepare(spank_t spank) {
 Status NodeSide::ask(spank_t spank, const std::string& encoded) {
   if (auto request = decode_request(encoded)) cache_state_ = cache_state_of_origin(*request);
   ATLAS_ASSIGN(config_, load_config(args_.config));
+  if (config_->site.observe) {
+    carries_request_ = false;
+    cache_state_.clear();
+    return {};
+  }
   const auto begin = std::chrono::steady_clock::now();
   ATLAS_ASSIGN(const auto who, identity_of(spank));
   const auto job = number(spank, S_JOB_ID);

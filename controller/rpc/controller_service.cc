@@ -304,6 +304,12 @@ grpc::ServerUnaryReactor* ControllerService::EvictDataset(grpc::CallbackServerCo
   return later(ctx, "Controller.EvictDataset", request, reply, evict_dataset);
 }
 
+grpc::ServerUnaryReactor* ControllerService::Observed(grpc::CallbackServerContext* ctx,
+                                                      const v1::ObservedRequest* request, v1::ObservedReply* reply) {
+  return on_strand(ctx, "Controller.Observed", request, reply,
+                   [this](const Person& who, const v1::ObservedRequest&) { return observed(parts_, who); });
+}
+
 grpc::ServerUnaryReactor* ControllerService::Doctor(grpc::CallbackServerContext* ctx, const v1::DoctorRequest* request,
                                                     v1::DoctorReply* reply) {
   return on_strand(

@@ -58,6 +58,8 @@ class ControllerService final : public v1::Controller::CallbackService {
                                        v1::PinDatasetReply* reply) override;
   grpc::ServerUnaryReactor* EvictDataset(grpc::CallbackServerContext* ctx, const v1::EvictDatasetRequest* request,
                                          v1::EvictDatasetReply* reply) override;
+  grpc::ServerUnaryReactor* Observed(grpc::CallbackServerContext* ctx, const v1::ObservedRequest* request,
+                                     v1::ObservedReply* reply) override;
   grpc::ServerUnaryReactor* Doctor(grpc::CallbackServerContext* ctx, const v1::DoctorRequest* request,
                                    v1::DoctorReply* reply) override;
 

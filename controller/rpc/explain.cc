@@ -44,22 +44,6 @@ void add_candidates(const Decision& decision, v1::ExplainReply& out) {
   }
 }
 
-std::string what_would_be_done(const Decision& decision, WarmMode warm) {
-  const auto nodes = compress_hostlist(decision.nodes);
-  switch (decision.action) {
-    case Action::go:
-      return "start now on " + nodes;
-    case Action::wait:
-      return "wait for " + nodes;
-    case Action::warm:
-      return warm == WarmMode::overlap ? "start now on " + nodes + " and warm it meanwhile"
-                                       : "warm " + nodes + ", then start there";
-    case Action::cold:
-      break;
-  }
-  return "start anywhere, on the origin";
-}
-
 Result<v1::ExplainReply> answer(const ControllerParts& parts, const Staging::Question& question) {
   ATLAS_ASSIGN(const auto decision, parts.staging.explain(question));
   v1::ExplainReply out;

@@ -354,6 +354,27 @@ void check_agents(const ControllerParts& parts, v1::DoctorReply& out) {
 
 }  // namespace
 
+Result<v1::ObservedReply> observed(const ControllerParts& parts, const Person& person) {
+  ATLAS_TRY(operators_only(person, "what accounts' jobs would have got"));
+  ATLAS_ASSIGN(const auto rows, parts.catalog.observed());
+  v1::ObservedReply out;
+  out.set_observing(parts.config.site.observe);
+  for (const auto& row : rows) {
+    auto* account = out.add_accounts();
+    account->set_account(printable(row.account));
+    account->set_jobs(row.jobs);
+    account->set_same_nodes(row.same_nodes);
+    account->set_waited(row.waited.count());
+    account->set_estimated(row.estimated);
+    account->set_start(row.start.count());
+    account->set_stall(row.stall.count());
+    account->set_total_bytes(row.total.count);
+    account->set_held_bytes(row.held.count);
+    account->set_since(row.since.time_since_epoch().count());
+  }
+  return out;
+}
+
 v1::DoctorReply doctor(const ControllerParts& parts) {
   v1::DoctorReply out;
   add_check(out, "controller", "ok",
@@ -381,6 +402,9 @@ v1::DoctorReply doctor(const ControllerParts& parts) {
                   (wedged.size() == 1 ? "it" : "them"),
               "scancel " + ids + "; their users submit them again");
   }
+  if (parts.config.site.observe)
+    add_check(out, "site.observe", "warning", "jobs are only looked at: nothing is placed, warmed or mounted for them",
+              "what would have been done with them: atlasctl observed");
   check_agents(parts, out);
   std::string origins;
   for (const auto& origin : parts.config.origins)

@@ -16,6 +16,8 @@ namespace atlas {
                                                    const v1::PlacementRequest& request);
 [[nodiscard]] Result<v1::ListNodesReply> list_nodes(const ControllerParts& parts, const v1::ListNodesRequest& request);
 [[nodiscard]] v1::PeersReply find_peers(const ControllerParts& parts, const v1::PeersRequest& request);
+/// What would have been done with jobs that were only looked at, by Slurm account. Operators only.
+[[nodiscard]] Result<v1::ObservedReply> observed(const ControllerParts& parts, const Person& person);
 [[nodiscard]] v1::DoctorReply doctor(const ControllerParts& parts);
 /// An agent's state in one word: up | lost | drained | unknown.
 [[nodiscard]] std::string_view state_of(const AgentInfo* agent);

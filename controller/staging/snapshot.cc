@@ -85,6 +85,22 @@ std::uint32_t cpus_each(const JobRecord& record, std::size_t nodes) {
   return std::max<std::uint32_t>(1, (record.cpus_wanted + count - 1) / count);
 }
 
+std::string what_would_be_done(const Decision& decision, WarmMode warm) {
+  const auto nodes = compress_hostlist(decision.nodes);
+  switch (decision.action) {
+    case Action::go:
+      return "start now on " + nodes;
+    case Action::wait:
+      return "wait for " + nodes;
+    case Action::warm:
+      return warm == WarmMode::overlap ? "start now on " + nodes + " and warm it meanwhile"
+                                       : "warm " + nodes + ", then start there";
+    case Action::cold:
+      break;
+  }
+  return "start anywhere, on the origin";
+}
+
 PlanRow plan_row(const Alternative& what) {
   return {std::string(name_of(what.action)),
           compress_hostlist(what.nodes),

@@ -45,6 +45,8 @@ struct Cluster {
 /// CPUs of each of a job's nodes.
 [[nodiscard]] std::uint32_t cpus_each(const JobRecord& record, std::size_t nodes);
 
+/// "warm n[1-2], then start there".
+[[nodiscard]] std::string what_would_be_done(const Decision& decision, WarmMode warm);
 /// As it is kept and shown.
 [[nodiscard]] PlanRow plan_row(const Alternative& what);
 

@@ -173,7 +173,9 @@ void Staging::loaded(const Result<SlurmCalls::Queue>& queue) {
     slurm_back_ = parts_.clock.now();
     slurm_trouble_.reset();
   }
-  cluster_ = Cluster::of(*queue, std::exchange(cluster_, std::nullopt));
+  const bool observing = parts_.config.site.observe;
+  auto shown = observing ? before_they_began(*queue) : *queue;
+  cluster_ = Cluster::of(std::move(shown), std::exchange(cluster_, std::nullopt));
   settled_.reset();
   std::unordered_set<std::uint32_t> seen;
   seen.reserve(cluster_->queue->jobs.size());
@@ -184,7 +186,7 @@ void Staging::loaded(const Result<SlurmCalls::Queue>& queue) {
     see(record, taken, over);
   }
   end_all(over);
-  outlook_.look(*cluster_, jobs_, parts_.registry, warmups_, parts_.clock.wall());
+  outlook_.look(*cluster_, observing ? observed_ : jobs_, parts_.registry, warmups_, parts_.clock.wall());
   // Slurm itself asks for these, and may start them once it is answered: they do not wait for their turn.
   std::vector<std::uint32_t> asked;
   for (const auto& [id, waiter] : hook_waiters_) asked.push_back(id);
@@ -205,6 +207,7 @@ void Staging::loaded(const Result<SlurmCalls::Queue>& queue) {
       advance(job);
     }
   }
+  if (observing) observe_queue();
   turns_.end();
   copy_from_leaving_nodes();
   release_strangers();
@@ -281,7 +284,7 @@ std::optional<Request> Staging::request_of(const JobRecord& record, std::string&
   return std::move(*request);
 }
 
-StagedJob* Staging::adopt(const JobRecord& record) {
+std::unique_ptr<StagedJob> Staging::job_of(const JobRecord& record) const {
   std::string trouble;
   auto request = request_of(record, trouble);
   if (!request) {
@@ -313,9 +316,16 @@ StagedJob* Staging::adopt(const JobRecord& record) {
     }
     job->datasets.push_back(std::move(*dataset));
   }
+  return job;
+}
+
+StagedJob* Staging::adopt(const JobRecord& record) {
+  if (parts_.config.site.observe) return nullptr;
+  auto job = job_of(record);
+  if (job == nullptr) return nullptr;
   if (const auto whole = jobs_.find(record.array_job_id); record.array_task_id && whole != jobs_.end()) {
     job->could_start = whole->second->could_start;
-    if (job->request.on_change == OnChange::fail) row.generations = whole->second->row.generations;
+    if (job->request.on_change == OnChange::fail) job->row.generations = whole->second->row.generations;
   }
   auto* out = job.get();
   jobs_[record.id] = std::move(job);

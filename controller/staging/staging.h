@@ -27,6 +27,7 @@
 #include "controller/staging/wanted.h"
 #include "controller/staging/warmups.h"
 #include "controller/staging/watchers.h"
+#include "controller/staging/would_hold.h"
 
 namespace atlas {
 
@@ -140,6 +141,9 @@ class Staging {
   [[nodiscard]] bool nodes_to_come() const;
   [[nodiscard]] bool gone(const std::string& node) const;
   [[nodiscard]] StagedJob* find(const JobKey& key);
+  /// The job as it is staged, or looked at; null = it asks for nothing.
+  [[nodiscard]] std::unique_ptr<StagedJob> job_of(const JobRecord& record) const;
+  /// Null also where jobs are only looked at.
   [[nodiscard]] StagedJob* adopt(const JobRecord& record);
   [[nodiscard]] std::optional<Request> request_of(const JobRecord& record, std::string& trouble) const;
   void save(const StagedJob& job);
@@ -181,6 +185,17 @@ class Staging {
   [[nodiscard]] CostModel cost_for(const Payer& payer, const Request& request) const;
   void note_plan(StagedJob& job, const Decision& decision);
   void learn_rates(const std::string& node, const WarmOrder& order, const WarmProgress* progress);
+
+  // observe.cc
+  [[nodiscard]] SlurmCalls::Queue before_they_began(const SlurmCalls::Queue& queue) const;
+  void observe_queue();
+  void observe(StagedJob& job, const JobRecord& record);
+  void decide_observed(StagedJob& job);
+  void conclude_observed(StagedJob& job, const JobRecord& record);
+  void look_up_sizes(const StagedJob& job);
+  [[nodiscard]] std::optional<Bytes> size_of(const DatasetId& dataset) const;
+  [[nodiscard]] Bytes would_be_on(const StagedJob& job, const std::vector<std::string>& nodes) const;
+  void note_would_read(const StagedJob& job, const std::vector<std::string>& nodes);
 
   // drain.cc
   void copy_from_leaving_nodes();
@@ -240,6 +255,10 @@ class Staging {
   Followers followers_;
   Watchers watchers_;
   Jobs jobs_;
+  Jobs observed_;  ///< only looked at; ended = it has begun and is on record
+  WouldHold would_hold_;
+  std::map<DatasetId, std::pair<Bytes, SteadyTime>> sizes_;  ///< of datasets on no node, as they were seen then
+  std::set<DatasetId> sizing_;                               ///< being looked up
   std::optional<Cluster> cluster_;
   std::optional<Error> slurm_trouble_;
   std::string cluster_name_;

@@ -17,6 +17,9 @@
 --     used: no directive. The request goes into admin_comment, "atlas:...", where the controller finds it, and what
 --     wants to wait gets a begin time.
 --
+-- Where site.observe is true in atlas.toml, every job is one of the second kind and none waits: the controller sees what
+-- is asked for, and nothing else becomes of it.
+--
 -- A site that uses another burst buffer plug-in needs to do nothing if slurm.conf says so; else it sets
 -- site.burst_buffer = false in atlas.toml, and no directive is ever written.
 local M = {}
@@ -168,6 +171,7 @@ local function submit(job_desc)
     return
   end
   local paths = require("atlas_paths")
+  if config_value(paths.config, "site", "observe", "(%a+)") == "true" then return by_record(job_desc, request, 0) end
   local het = tonumber(job_desc.het_job_offset)
   if het ~= nil and het ~= NOT_HET then
     if longest_wait(request, paths.config) > 0 then

@@ -164,6 +164,7 @@ TEST_F(CatalogTest, ACatalogueOfTheFirstSchemaKeepsItsReceipts) {
         "ALTER TABLE limits DROP COLUMN burst_ms; ALTER TABLE limits DROP COLUMN weight; "
         "ALTER TABLE receipts DROP COLUMN throttled_ms; ALTER TABLE receipts DROP COLUMN throttled_bytes; "
         "DROP TABLE user_accounts; ALTER TABLE receipts DROP COLUMN bypass; DROP TABLE plans; DROP TABLE rates; "
+        "DROP TABLE observed; "
         "INSERT INTO limits VALUES ('user', 'alice', 1000, NULL, 'root', 5); "
         "DROP TABLE settings; DROP TABLE shares; DROP TABLE share_log; "
         "ALTER TABLE receipts DROP COLUMN peers; ALTER TABLE receipts DROP COLUMN hit; PRAGMA user_version = 1"));
@@ -263,6 +264,16 @@ TEST_F(CatalogTest, AMissingDirectoryAndANewerSchemaAreExplained) {
   ASSERT_FALSE(newer);
   EXPECT_EQ(newer.error().code, Code::failed_precondition);
   EXPECT_THAT(newer.error().message, HasSubstr("schema version 99"));
+}
+
+TEST_F(CatalogTest, WhatIsObservedIsAddedUpByAccount) {
+  const ObservedRow first{"ml", 1, 1, 2s, 1, 3s, 4s, Bytes{10}, Bytes{5}, std::chrono::sys_seconds(100s)};
+  const ObservedRow second{"ml", 1, 0, 1s, 0, 0s, 0s, Bytes{10}, Bytes{0}, std::chrono::sys_seconds(200s)};
+  const ObservedRow other{odd_.path, 1, 1, 0s, 0, 0s, 0s, Bytes{1}, Bytes{1}, std::chrono::sys_seconds(300s)};
+  for (const auto& row : {first, second, other}) ASSERT_TRUE(catalog_->add_observed(row));
+  open();
+  const ObservedRow sum{"ml", 2, 1, 3s, 1, 3s, 4s, Bytes{20}, Bytes{5}, std::chrono::sys_seconds(100s)};
+  EXPECT_THAT(catalog_->observed().value(), ::testing::UnorderedElementsAre(sum, other));
 }
 
 }  // namespace
