@@ -44,20 +44,23 @@ def queue_is_empty(cluster: Cluster, count: int) -> None:
         raise ClusterError(f"{error}\nleft in the queue:\n{left}") from None
 
 
-def served(cluster: Cluster, numbers: set[int]) -> dict[str, int]:
-    """How many had which outcome; fails unless every one has ended well, with a receipt."""
+def served(cluster: Cluster, numbers: set[int]) -> tuple[dict[str, int], dict[str, str]]:
+    """How many had which outcome, and why those that were not warm; fails unless every one has ended well, with a receipt."""
     done = cluster.state / "jobs" / "done"
     if missing := numbers - {int(file.name) for file in done.iterdir()}:
         raise ClusterError(f"{len(missing)} jobs have not run to their end: {sorted(missing)}")
     known = {job["job_id"]: job for job in cluster.atlasctl("job", "list", "--all")}
     outcomes: dict[str, int] = {}
+    reasons: dict[str, str] = {}
     for number in numbers:
         job = known.get(number)
         if job is None or job["phase"] != "ended" or not (job.get("receipt") or {}).get("outcome"):
             raise ClusterError(f"job {number} has no receipt: {json.dumps(job)}")
         outcome = job["receipt"]["outcome"]
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
-    return outcomes
+        if outcome != "warm":
+            reasons[str(number)] = job["receipt"]["reason"]
+    return outcomes, reasons
 
 
 def bench_site(report: Report, quick: bool) -> None:
@@ -78,11 +81,11 @@ def bench_site(report: Report, quick: bool) -> None:
         wait_clean(cluster, 60)
         if drained := cluster.sinfo_R():
             raise ClusterError(f"a node is down or drained: {drained}")
-        outcomes = served(cluster, numbers)
+        outcomes, reasons = served(cluster, numbers)
         assert len(numbers) == jobs and not leaks(cluster)
         report.add(f"{jobs} jobs through staging on {nodes} nodes, from the first submit to the last end", took, "s",
                    note=f"all ended, with receipts: {', '.join(f'{n} {what}' for what, n in sorted(outcomes.items()))}; no node drained, no lease left",
-                   samples=outcomes)
+                   samples={"outcomes": outcomes, "reasons": reasons})
         report.add("origin bytes read for them", read / 1e6, "MB", against="all datasets", reference=size / 1e6, note="each byte once is 1.00")
     finally:
         cluster.down()
