@@ -58,6 +58,10 @@ class GatedOrigin final : public Origin {
   void run(const Principal& as, Urgency urgency, std::function<void(Status)> task) override {
     origin_.run(as, urgency, std::move(task));
   }
+  void run_for(const std::string& path, const Principal& as, Urgency urgency,
+               std::function<void(Status)> task) override {
+    origin_.run_for(path, as, urgency, std::move(task));
+  }
   [[nodiscard]] OriginCounters counters() const override { return origin_.counters(); }
 
   std::promise<void> gate;
