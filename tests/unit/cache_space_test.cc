@@ -156,13 +156,13 @@ TEST_F(CacheSpaceTest, TheAccountsOfJobsThatHaveBeenSeenAreKnownAfterARestart) {
   world.restart();
   EXPECT_EQ(world.staging->io_limits().account_of(1000), "ml");
   EXPECT_TRUE(world.staging->io_limits().knows_account("ml"));
-  world.executor.pass(80 * 24h);
+  world.clock.move(80 * 24h);
   world.staging->io_limits().note_account(1000, "ml");
   world.restart();
-  world.executor.pass(20 * 24h);
+  world.clock.move(20 * 24h);
   world.restart();
   EXPECT_EQ(world.staging->io_limits().account_of(1000), "ml") << "it was seen again";
-  world.executor.pass(100 * 24h);
+  world.clock.move(100 * 24h);
   world.restart();
   EXPECT_EQ(world.staging->io_limits().account_of(1000), "") << "and then not for months";
 }
