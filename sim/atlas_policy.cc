@@ -58,14 +58,14 @@ double AtlasPolicy::worth(const Cluster& cluster, std::uint32_t node, std::uint3
 bool AtlasPolicy::anything_to_do(Cluster& cluster) {
   constexpr Time kPoll{30};
   const bool ended = std::exchange(ended_, cluster.ended()) != cluster.ended();
-  const bool more = more_to_warm_ && cluster.warming() < options_.warms;
+  const bool moved = std::exchange(moved_, cluster.moved()) != cluster.moved();
   const bool may_start = cluster.queue().size() != waiting_ && [&] {
     for (std::uint32_t i = 0; i < ahead_.size(); ++i)
       if (cluster.cpus_free(i) > 0) return true;
     return false;
   }();
-  if (!ended && !may_start && cluster.now() < looked_ + kPoll) {
-    if (more || cluster.queue().size() != waiting_) cluster.wake_at(looked_ + kPoll);
+  if (!ended && !moved && !may_start && cluster.now() < looked_ + kPoll) {
+    if (!cluster.queue().empty()) cluster.wake_at(looked_ + kPoll);
     return false;
   }
   looked_ = cluster.now();
@@ -74,9 +74,6 @@ bool AtlasPolicy::anything_to_do(Cluster& cluster) {
 
 void AtlasPolicy::schedule(Cluster& cluster) {
   if (!anything_to_do(cluster)) return;
-  more_to_warm_ = false;
-  warm_at_ = Time(kForEver);
-  learn(cluster);
   look(cluster);
   const auto queue = cluster.queue();
   std::uint32_t looked = 0;
@@ -89,17 +86,6 @@ void AtlasPolicy::schedule(Cluster& cluster) {
     if (workload_.jobs[job].submit > cluster.now() + options_.foresight) break;
     plan(cluster, static_cast<std::uint32_t>(job));
   }
-  if (warm_at_.count() < kForEver) cluster.wake_at(std::max(warm_at_, cluster.now() + Time(30)));
-}
-
-/// How much of their limits users' jobs use, from those that have ended.
-void AtlasPolicy::learn(const Cluster& cluster) {
-  for (const auto& [job, start] : seen_running_) {
-    if (cluster.running().contains(job)) continue;
-    const auto& spec = workload_.jobs[job];
-    run_times_.learn(spec.user, spec.limit.count(), (cluster.now() - start).count());
-  }
-  std::erase_if(seen_running_, [&](const auto& seen) { return !cluster.running().contains(seen.first); });
 }
 
 void AtlasPolicy::look(const Cluster& cluster) {
@@ -128,6 +114,9 @@ void AtlasPolicy::look(const Cluster& cluster) {
   model.node_rate = site.node_rate;
   model.stall = options_.stall;
   model.transfer = options_.transfer;
+  const Bytes one = std::min(site.node_rate, site.origin_rate);
+  model.origin_rate["origin"] = std::min(one, model.origin_rate["origin"]);
+  turns_.begin({{"origin", {one, site.origin_rate, cluster.origin_readers(), bytes(cluster.origin_left())}}});
   snapshot_.cost = model;
 }
 
@@ -139,23 +128,13 @@ void AtlasPolicy::take(std::uint32_t node, double from, double to, std::uint32_t
 
 double AtlasPolicy::expected_run(std::uint32_t job) const {
   const auto& spec = workload_.jobs[job];
-  switch (options_.ends) {
-    case AtlasOptions::Ends::exact:
-      return spec.runtime.count();
-    case AtlasOptions::Ends::learned:
-      return run_times_.expected(spec.user, spec.limit.count());
-    default:
-      return spec.limit.count();
-  }
+  return (options_.ends == AtlasOptions::Ends::exact ? spec.runtime : spec.limit).count();
 }
 
 double AtlasPolicy::expected_left(const Cluster& cluster, const Cluster::Running& running) const {
-  if (options_.ends == AtlasOptions::Ends::exact && running.end.count() < kForEver)
-    return (running.end - cluster.now()).count();
-  const auto& spec = workload_.jobs[running.job];
-  const double left = std::max((running.limit_end - cluster.now()).count(), RunTimes::kOverdue);
-  if (options_.ends != AtlasOptions::Ends::learned) return left;
-  return run_times_.left(spec.user, spec.limit.count(), (cluster.now() - (running.limit_end - spec.limit)).count());
+  const bool known = options_.ends == AtlasOptions::Ends::exact && running.end.count() < kForEver;
+  return known ? (running.end - cluster.now()).count()
+               : std::max((running.limit_end - cluster.now()).count(), kOverdue);
 }
 
 double AtlasPolicy::room_on(const Cluster& cluster, std::uint32_t node) const {
@@ -181,6 +160,8 @@ void AtlasPolicy::show_datasets(const Cluster& cluster, std::uint32_t job) {
       if (cluster.evictable(i, dataset, *entry)) room -= entry->reserved;
       if (entry->resident > 0 || moving)
         view.holdings[ids_[dataset]] = {bytes(entry->resident), cluster.complete(i, dataset), moving};
+      if (const double left = moving ? cluster.moving_for(i, dataset) : kForEver; left < kForEver)
+        view.holdings[ids_[dataset]].left = ms(left);
     }
     view.room = bytes(room);
   }
@@ -204,6 +185,7 @@ PlacementRequest AtlasPolicy::request_of(const Cluster& cluster, std::uint32_t j
 void AtlasPolicy::plan(Cluster& cluster, std::uint32_t job) {
   show_datasets(cluster, job);
   const auto request = request_of(cluster, job);
+  snapshot_.cost->origin_line["origin"] = {turns_.ahead("origin"), cluster.site().origin_rate};
   auto decision = place(snapshot_, request);
   if (decision.alternatives.empty()) return;
   if (const auto at = committed_.find(job); at != committed_.end()) {
@@ -222,40 +204,64 @@ void AtlasPolicy::plan(Cluster& cluster, std::uint32_t job) {
   std::vector<std::uint32_t> nodes;
   for (const auto& name : chosen.nodes) nodes.push_back(index_.at(name));
   const double start = std::chrono::duration<double>(chosen.start).count();
-  for (const auto node : nodes) {
-    take(node, start, start + expected_run(job), spec.cpus);
+  const double ready = start + std::chrono::duration<double>(chosen.stall).count();
+  for (const auto node : nodes)
     for (const auto dataset : spec.datasets) planned_[node].insert(dataset);
-  }
-  if (chosen.start.count() == 0 && spec.submit <= cluster.now()) {
-    seen_running_[job] = cluster.now();
+  if (chosen.start.count() == 0 && spec.submit <= cluster.now() && may_start(cluster, job, nodes)) {
+    for (const auto node : nodes) take(node, start, start + expected_run(job), spec.cpus);
     for (const auto node : nodes) snapshot_.nodes[node].cpus_busy += spec.cpus;
     committed_.erase(job);
     cluster.start(job, nodes);
-  } else if (bring(cluster, spec, nodes, start)) {
-    committed_[job] = chosen.nodes;
+  } else {
+    const auto brought = bring(cluster, spec, nodes, start);
+    if (brought == Brought::begun) committed_[job] = chosen.nodes;
+    if (brought != Brought::not_yet)
+      for (const auto node : nodes) take(node, ready, ready + expected_run(job), spec.cpus);
   }
   for (const auto node : nodes) room_[node] = room_on(cluster, node);
 }
 
-/// Not long before it is needed: plans change, and what is there already would make way.
-bool AtlasPolicy::bring(Cluster& cluster, const SimJob& job, const std::vector<std::uint32_t>& nodes, double start) {
-  const auto rate = static_cast<double>(snapshot_.cost->origin_rate.at("origin").count);
-  bool begun = false;
+/// Its nodes are free. A job waits for its data as long as that is to be expected soon, or others could use its nodes.
+bool AtlasPolicy::may_start(Cluster& cluster, std::uint32_t job, const std::vector<std::uint32_t>& nodes) {
+  const auto& spec = workload_.jobs[job];
+  if (spec.datasets.empty()) return true;
+  double left = 0;
+  bool moving = true;
   for (const auto node : nodes)
-    for (const auto dataset : job.datasets) {
-      const double takes = (cluster.size_of(dataset) - cluster.resident(node, dataset)) / rate;
-      const double too_early = start - takes * options_.lead - 60;
-      if (takes <= 0 || cluster.moving(node, dataset)) continue;
-      if (too_early > 0) {
-        const auto when = cluster.now() + Time(too_early);
-        if (when < warm_at_) warm_at_ = when;
-      } else if (cluster.warming() < options_.warms) {
-        begun = cluster.warm(node, dataset) || begun;
+    for (const auto dataset : spec.datasets) {
+      if (cluster.complete(node, dataset)) continue;
+      if (cluster.moving(node, dataset)) {
+        left = std::max(left, cluster.moving_for(node, dataset));
       } else {
-        more_to_warm_ = true;
+        moving = false;
       }
     }
-  return begun;
+  if (moving && left == 0) return true;
+  if (cluster.now() >= spec.submit + options_.patience) return true;
+  cluster.wake_at(spec.submit + options_.patience);
+  return moving && left > options_.idle.count() && left < kForEver;
+}
+
+/// Not long before it is needed: plans change, and what is there already would make way.
+AtlasPolicy::Brought AtlasPolicy::bring(Cluster& cluster, const SimJob& job, const std::vector<std::uint32_t>& nodes,
+                                        double start) {
+  const auto rate = static_cast<double>(snapshot_.cost->origin_rate.at("origin").count);
+  double missing = 0, most = 0;
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> wanted;
+  for (const auto node : nodes)
+    for (const auto dataset : job.datasets) {
+      const double lacks = cluster.size_of(dataset) - cluster.resident(node, dataset);
+      if (lacks <= 0 || cluster.moving(node, dataset)) continue;
+      wanted.emplace_back(node, dataset);
+      missing += lacks;
+      most = std::max(most, lacks);
+    }
+  if (wanted.empty()) return Brought::otherwise;
+  const bool early = OriginTurns::early(start, most / rate);
+  if (!turns_.take("origin", static_cast<std::uint32_t>(wanted.size()), bytes(missing), early)) return Brought::not_yet;
+  bool begun = false;
+  for (const auto& [node, dataset] : wanted) begun = cluster.warm(node, dataset) || begun;
+  return begun ? Brought::begun : Brought::otherwise;
 }
 
 }  // namespace atlas::sim

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "controller/placement/origin_turns.h"
 #include "controller/placement/placement.h"
 #include "controller/placement/timeline.h"
 #include "sim/cluster.h"
@@ -15,17 +16,17 @@ struct AtlasOptions {
   double stall = 1;           ///< CostModel::stall
   double transfer = 0;        ///< CostModel::transfer
   std::uint32_t depth = 100;  ///< jobs of the queue that are planned
-  std::uint32_t warms = 32;   ///< transfers ahead of jobs at a time, in the whole cluster
-  double lead = 2;            ///< data is brought so many times earlier than it takes, and a minute
+  Time idle{120};  ///< warm.max_idle: a job whose nodes would be kept longer for its data starts meanwhile
   Time loyalty{600};          ///< what a job must gain to leave the nodes to which its data is being brought
-  enum class Ends { limit, learned, exact } ends = Ends::learned;  ///< when running jobs are expected to end
+  enum class Ends { limit, exact } ends = Ends::limit;  ///< when running jobs are expected to end
   enum class Evict { lru, queue, future } evict = Evict::lru;      ///< future: what is read latest goes first
   Time foresight{0};                                               ///< jobs are known so long before they are submitted
 };
 
 /// The controller's own place() with its cost model, asked for each pending job in order of submission, each seeing the
-/// nodes as those before it leave them. A job starts when its nodes are free; until then what it lacks there is brought
-/// ahead, in the same order, and the job leaves these nodes only for ones that are better by its loyalty.
+/// nodes as those before it leave them. Data is brought ahead in the same order, in the controller's turns at the origin.
+/// Nodes are kept for a job once its data is there or on its way; it leaves them only for ones that are better by its
+/// loyalty, and starts when they are free and hold its data, or when it has waited as long as it may.
 class AtlasPolicy final : public Policy {
  public:
   AtlasPolicy(const Site& site, const Workload& workload, const AtlasOptions& options);
@@ -34,10 +35,11 @@ class AtlasPolicy final : public Policy {
                              const NodeCache::Entry& entry) const override;
 
  private:
-  void learn(const Cluster& cluster);
   void look(const Cluster& cluster);
   void plan(Cluster& cluster, std::uint32_t job);
-  bool bring(Cluster& cluster, const SimJob& job, const std::vector<std::uint32_t>& nodes, double start);
+  enum class Brought { begun, not_yet, otherwise };
+  Brought bring(Cluster& cluster, const SimJob& job, const std::vector<std::uint32_t>& nodes, double start);
+  [[nodiscard]] bool may_start(Cluster& cluster, std::uint32_t job, const std::vector<std::uint32_t>& nodes);
   void take(std::uint32_t node, double from, double to, std::uint32_t cpus);
   [[nodiscard]] bool anything_to_do(Cluster& cluster);
   [[nodiscard]] double room_on(const Cluster& cluster, std::uint32_t node) const;
@@ -55,15 +57,13 @@ class AtlasPolicy final : public Policy {
   std::vector<std::set<std::uint32_t>> planned_;  ///< per node: datasets of jobs that are planned to go there
   std::vector<std::uint32_t> pending_;            ///< per dataset: jobs that wait and read it
   std::vector<std::vector<Time>> uses_;           ///< per dataset: submit times of its jobs
-  std::map<std::uint32_t, Time> seen_running_;    ///< jobs, and when they started
   std::map<std::uint32_t, std::vector<std::string>> committed_;  ///< job -> nodes to which its data is being brought
-  RunTimes run_times_;
+  OriginTurns turns_;
   std::vector<double> room_;   ///< per node: what is free, and what may be evicted
   Time looked_{-1e9};          ///< when it planned last
   std::size_t waiting_ = 0;    ///< jobs that it left waiting then
   std::size_t ended_ = 0;      ///< jobs, when it looked last
-  bool more_to_warm_ = false;  ///< when it looked last, but for the number of transfers
-  Time warm_at_{};             ///< when it is time for the next transfer
+  std::size_t moved_ = 0;      ///< transfers, when it looked last
   std::size_t next_ = 0;       ///< first job that is not submitted yet
 };
 

@@ -88,6 +88,16 @@ std::uint32_t Cluster::origin_readers() const {
   return static_cast<std::uint32_t>(std::count_if(transfers_.begin(), transfers_.end(),
                                                   [](const auto& t) { return !t.second.from && t.second.left > 0; }));
 }
+double Cluster::origin_left() const {
+  double sum = 0;
+  for (const auto& [id, transfer] : transfers_)
+    if (!transfer.from) sum += transfer.left;
+  return sum;
+}
+double Cluster::moving_for(std::uint32_t node, std::uint32_t dataset) const {
+  const auto& transfer = transfers_.at(whole_.at({dataset, node}));
+  return transfer.flow.rate > 0 ? transfer.left / transfer.flow.rate : std::numeric_limits<double>::infinity();
+}
 std::uint32_t Cluster::warming() const {
   return static_cast<std::uint32_t>(
       std::count_if(transfers_.begin(), transfers_.end(), [](const auto& t) { return !t.second.awaited; }));
@@ -241,6 +251,7 @@ void Cluster::finish_transfers() {
 void Cluster::complete(std::uint64_t id) {
   const auto transfer = std::move(transfers_.at(id));
   transfers_.erase(id);
+  ++moved_;
   rates_stale_ = true;
   auto& node = nodes_[transfer.node];
   --node.cache.at(transfer.dataset).pins;

@@ -89,10 +89,16 @@ class Cluster {
   [[nodiscard]] bool evictable(std::uint32_t node, std::uint32_t dataset, const NodeCache::Entry& entry) const;
   /// Transfers that read the origin at present.
   [[nodiscard]] std::uint32_t origin_readers() const;
+  /// Of these, still to come.
+  [[nodiscard]] double origin_left() const;
+  /// Seconds until a transfer under way is through, at its present rate; infinity while it gets nothing.
+  [[nodiscard]] double moving_for(std::uint32_t node, std::uint32_t dataset) const;
   /// Transfers to a node that jobs wait for.
   [[nodiscard]] std::uint32_t stalled_on(std::uint32_t node) const { return nodes_[node].awaited; }
   /// Jobs that have ended so far.
   [[nodiscard]] std::size_t ended() const { return ended_; }
+  /// Transfers that are through.
+  [[nodiscard]] std::size_t moved() const { return moved_; }
   /// Transfers that no job waits for.
   [[nodiscard]] std::uint32_t warming() const;
 
@@ -157,7 +163,7 @@ class Cluster {
   std::priority_queue<Event, std::vector<Event>, std::greater<>> ends_;
   std::priority_queue<Time, std::vector<Time>, std::greater<>> wakes_;
   std::uint64_t next_id_ = 1;
-  std::size_t ended_ = 0;
+  std::size_t ended_ = 0, moved_ = 0;
   bool rates_stale_ = false;
   std::optional<Error> broken_;
   Outcome out_;

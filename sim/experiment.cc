@@ -34,28 +34,25 @@ Status set(AtlasOptions& options, std::string_view setting) {
   } else if (name == "loyalty") {
     ATLAS_ASSIGN(const auto time, parse_duration(value));
     options.loyalty = time;
+  } else if (name == "idle") {
+    ATLAS_ASSIGN(const auto time, parse_duration(value));
+    options.idle = time;
   } else if (name == "stall" && as_number) {
     options.stall = *as_number;
   } else if (name == "transfer" && as_number) {
     options.transfer = *as_number;
-  } else if (name == "lead" && as_number) {
-    options.lead = *as_number;
   } else if (name == "depth" && as_number) {
     options.depth = static_cast<std::uint32_t>(*as_number);
-  } else if (name == "warms" && as_number) {
-    options.warms = static_cast<std::uint32_t>(*as_number);
-  } else if (name == "ends" && (value == "limit" || value == "learned" || value == "exact")) {
-    options.ends = value == "limit"     ? AtlasOptions::Ends::limit
-                   : value == "learned" ? AtlasOptions::Ends::learned
-                                        : AtlasOptions::Ends::exact;
+  } else if (name == "ends" && (value == "limit" || value == "exact")) {
+    options.ends = value == "limit" ? AtlasOptions::Ends::limit : AtlasOptions::Ends::exact;
   } else if (name == "evict" && (value == "lru" || value == "queue")) {
     options.evict = value == "lru" ? AtlasOptions::Evict::lru : AtlasOptions::Evict::queue;
   } else {
     return fail(
         Code::invalid_argument,
         "'" + std::string(setting) +
-            "' is no setting of a policy: patience=TIME, loyalty=TIME, stall=N, transfer=N, depth=N, warms=N, lead=N, "
-            "ends=limit|learned|exact, evict=lru|queue");
+            "' is no setting of a policy: patience=TIME, loyalty=TIME, idle=TIME, stall=N, transfer=N, depth=N, "
+            "ends=limit|exact, evict=lru|queue");
   }
   return {};
 }

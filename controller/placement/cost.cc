@@ -193,9 +193,12 @@ class Chooser {
             const auto holding = node.view->holdings.find(dataset.id);
             return holding != node.view->holdings.end() && holding->second.complete;
           });
-      if (held) rate = std::max(rate, static_cast<double>(model_.peer_rate.count));
+      const bool from_peer = held && static_cast<double>(model_.peer_rate.count) > rate;
+      if (from_peer) rate = static_cast<double>(model_.peer_rate.count);
       if (rate <= 0) return false;
+      const auto line = model_.origin_line.find(dataset.id.origin);
       rates_.push_back(rate);
+      lines_.push_back(from_peer || line == model_.origin_line.end() ? nullptr : &line->second);
     }
     return true;
   }
@@ -216,7 +219,10 @@ class Chooser {
       if (node.view->cache && holding != node.view->holdings.end())
         has = holding->second.complete ? size : std::min(holding->second.resident, size);
       if (has >= size) continue;
-      double takes = static_cast<double>((size - has).count) / std::min(rates_[i], limit);
+      const auto missing = static_cast<double>((size - has).count);
+      double takes = missing / std::min(rates_[i], limit);
+      if (const auto* line = lines_[i]; line != nullptr && line->rate.count > 0)
+        takes = std::max(takes, (static_cast<double>(line->ahead.count) + missing) / static_cast<double>(line->rate.count));
       // What is on its way does not share the origin with itself; who wants it sooner than it would come pays for it.
       if (node.view->cache && holding != node.view->holdings.end() && holding->second.warming && holding->second.left)
         takes = std::min(takes, seconds_of(*holding->second.left));
@@ -342,6 +348,7 @@ class Chooser {
   const std::uint32_t wanted_;
   std::vector<Scored>& nodes_;
   std::vector<double> rates_;  ///< bytes/s, per dataset of the request
+  std::vector<const CostModel::Line*> lines_;  ///< who is before it at its origin, per dataset; null = nobody
   std::vector<const Scored*> by_start_;
   std::size_t sorted_ = 0;  ///< so many of its first are where they belong
   Set soonest_;             ///< the best of those that start soonest

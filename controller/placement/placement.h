@@ -51,6 +51,12 @@ struct NodeView {
 /// What waiting and reading cost. Rates are bytes per second, as measured lately.
 struct CostModel {
   std::map<std::string, Bytes> origin_rate;  ///< what one more transfer may expect, by origin
+  /// What an origin gives first to those whose turn is before the job's, and what it gives to all together. Not there =
+  /// nobody is before it.
+  struct Line {
+    Bytes ahead, rate;
+  };
+  std::map<std::string, Line> origin_line{};
   Bytes peer_rate;                           ///< the same from another node; 0 = nodes give each other nothing
   Bytes node_rate;                           ///< what a node can take in, all its transfers together; 0 = not known
   double stall = 1;     ///< a second of stall is worth so many of waiting: it keeps a node that others could use

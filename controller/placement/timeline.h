@@ -3,8 +3,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
-#include <limits>
-#include <map>
 #include <utility>
 #include <vector>
 
@@ -63,31 +61,7 @@ class CpuTimeline {
   std::vector<std::pair<double, std::uint32_t>> steps_;  ///< by time, the first at 0
 };
 
-/// How much of their time limits users' jobs use: most end long before it. Learned from those that have ended.
-class RunTimes {
- public:
-  /// A job of the user, allowed `limit`, ran for `ran`.
-  void learn(std::uint32_t user, double limit, double ran) {
-    if (limit <= 0 || !std::isfinite(limit)) return;
-    auto& share = share_.try_emplace(user, 1.0).first->second;
-    constexpr double kOld = 0.7;  // three jobs are half of what is known
-    share = kOld * share + (1 - kOld) * std::clamp(ran / limit, 0.0, 1.0);
-  }
-  /// How long a job of the user may be expected to run.
-  [[nodiscard]] double expected(std::uint32_t user, double limit) const {
-    const auto at = share_.find(user);
-    return at == share_.end() ? limit : limit * at->second;
-  }
-  /// How long one that has run for `since` will go on. One that has outrun what was expected of it may do so for as
-  /// long again, within its limit; it has not ended yet.
-  [[nodiscard]] double left(std::uint32_t user, double limit, double since) const {
-    const double over = since - expected(user, limit);
-    return over < 0 ? std::max(-over, kOverdue) : std::max(std::min(over, limit - since), kOverdue);
-  }
-  static constexpr double kOverdue = 60;
-
- private:
-  std::map<std::uint32_t, double> share_;
-};
+/// Seconds that a job which has reached its time limit goes on, as far as anybody can say.
+inline constexpr double kOverdue = 60;
 
 }  // namespace atlas

@@ -87,6 +87,7 @@ void Staging::act_on(StagedJob& job, const Decision& decision) {
       return ready(job, decision.nodes, job.row.array ? JobPhase::ready : JobPhase::waiting, decision.reason);
     case Action::warm:
       if (waits) {
+        if (const auto line = in_line_for(job, decision); !line.empty()) return stand_in_line(job, line);
         begin_warm(job, decision.nodes, decision.reason);
         return answer_hook(job.row.key.job_id, false, decision.reason);
       }
@@ -104,6 +105,19 @@ void Staging::act_on(StagedJob& job, const Decision& decision) {
       job.row.cold = true;
       return ready(job, {}, JobPhase::ready, decision.reason);
   }
+}
+
+/// It is asked again at the next look; until then no node is promised to it.
+void Staging::stand_in_line(StagedJob& job, const std::string& reason) {
+  job.row.phase = JobPhase::queued;
+  job.row.nodes.clear();
+  if (job.row.reason != reason) {
+    job.row.reason = job.plan_reason = reason;
+    touch(job);
+  } else {
+    outlook_.plan(job);
+  }
+  answer_hook(job.row.key.job_id, false, reason);
 }
 
 void Staging::begin_warm(StagedJob& job, const std::vector<std::string>& nodes, const std::string& reason) {
@@ -341,7 +355,7 @@ void Staging::recheck_pin(StagedJob& job) {
     return start_cold(job, why);
   }
   // They stay its own until the data is there.
-  if (waiting && late && better.action == Action::warm && better.nodes != nodes) {
+  if (waiting && late && better.action == Action::warm && better.nodes != nodes && in_line_for(job, better).empty()) {
     note_plan(job, better);
     return begin_warm(job, better.nodes, better.reason + "; " + compress_hostlist(nodes) + " did not become free");
   }

@@ -25,37 +25,22 @@ bool runs(const JobRecord& record) {
 
 }  // namespace
 
-double Outlook::seconds_of_run(const JobRecord& record) const {
+double Outlook::seconds_of_run(const JobRecord& record) {
   const double limit = std::chrono::duration<double>(record.time_limit).count();
-  return limit > 0 ? run_times_.expected(record.uid, limit) : kForEver;
+  return limit > 0 ? limit : kForEver;
 }
 
-std::optional<std::chrono::milliseconds> Outlook::expected_run(const JobRecord& record) const {
+std::optional<std::chrono::milliseconds> Outlook::expected_run(const JobRecord& record) {
   const double run = seconds_of_run(record);
   if (!std::isfinite(run)) return std::nullopt;
   return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(run * 1000)));
 }
 
-/// From jobs that ran when the queue was seen last and do not any more.
-void Outlook::learn(const Cluster& cluster, WallTime now) {
+/// What runs now: whose nodes' places are kept.
+void Outlook::note_running(const Cluster& cluster) {
   for (auto& [id, ran] : running_) ran.seen = false;
-  for (const auto& record : cluster.queue->jobs) {
-    if (runs(record)) {
-      auto& ran = running_[record.id];
-      ran.seen = true;
-      ran.uid = record.uid;
-      ran.start = record.start;
-      ran.limit = std::chrono::duration<double>(record.time_limit).count();
-      continue;
-    }
-    const auto at = running_.find(record.id);
-    if (at == running_.end()) continue;
-    const auto end = record.end > at->second.start ? WallTime(record.end) : now;
-    run_times_.learn(at->second.uid, at->second.limit, seconds_between(at->second.start, std::min(end, now)));
-    running_.erase(at);
-  }
-  for (const auto& [id, ran] : running_)  // Slurm has forgotten them since
-    if (!ran.seen) run_times_.learn(ran.uid, ran.limit, seconds_between(ran.start, now));
+  for (const auto& record : cluster.queue->jobs)
+    if (runs(record)) running_[record.id].seen = true;
   std::erase_if(running_, [](const auto& item) { return !item.second.seen; });
 }
 
@@ -132,7 +117,7 @@ void Outlook::expect_running(const Cluster& cluster, WallTime now) {
       ran.at = places_of(hosts_of(record.nodes));
       ran.nodes = record.nodes;
     }
-    const double left = run_times_.left(record.uid, ran.limit, seconds_between(record.start, now));
+    const double left = std::max(seconds_of_run(record) - seconds_between(record.start, now), kOverdue);
     for (const auto place : ran.at) nodes_[place].free.give(left, cpus_each(record, ran.at.size()));
   }
 }
@@ -315,7 +300,7 @@ void Outlook::look(const Cluster& cluster, const Jobs& jobs, const Registry& reg
                    WallTime now) {
   looked_ = now;
   most_free_.reset();
-  learn(cluster, now);
+  note_running(cluster);
   arrange(cluster, registry);
   refresh(registry);
   forget_datasets(registry);

@@ -27,7 +27,7 @@ class Outlook {
  public:
   using Jobs = std::map<std::uint32_t, std::unique_ptr<StagedJob>>;
 
-  /// From running jobs (they end when their user's usually do), from Slurm's own estimate for pending ones, and from
+  /// From running jobs (they end with their time limits: a job that waits for a node should not hope), from Slurm's own estimate for pending ones, and from
   /// what is planned for `jobs`.
   void look(const Cluster& cluster, const Jobs& jobs, const Registry& registry, const WarmUps& warmups, WallTime now);
   /// The job is planned to go elsewhere, or nowhere, since the last look.
@@ -46,7 +46,7 @@ class Outlook {
   /// a job that waits for others has no better place to go to now.
   [[nodiscard]] bool holder_free(const std::vector<DatasetId>& datasets, std::uint32_t cpus);
   /// How long a job will keep its nodes; nullopt = it has no time limit.
-  [[nodiscard]] std::optional<std::chrono::milliseconds> expected_run(const JobRecord& record) const;
+  [[nodiscard]] static std::optional<std::chrono::milliseconds> expected_run(const JobRecord& record);
   /// The datasets that pending jobs are going to read, soonest first.
   [[nodiscard]] static std::vector<DatasetId> wanted(const Jobs& jobs, const Registry& registry, WallTime now);
 
@@ -74,14 +74,11 @@ class Outlook {
     std::unordered_map<std::uint32_t, Held> held;  ///< by number of a dataset
   };
   struct Ran {
-    std::uint32_t uid = 0;
-    WallSeconds start{};
-    double limit = 0;
     std::string nodes{};
     std::vector<std::uint32_t> at{};  ///< these nodes' places
     bool seen = false;
   };
-  void learn(const Cluster& cluster, WallTime now);
+  void note_running(const Cluster& cluster);
   void arrange(const Cluster& cluster, const Registry& registry);
   void connect();
   void expect_running(const Cluster& cluster, WallTime now);
@@ -101,9 +98,8 @@ class Outlook {
   static constexpr std::uint32_t kNone = 0xffffffff;  ///< a dataset without a number: nobody holds or wants it
   [[nodiscard]] std::uint32_t number_of(const DatasetId& dataset);
   [[nodiscard]] std::uint32_t known_number(const DatasetId& dataset) const;
-  [[nodiscard]] double seconds_of_run(const JobRecord& record) const;
+  [[nodiscard]] static double seconds_of_run(const JobRecord& record);
 
-  RunTimes run_times_;
   std::map<std::uint32_t, Ran> running_;  ///< jobs
   WallTime looked_{};
   ClusterSnapshot base_;  ///< what all jobs see; with one's own while it is shown

@@ -60,7 +60,65 @@ CostModel Staging::cost_for(const Payer& payer, const Request& request) const {
     if (const auto* limit = cache_space_.find(LimitKind::origin, origin.name)) lower(origin.name, limit->read);
   for (const auto* limit : cache_space_.covering(payer)) lower("", limit->read);
   model.origin_rate = std::move(most);
+  for (const auto& origin : parts_.config.origins)
+    if (const Bytes ahead = origin_turns_.ahead(origin.name); ahead.count > 0)
+      model.origin_line[origin.name] = {ahead, rates_.of_origin(origin.name).all};
   return model;
+}
+
+/// What is being read of each origin now. Who is held up by a limit, or reads other nodes, leaves it to others.
+void Staging::look_at_origins() {
+  std::map<std::string, OriginTurns::Line> lines;
+  for (const auto& origin : parts_.config.origins) {
+    const auto known = rates_.of_origin(origin.name);
+    lines[origin.name] = {known.one, known.all, 0, {}};
+  }
+  warmups_.each_moving([&](const std::string& node, const WarmOrder& order, const WarmProgress& progress) {
+    const auto at = lines.find(order.dataset.origin);
+    if (at == lines.end() || progress.peer_bytes > progress.origin_bytes || limited(node, order)) return;
+    ++at->second.active;
+    if (progress.bytes_total > progress.bytes_done) at->second.left += progress.bytes_total - progress.bytes_done;
+  });
+  origin_turns_.begin(std::move(lines));
+}
+
+/// Where the job waits for its turn to have data brought to these nodes; "" = it begins. What is on its way to a node,
+/// there already, or to be had from other nodes, needs none.
+std::string Staging::in_line_for(const StagedJob& job, const Decision& decision) {
+  std::map<std::string, std::pair<std::uint32_t, Bytes>> reads;  // by origin: transfers, bytes
+  for (const auto& dataset : job.datasets) {
+    const auto filling = warmups_.filling(dataset);
+    if (parts_.config.warm.peers && (!filling.empty() || kept_elsewhere(dataset))) continue;
+    const auto newest = parts_.registry.newest(dataset);
+    bool first = true;
+    for (const auto& node : decision.nodes) {
+      const auto* agent = parts_.registry.find(node);
+      const bool moving = std::any_of(filling.begin(), filling.end(), [&](const auto& f) { return f.node == node; });
+      if (agent == nullptr || moving || parts_.registry.holding(*agent, dataset).complete) continue;
+      if (parts_.config.warm.peers && !std::exchange(first, false)) continue;  // the others read from this one
+      auto& [transfers, bytes] = reads[dataset.origin];
+      ++transfers;
+      const Bytes has = parts_.registry.holding(*agent, dataset).resident;
+      if (newest && newest->bytes > has) bytes += newest->bytes - has;
+    }
+  }
+  for (const auto& [origin, what] : reads) {
+    const auto rate = static_cast<double>(rates_.from_origin(origin).count);
+    const double start = decision.alternatives.empty() ? 0 : std::chrono::duration<double>(decision.alternatives.front().start).count();
+    const bool early = rate > 0 && OriginTurns::early(start, static_cast<double>(what.second.count) / what.first / rate);
+    if (!origin_turns_.take(origin, what.first, what.second, early))
+      return "waits for its turn to read " + origin + ", which others read now; " + decision.reason;
+  }
+  return "";
+}
+
+bool Staging::limited(const std::string& node, const WarmOrder& order) const {
+  const Payer payer{order.as.uid, order.as.gid, order.account};
+  const auto of_reading = [](const LimitRow* limit) { return limit != nullptr && (limit->read || limit->operations); };
+  const auto covering = cache_space_.covering(payer);
+  return !is_unlimited(order.io_limit.bytes) || !is_unlimited(order.io_limit.operations) ||
+         of_reading(cache_space_.find(LimitKind::node, node)) ||
+         std::any_of(covering.begin(), covering.end(), of_reading);
 }
 
 /// What was weighed, and for when: for the user, and for those who plan after him.
@@ -79,17 +137,7 @@ void Staging::note_plan(StagedJob& job, const Decision& decision) {
 
 /// A transfer that a limit slows down says nothing of the storage.
 void Staging::learn_rates(const std::string& node, const WarmOrder& order, const WarmProgress* progress) {
-  if (progress != nullptr) {
-    const Payer payer{order.as.uid, order.as.gid, order.account};
-    const auto of_reading = [](const LimitRow* limit) {
-      return limit != nullptr && (limit->read || limit->operations);
-    };
-    const auto covering = cache_space_.covering(payer);
-    const bool limited = !is_unlimited(order.io_limit.bytes) || !is_unlimited(order.io_limit.operations) ||
-                         of_reading(cache_space_.find(LimitKind::node, node)) ||
-                         std::any_of(covering.begin(), covering.end(), of_reading);
-    return rates_.note(node, order.dataset, *progress, limited);
-  }
+  if (progress != nullptr) return rates_.note(node, order.dataset, *progress, limited(node, order));
   rates_.ended(node, order.dataset);
   const auto known = rates_.known();
   for (const auto& [source, rate] : known) {

@@ -103,6 +103,11 @@ Bytes TransferRates::expected(const std::string& source) const {
   return bytes(std::min(known.one, known.all / static_cast<double>(1 + known.active.size())));
 }
 
+TransferRates::Known TransferRates::of_origin(const std::string& origin) const {
+  const auto at = sources_.find(origin);
+  return at == sources_.end() ? Known{} : Known{bytes(at->second.one), bytes(at->second.all)};
+}
+
 Bytes TransferRates::into_node() const {
   double most = 0;
   for (const auto& [name, source] : sources_) most = std::max(most, source.one);

@@ -32,6 +32,8 @@ class TransferRates {
   /// What one more transfer may expect beside those under way: the best one transfer has had, but no more than its part
   /// of what all have had. 0 = nothing has been seen.
   [[nodiscard]] Bytes from_origin(const std::string& origin) const { return expected(origin); }
+  /// What one transfer, and all together, have had of an origin; 0 = not known.
+  [[nodiscard]] Known of_origin(const std::string& origin) const;
   [[nodiscard]] Bytes from_nodes() const { return expected(""); }
   /// The most a node has taken in; 0 = nothing has been seen.
   [[nodiscard]] Bytes into_node() const;

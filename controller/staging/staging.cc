@@ -192,6 +192,7 @@ void Staging::loaded(const Result<SlurmCalls::Queue>& queue) {
   for (const auto& [id, waiter] : hook_waiters_) asked.push_back(id);
   for (const auto id : asked)
     if (const auto at = jobs_.find(id); at != jobs_.end() && at->second->pending()) advance(*at->second);
+  look_at_origins();
   turns_.begin(Turns::affordable(cluster_->queue->nodes.size()));
   std::vector<std::uint32_t> ids;
   ids.reserve(jobs_.size());
@@ -209,6 +210,7 @@ void Staging::loaded(const Result<SlurmCalls::Queue>& queue) {
   }
   if (observing) observe_queue();
   turns_.end();
+  origin_turns_.end();
   copy_from_leaving_nodes();
   release_strangers();
   release_leftovers();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/config.h"
+#include "controller/placement/origin_turns.h"
 #include "controller/placement/placement.h"
 #include "controller/staging/cache_space.h"
 #include "controller/staging/datasets.h"
@@ -159,6 +160,7 @@ class Staging {
   // decide.cc
   void advance(StagedJob& job);
   void act_on(StagedJob& job, const Decision& decision);
+  void stand_in_line(StagedJob& job, const std::string& reason);
   void begin_warm(StagedJob& job, const std::vector<std::string>& nodes, const std::string& reason);
   void part_progress(const JobKey& key, const WarmProgress& progress);
   void part_done(const JobKey& key, std::size_t part, const Result<Generation>& result);
@@ -183,6 +185,9 @@ class Staging {
   [[nodiscard]] Decision weigh(const PlacementRequest& request, const std::vector<DatasetId>& datasets,
                                const StagedJob* except, const Payer& payer, const Request& asked) const;
   [[nodiscard]] CostModel cost_for(const Payer& payer, const Request& request) const;
+  void look_at_origins();
+  [[nodiscard]] std::string in_line_for(const StagedJob& job, const Decision& decision);
+  [[nodiscard]] bool limited(const std::string& node, const WarmOrder& order) const;
   void note_plan(StagedJob& job, const Decision& decision);
   void learn_rates(const std::string& node, const WarmOrder& order, const WarmProgress* progress);
 
@@ -248,6 +253,7 @@ class Staging {
   mutable Outlook outlook_;  ///< a decision borrows its view of the nodes
   mutable std::uint64_t decisions_ = 0;
   Turns turns_;
+  OriginTurns origin_turns_;
   std::optional<bool> settled_;  ///< agents_settled(), as of the last poll or agent
   SteadyTime polled_{};
   bool poll_soon_ = false;

@@ -9,6 +9,8 @@ namespace {
 // An agent that restarts is back within a few seconds.
 constexpr int kRetries = 5;
 constexpr std::chrono::milliseconds kRetryAfter{1000};
+// Who has got nothing for so long holds nobody up: it walks, or its node or origin hangs.
+constexpr std::chrono::seconds kStuck{10};
 
 }  // namespace
 
@@ -36,7 +38,7 @@ WarmUps::Ticket WarmUps::want(const std::string& node, const WarmOrder& order, W
   tickets_.emplace(ticket, key);
   if (added) {
     at->second.order = order;
-    at->second.since = clock_.now();
+    at->second.since = at->second.moved = clock_.now();
     at->second.last.dataset = order.dataset;
     at->second.last.node = node;
     strand_.post([this, key] { start(key); });
@@ -88,6 +90,7 @@ void WarmUps::on_progress(const Key& key, std::uint64_t call, const WarmProgress
   at->second.last.node = std::get<0>(key);
   if (progress.bytes_done > at->second.bytes_most) {
     at->second.bytes_most = progress.bytes_done;
+    at->second.moved = clock_.now();
     at->second.retries = 0;
   }
   observer_(std::get<0>(key), at->second.order, &at->second.last);
@@ -148,7 +151,7 @@ void WarmUps::finish(const Key& key, const Result<Generation>& result) {
     next.keep = keep;
     next.revalidate = revalidate;
     if (!added) continue;
-    at->second.since = clock_.now();
+    at->second.since = at->second.moved = clock_.now();
     at->second.last.dataset = order.dataset;
     at->second.last.node = std::get<0>(key);
     strand_.post([this, key] { start(key); });
@@ -181,6 +184,13 @@ std::vector<WarmUps::Filling> WarmUps::filling(const DatasetId& dataset) const {
     out.push_back({std::get<0>(key), running.since, running.last.generation.id});
   }
   return out;
+}
+
+void WarmUps::each_moving(
+    const std::function<void(const std::string& node, const WarmOrder&, const WarmProgress&)>& visit) const {
+  const auto now = clock_.now();
+  for (const auto& [key, running] : running_)
+    if (now - running.moved < kStuck) visit(std::get<0>(key), running.order, running.last);
 }
 
 std::vector<WarmUps::View> WarmUps::all() const {

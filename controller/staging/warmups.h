@@ -46,6 +46,8 @@ class WarmUps {
   void each(const std::function<void(const std::string& node)>& visit) const {
     for (const auto& [key, running] : running_) visit(std::get<0>(key));
   }
+  /// Each whose data is on its way, or that was asked for a moment ago; not those that have got nothing for a while.
+  void each_moving(const std::function<void(const std::string& node, const WarmOrder&, const WarmProgress&)>& visit) const;
   struct Filling {
     std::string node;
     SteadyTime since;
@@ -70,6 +72,7 @@ class WarmUps {
     SteadyTime since{};
     int retries = 0;  ///< since bytes_most has grown
     Bytes bytes_most;
+    SteadyTime moved{};      ///< when it has grown last
     std::uint64_t call = 0;  ///< the call whose answers count
   };
   /// running_'s entry of the key, and whether it is new.

@@ -81,6 +81,17 @@ TEST(Cost, AWarmUpThatIsUnderWayIsJoined) {
   EXPECT_EQ(joined.alternatives[0].stall, 30s);
 }
 
+TEST(Cost, WhoIsBeforeItAtTheOriginMakesReadingTakeLonger) {
+  auto cluster = cluster_of({Node("n1"), Node("n2").holds().free_in(110s)});
+  EXPECT_THAT(place(cluster, asks()).nodes, ElementsAre("n1"));
+  cluster.cost->origin_line["lustre"] = {gib(10), Bytes{100 * kMiB.count}};
+  const auto later = place(cluster, asks());
+  EXPECT_THAT(later.nodes, ElementsAre("n2"));
+  EXPECT_EQ(later.alternatives.back().stall, 204800ms);
+  cluster.cost->origin_line["lustre"].rate = Bytes{1000 * kMiB.count};
+  EXPECT_THAT(place(cluster, asks()).nodes, ElementsAre("n1")) << "there is enough for both";
+}
+
 TEST(Cost, AHolderIsWaitedForIfThatTakesLessThanReading) {
   const auto soon = place(cluster_of({Node("n1"), Node("n2").holds().free_in(100s)}), asks());
   EXPECT_EQ(soon.action, Action::wait);

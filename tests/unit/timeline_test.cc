@@ -46,21 +46,5 @@ TEST(CpuTimeline, ManyStepsStaySorted) {
   EXPECT_EQ(all.back().cpus, 100U);
 }
 
-TEST(RunTimes, WhatIsExpectedFollowsWhatUsersJobsUse) {
-  RunTimes times;
-  EXPECT_EQ(times.expected(7, 1000), 1000) << "nothing is known: the limit";
-  for (int i = 0; i < 30; ++i) times.learn(7, 1000, 100);
-  EXPECT_NEAR(times.expected(7, 3600), 360, 1);
-  EXPECT_EQ(times.expected(8, 1000), 1000) << "each user his own";
-  times.learn(8, 0, 50);
-  EXPECT_EQ(times.expected(8, 1000), 1000) << "a job without a limit says nothing";
-  EXPECT_NEAR(times.left(7, 3600, 100), 260, 1);
-  EXPECT_EQ(times.left(7, 3600, 361), RunTimes::kOverdue) << "overdue";
-  EXPECT_NEAR(times.left(7, 3600, 1000), 640, 1) << "long overdue: nothing is known of its end";
-  EXPECT_NEAR(times.left(7, 3600, 3000), 600, 1) << "but its limit";
-  times.learn(9, 100, 250);
-  EXPECT_EQ(times.expected(9, 100), 100) << "no more than the limit";
-}
-
 }  // namespace
 }  // namespace atlas
