@@ -16,17 +16,17 @@ struct AtlasOptions {
   double stall = 1;           ///< CostModel::stall
   double transfer = 0;        ///< CostModel::transfer
   std::uint32_t depth = 100;  ///< jobs of the queue that are planned
-  Time idle{120};  ///< warm.max_idle: a job whose nodes would be kept longer for its data starts meanwhile
+  Time idle{120};             ///< warm.max_idle: a job whose nodes would be kept longer for its data starts meanwhile
   Time loyalty{600};          ///< what a job must gain to leave the nodes to which its data is being brought
-  enum class Ends { limit, exact } ends = Ends::limit;  ///< when running jobs are expected to end
-  enum class Evict { lru, queue, future } evict = Evict::lru;      ///< future: what is read latest goes first
-  Time foresight{0};                                               ///< jobs are known so long before they are submitted
+  enum class Ends { limit, exact } ends = Ends::limit;         ///< when running jobs are expected to end
+  enum class Evict { lru, queue, future } evict = Evict::lru;  ///< future: what is read latest goes first
+  Time foresight{0};                                           ///< jobs are known so long before they are submitted
 };
 
 /// The controller's own place() with its cost model, asked for each pending job in order of submission, each seeing the
-/// nodes as those before it leave them. Data is brought ahead in the same order, in the controller's turns at the origin.
-/// Nodes are kept for a job once its data is there or on its way; it leaves them only for ones that are better by its
-/// loyalty, and starts when they are free and hold its data, or when it has waited as long as it may.
+/// nodes as those before it leave them. Data is brought ahead in the same order, in the controller's turns at the
+/// origin. Nodes are kept for a job once its data is there or on its way; it leaves them only for ones that are better
+/// by its loyalty, and starts when they are free and hold its data, or when it has waited as long as it may.
 class AtlasPolicy final : public Policy {
  public:
   AtlasPolicy(const Site& site, const Workload& workload, const AtlasOptions& options);
@@ -59,12 +59,12 @@ class AtlasPolicy final : public Policy {
   std::vector<std::vector<Time>> uses_;           ///< per dataset: submit times of its jobs
   std::map<std::uint32_t, std::vector<std::string>> committed_;  ///< job -> nodes to which its data is being brought
   OriginTurns turns_;
-  std::vector<double> room_;   ///< per node: what is free, and what may be evicted
-  Time looked_{-1e9};          ///< when it planned last
-  std::size_t waiting_ = 0;    ///< jobs that it left waiting then
-  std::size_t ended_ = 0;      ///< jobs, when it looked last
-  std::size_t moved_ = 0;      ///< transfers, when it looked last
-  std::size_t next_ = 0;       ///< first job that is not submitted yet
+  std::vector<double> room_;  ///< per node: what is free, and what may be evicted
+  Time looked_{-1e9};         ///< when it planned last
+  std::size_t waiting_ = 0;   ///< jobs that it left waiting then
+  std::size_t ended_ = 0;     ///< jobs, when it looked last
+  std::size_t moved_ = 0;     ///< transfers, when it looked last
+  std::size_t next_ = 0;      ///< first job that is not submitted yet
 };
 
 }  // namespace atlas::sim

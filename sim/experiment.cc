@@ -97,7 +97,7 @@ Result<Row> over_all(const Site& site, const std::string& name, const std::vecto
     ATLAS_ASSIGN(const auto summary, simulate(site, workload, spec));
     runs.push_back(summary);
   }
-  return Row{name, spec, mean_of(runs)};
+  return Row{name, spec, mean_of(runs), std::move(runs)};
 }
 
 }  // namespace

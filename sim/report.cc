@@ -132,18 +132,17 @@ Table table_of(const std::vector<Row>& rows) {
                {"WARMED", kRight},
                {"WASTED", kRight},
                {"FAIRNESS", kRight}});
-  for (const auto& [workload, policy, s] : rows)
+  for (const auto& [workload, policy, s, runs] : rows)
     table.add({workload, policy, number(s.mean_wait), number(s.p95_wait), number(s.mean_stall),
                number(s.mean_turnaround), number(s.p95_turnaround), number(100 * s.hit_ratio), size_of(s.origin_bytes),
                size_of(s.peer_bytes), size_of(s.warm_bytes), size_of(s.wasted_bytes), number(s.fairness, 3)});
   return table;
 }
 
-nlohmann::ordered_json json_of(const Row& row) {
-  const auto& s = row.summary;
-  return {{"workload", row.workload},
-          {"policy", row.policy},
-          {"mean_wait", s.mean_wait},
+namespace {
+
+nlohmann::ordered_json json_of(const Summary& s) {
+  return {{"mean_wait", s.mean_wait},
           {"p95_wait", s.p95_wait},
           {"mean_stall", s.mean_stall},
           {"p95_stall", s.p95_stall},
@@ -156,6 +155,16 @@ nlohmann::ordered_json json_of(const Row& row) {
           {"wasted_bytes", s.wasted_bytes},
           {"fairness", s.fairness},
           {"makespan", s.makespan}};
+}
+
+}  // namespace
+
+nlohmann::ordered_json json_of(const Row& row) {
+  nlohmann::ordered_json out{{"workload", row.workload}, {"policy", row.policy}};
+  out.update(json_of(row.summary));
+  auto& seeds = out["seeds"] = nlohmann::ordered_json::array();
+  for (const auto& run : row.runs) seeds.push_back(json_of(run));
+  return out;
 }
 
 std::string plot(const std::vector<Row>& rows) {

@@ -29,7 +29,8 @@ struct Summary {
 
 struct Row {
   std::string workload, policy;
-  Summary summary;
+  Summary summary;              ///< the mean of `runs`
+  std::vector<Summary> runs{};  ///< one per seed
 };
 [[nodiscard]] Table table_of(const std::vector<Row>& rows);
 [[nodiscard]] nlohmann::ordered_json json_of(const Row& row);

@@ -222,7 +222,8 @@ class Chooser {
       const auto missing = static_cast<double>((size - has).count);
       double takes = missing / std::min(rates_[i], limit);
       if (const auto* line = lines_[i]; line != nullptr && line->rate.count > 0)
-        takes = std::max(takes, (static_cast<double>(line->ahead.count) + missing) / static_cast<double>(line->rate.count));
+        takes =
+            std::max(takes, (static_cast<double>(line->ahead.count) + missing) / static_cast<double>(line->rate.count));
       // What is on its way does not share the origin with itself; who wants it sooner than it would come pays for it.
       if (node.view->cache && holding != node.view->holdings.end() && holding->second.warming && holding->second.left)
         takes = std::min(takes, seconds_of(*holding->second.left));
@@ -347,7 +348,7 @@ class Chooser {
   const PlacementRequest& request_;
   const std::uint32_t wanted_;
   std::vector<Scored>& nodes_;
-  std::vector<double> rates_;  ///< bytes/s, per dataset of the request
+  std::vector<double> rates_;                  ///< bytes/s, per dataset of the request
   std::vector<const CostModel::Line*> lines_;  ///< who is before it at its origin, per dataset; null = nobody
   std::vector<const Scored*> by_start_;
   std::size_t sorted_ = 0;  ///< so many of its first are where they belong

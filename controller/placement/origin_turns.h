@@ -48,8 +48,8 @@ class OriginTurns {
     return start > kSlack * transfer + kLeast;
   }
 
-  /// Whether `transfers` that read `bytes` together may begin now; they count as under way then. Otherwise they stand in
-  /// line before all that are asked for later. What is early does not, and begins only where nobody reads.
+  /// Whether `transfers` that read `bytes` together may begin now; they count as under way then. Otherwise they stand
+  /// in line before all that are asked for later. What is early does not, and begins only where nobody reads.
   [[nodiscard]] bool take(const std::string& origin, std::uint32_t transfers, Bytes bytes, bool early = false) {
     const auto at = lines_.find(origin);
     if (at == lines_.end() || transfers == 0) return true;

@@ -57,8 +57,8 @@ struct CostModel {
     Bytes ahead, rate;
   };
   std::map<std::string, Line> origin_line{};
-  Bytes peer_rate;                           ///< the same from another node; 0 = nodes give each other nothing
-  Bytes node_rate;                           ///< what a node can take in, all its transfers together; 0 = not known
+  Bytes peer_rate;      ///< the same from another node; 0 = nodes give each other nothing
+  Bytes node_rate;      ///< what a node can take in, all its transfers together; 0 = not known
   double stall = 1;     ///< a second of stall is worth so many of waiting: it keeps a node that others could use
   double transfer = 0;  ///< a second of moving bytes that nobody waits for: it takes bandwidth that others could use
 };

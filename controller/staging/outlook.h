@@ -27,8 +27,8 @@ class Outlook {
  public:
   using Jobs = std::map<std::uint32_t, std::unique_ptr<StagedJob>>;
 
-  /// From running jobs (they end with their time limits: a job that waits for a node should not hope), from Slurm's own estimate for pending ones, and from
-  /// what is planned for `jobs`.
+  /// From running jobs (they end with their time limits: a job that waits for a node should not hope), from Slurm's own
+  /// estimate for pending ones, and from what is planned for `jobs`.
   void look(const Cluster& cluster, const Jobs& jobs, const Registry& registry, const WarmUps& warmups, WallTime now);
   /// The job is planned to go elsewhere, or nowhere, since the last look.
   void plan(const StagedJob& job);

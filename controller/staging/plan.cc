@@ -104,8 +104,10 @@ std::string Staging::in_line_for(const StagedJob& job, const Decision& decision)
   }
   for (const auto& [origin, what] : reads) {
     const auto rate = static_cast<double>(rates_.from_origin(origin).count);
-    const double start = decision.alternatives.empty() ? 0 : std::chrono::duration<double>(decision.alternatives.front().start).count();
-    const bool early = rate > 0 && OriginTurns::early(start, static_cast<double>(what.second.count) / what.first / rate);
+    const double start =
+        decision.alternatives.empty() ? 0 : std::chrono::duration<double>(decision.alternatives.front().start).count();
+    const bool early =
+        rate > 0 && OriginTurns::early(start, static_cast<double>(what.second.count) / what.first / rate);
     if (!origin_turns_.take(origin, what.first, what.second, early))
       return "waits for its turn to read " + origin + ", which others read now; " + decision.reason;
   }

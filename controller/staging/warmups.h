@@ -47,7 +47,8 @@ class WarmUps {
     for (const auto& [key, running] : running_) visit(std::get<0>(key));
   }
   /// Each whose data is on its way, or that was asked for a moment ago; not those that have got nothing for a while.
-  void each_moving(const std::function<void(const std::string& node, const WarmOrder&, const WarmProgress&)>& visit) const;
+  void each_moving(
+      const std::function<void(const std::string& node, const WarmOrder&, const WarmProgress&)>& visit) const;
   struct Filling {
     std::string node;
     SteadyTime since;
