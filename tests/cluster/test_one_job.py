@@ -50,7 +50,8 @@ def test_atlas_submit_warms_the_cache_and_a_second_job_reads_from_its_node(clust
     node = cluster.wait_done(first, 90)["NodeList"]
     stats = cluster.origin_stats()
     assert content(cluster, first).splitlines() == [*expected.splitlines(), f"state {speech}=complete"]
-    assert stats["read_bytes"] == FILES * SIZE, "each byte is read from the origin once"
+    # A page may be dropped by the kernel between its read ahead and its copy.
+    assert FILES * SIZE <= stats["read_bytes"] <= 1.001 * FILES * SIZE, "each byte is read from the origin once"
     assert node != "n001"
     receipt = cluster.receipt(first)["receipt"]
     assert (receipt["nodes"], receipt["outcome"]) == (node, "warm")
@@ -120,8 +121,13 @@ def test_a_dataset_that_is_one_file(cluster: Cluster) -> None:
 def test_without_warm_the_job_starts_at_once_and_the_cache_fills_while_it_runs(cluster: Cluster) -> None:
     root = cluster.origin / "later"
     datasets.small_files(root, 50, 10_000, seed=5)
-    job = cluster.submit(f'{hashes(root)}; {STATE}; sleep 60', f"--atlas-dataset={root}")
-    fields = cluster.wait_state(job, "RUNNING", timeout=15)
+    cluster.origin_ctl("bandwidth", "50K")  # the cache is not full by the time the job attaches
+    try:
+        job = cluster.submit(f'{hashes(root)}; {STATE}; sleep 60', f"--atlas-dataset={root}")
+        fields = cluster.wait_state(job, "RUNNING", timeout=15)
+        wait_for(lambda: "atlas:" in cluster.job_output(job), 20, "it is told what it has")
+    finally:
+        cluster.origin_ctl("bandwidth", "0")
     wait_for(lambda: f"{root}=partial" in cluster.job_output(job), 20, "the job reads through the cache and says so")
     wait_for(lambda: [r["state"] for r in cluster.atlasctl("placement", str(root))] == ["complete"], 30, "the cache fills")
     assert cluster.atlasctl("placement", str(root))[0]["node"] == fields["NodeList"]

@@ -56,8 +56,11 @@ def update(cluster: Cluster, job: int | str, *changes: str, user: str | None = F
 
 
 def go(cluster: Cluster, job: int) -> None:
-    """A requeued job has to wait for two minutes, says Slurm; its user need not agree."""
+    """A requeued job has to wait for two minutes, says Slurm; its user need not agree. But slurmd refuses to launch it where
+    it was killed in the same second ("already killed, do not launch batch job"), and Slurm takes it for failed then."""
     wait_for(lambda: cluster.job(job).get("JobState") == "PENDING", 30, f"job {job} is in the queue again", 0.2)
+    killed = time.time()
+    wait_for(lambda: time.time() > killed + 2, 10, "another second has begun on all nodes")
 
     def begun() -> bool:
         cluster.run("scontrol", "update", f"jobid={job}", "starttime=now", user=FIRST)

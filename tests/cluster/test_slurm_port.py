@@ -108,7 +108,7 @@ def test_a_pin_never_shrinks_a_job_that_has_started(cluster: Cluster) -> None:
 def test_a_pin_races_with_the_jobs_start_and_no_job_shrinks(cluster: Cluster) -> None:
     """Two-node jobs are pinned to one node at the very moment they start, many times."""
     for _ in range(15):
-        number = cluster.submit("sleep 60", "-N2")
+        number = cluster.submit("exec sleep 60", "-N2")  # a child could be born while Slurm looks whom to kill, and stay
         answer = {}
         deadline = time.monotonic() + 20
         while answer.get("code") != "failed_precondition" and time.monotonic() < deadline:

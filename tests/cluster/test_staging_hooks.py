@@ -135,7 +135,7 @@ def test_bb_option_of_sbatch_is_kept(cluster: Cluster) -> None:
     assert record(cluster, job)["burst_buffer"] == "#BB_LUA mine"
 
 
-FORGED = ["v1,d=/a;touch /tmp/x", "v1,d=$(id)", "v1,d=/a b", "v1,d=/a\n#BB_LUA capacity=1", "", "x" * 9000, "v1,d=/" + "a" * 8200,
+FORGED = ["v1,d=/a;touch /tmp/atlas-forged", "v1,d=$(id)", "v1,d=/a b", "v1,d=/a\n#BB_LUA capacity=1", "", "x" * 9000, "v1,d=/" + "a" * 8200,
           "v1,d='", "v1,d=\xff"]
 
 
@@ -389,4 +389,4 @@ def test_slurmctld_is_killed_after_staging(cluster: Cluster, submit: Submitter, 
 def test_nothing_is_left_behind(cluster: Cluster) -> None:
     wait_for(lambda: cluster.run("squeue", "-h").out.strip() == "", 30, "the queue is empty")
     wait_for(lambda: not cluster.processes("atlas-stage"), 20, "no atlas-stage is left")
-    assert not any(Path("/tmp").glob("x"))
+    assert not any(Path("/tmp").glob("atlas-forged"))

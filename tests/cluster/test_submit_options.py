@@ -38,7 +38,8 @@ def job_of(done: Done) -> int:
 
 
 def queue(cluster: Cluster) -> str:
-    return cluster.run("squeue", "-h", "-o", "%i").check().out
+    """Without the jobs that are over and about to leave it."""
+    return cluster.run("squeue", "-h", "-t", "PENDING,CONFIGURING,RUNNING,SUSPENDED", "-o", "%i").check().out
 
 
 def refused(cluster: Cluster, done: Done) -> str:

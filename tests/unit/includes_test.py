@@ -28,7 +28,7 @@ MAY = {
     "launcher/": ("common/", "proto/", "atlas/v1/"),
     "spank-plugin/": ("common/",),
     "sim/main.cc": ("common/", "sim/", "launcher/ui.h"),
-    "sim/": ("common/", "controller/placement/placement.h", "controller/placement/timeline.h"),
+    "sim/": ("common/", "controller/placement/origin_turns.h", "controller/placement/placement.h", "controller/placement/timeline.h"),
     "tests/": ("",),
 }
 
