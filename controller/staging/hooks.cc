@@ -19,6 +19,11 @@ std::function<void(Result<T>)> once(std::function<void(Result<T>)> done) {
   };
 }
 
+/// A slurmctld with much to do may answer after the job that a hook asked about has come and gone.
+bool is_over(const JobRecord& record) {
+  return record.state == JobState::ended || record.state == JobState::completing;
+}
+
 }  // namespace
 
 void Staging::hook(Hook which, std::uint32_t job_id, std::function<void(Result<HookAnswer>)> done) {
@@ -59,7 +64,7 @@ void Staging::hook(Hook which, std::uint32_t job_id, std::function<void(Result<H
         // A slurmctld that restarts tears down what is staged and stages it again: the job is not over then.
         const auto& key = at->second->row.key;
         const bool same = key.restarts == record->restarts && key.submitted == record->submitted;
-        const bool over = record->state == JobState::ended || record->state == JobState::completing;
+        const bool over = is_over(*record);
         if (!same || over) {
           if (same) {
             at->second->record = *record;
@@ -75,6 +80,7 @@ void Staging::hook(Hook which, std::uint32_t job_id, std::function<void(Result<H
 }
 
 void Staging::data_in(std::uint32_t job_id, const JobRecord& record) {
+  if (is_over(record)) return answer_hook(job_id, true, "the job has ended");
   const auto now = parts_.clock.wall();
   const auto at = jobs_.find(job_id);
   const bool known = at != jobs_.end() && at->second->row.key.restarts == record.restarts &&
@@ -106,6 +112,7 @@ void Staging::answer_hook(std::uint32_t job_id, bool ready, const std::string& m
 }
 
 void Staging::pre_run(const JobRecord& record, const std::function<void(Result<HookAnswer>)>& done) {
+  if (is_over(record)) return done(HookAnswer{true, "the job has ended"});  // what it held is being let go
   const auto at = jobs_.find(record.id);
   const bool known = at != jobs_.end() && at->second->row.key.restarts == record.restarts &&
                      at->second->row.key.submitted == record.submitted;

@@ -269,5 +269,52 @@ TEST_F(StagingChanges, TheUsersNodeListDuringTheWarmUpSendsItThere) {
   EXPECT_EQ(world.slurm.jobs[10].req_nodes, his);
 }
 
+/// A slurmctld with much to do answers after the job that a hook asked about has come and gone.
+class LateHookTest : public ::testing::Test {
+ protected:
+  LateHookTest() {
+    world.holds("n1", world.speech);
+    world.submit(10, "v1,d=/lustre/speech");
+    world.data_in(10);
+    world.start(10, "n1");
+  }
+  void end() {
+    world.end(10, false);
+    world.pass(2s);  // a look at the queue
+  }
+  void late(Staging::Hook hook) {
+    std::optional<Staging::HookAnswer> answer;
+    world.call(hook, 10, answer);
+    EXPECT_TRUE(answer && answer->ready);
+  }
+  void expect_nothing_left() {
+    EXPECT_TRUE(world.staging->jobs().empty());
+    EXPECT_TRUE(world.agents.plans.empty()) << "a node holds data for a job that is over";
+    EXPECT_TRUE(world.catalog->leases().value().empty());
+    const auto receipt = world.receipt(10);
+    ASSERT_TRUE(receipt);
+    EXPECT_EQ(receipt->nodes, std::vector<std::string>{"n1"});
+  }
+  StagingWorld world;
+};
+
+TEST_F(LateHookTest, WhatIsBeingReleasedIsNotPlannedAgain) {
+  world.agents.silent.insert("n1");
+  end();
+  late(Staging::Hook::pre_run);
+  world.pass(1s);
+  world.agents.silent.clear();
+  world.pass(8s);
+  expect_nothing_left();
+}
+
+TEST_F(LateHookTest, AJobThatHasEndedIsNotStagedAgain) {
+  end();
+  for (const auto hook : {Staging::Hook::pre_run, Staging::Hook::data_in}) {
+    late(hook);
+    expect_nothing_left();
+  }
+}
+
 }  // namespace
 }  // namespace atlas::test
