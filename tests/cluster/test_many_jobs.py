@@ -103,7 +103,8 @@ def test_jobs_of_two_users_on_one_dataset_share_one_transfer(cluster: Cluster) -
     finally:
         cluster.origin_ctl("bandwidth", "0")
     assert all(f"{root}=complete" in cluster.job_output(job) for job in jobs)
-    assert cluster.origin_stats()["read_bytes"] == len(nodes) * size
+    # Once for each node at most: the second may have it from the first.
+    assert cluster.origin_stats()["read_bytes"] in [size * times for times in range(1, len(nodes) + 1)]
     assert len(nodes) == 1, "they fit on the node that holds the data"
 
 
